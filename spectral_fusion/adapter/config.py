@@ -1,0 +1,74 @@
+"""Settings of one spectral adapter."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from peft import PeftConfig
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Band
+
+Mode = Literal["additive", "rotational"]
+
+
+class _MethodName(str):
+    """Stands in for a member of PEFT's closed `PeftType` enum: a string with a `value`."""
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+
+SPECTRAL = _MethodName("SPECTRAL")
+
+
+@dataclass
+class SpectralConfig(PeftConfig):
+    """Settings of one spectral adapter, for `get_peft_model` and `add_adapter`.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    r: int = field(default=8, metadata={"help": "Singular directions a layer, the width of the band."})
+    band: int = field(default=0, metadata={"help": "Which slice of directions: [band * r, (band + 1) * r)."})
+    mode: Mode = field(
+        default="additive",
+        metadata={"help": "additive shifts the singular vectors (rank 2r); rotational turns them (rank r)."},
+    )
+    train_s: bool = field(default=False, metadata={"help": "Train the band's singular values too."})
+    alpha: float = field(default=1.0, metadata={"help": "Strength: what the delta is multiplied by."})
+    target_modules: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Names or endings of the linear and convolution layers to adapt, a regular expression, or "
+            "'all-linear'. None: the attention projections, where the architecture is known."
+        },
+    )
+    exclude_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "Names or endings, or a regular expression, of layers to leave out."}
+    )
+    rank_pattern: dict[str, int] = field(
+        default_factory=dict, metadata={"help": "Other ranks for layers whose name ends in, or matches, the key."}
+    )
+    alpha_pattern: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "Other strengths for layers whose name ends in, or matches, the key."}
+    )
+    init_basis: bool = field(
+        default=True, metadata={"help": "Decompose the weights. False: allocate zeros for a file that is loaded next."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = SPECTRAL
+        if self.mode not in get_args(Mode):
+            raise InputError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(Mode))}")
+        for rank in (self.r, *self.rank_pattern.values()):
+            Band(self.band, rank)
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(value := getattr(self, name), list):
+                setattr(self, name, set(value))  # the container that PEFT's own methods expect
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as saved beside the tensors, which hold the basis: loading needs no decomposition."""
+        return {**super().to_dict(), "init_basis": False}

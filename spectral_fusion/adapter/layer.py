@@ -1,0 +1,166 @@
+"""A frozen layer plus the deltas of the spectral adapters on it."""
+
+from typing import Any
+
+import torch
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spectral_fusion.adapter.config import SpectralConfig
+from spectral_fusion.spectral import (
+    Band,
+    Factors,
+    Triplets,
+    additive_factors,
+    as_matrix,
+    cached_triplets,
+    rotational_factors,
+)
+
+
+class SpectralLayer(nn.Module, BaseTunerLayer):
+    """What linear and convolution layers share: the tensors, the delta, its strength, merging.
+
+    Every container is keyed by adapter name. The wrapped layer is never changed except by `merge`.
+    """
+
+    adapter_layer_names = ("spectral_A", "spectral_B", "spectral_X_U", "spectral_X_V", "spectral_c")
+    basis_names = ("spectral_U", "spectral_S", "spectral_V")
+    other_param_names = ("r", "alpha", "scaling", *basis_names)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: SpectralConfig, *, r: int, alpha: float):
+        super().__init__()
+        self.base_layer = base_layer
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ParameterDict())
+        for name in self.basis_names:
+            setattr(self, name, BufferDict(persistent=True))
+        self.r: dict[str, int] = {}
+        self.alpha: dict[str, float] = {}
+        self.scaling: dict[str, float] = {}  # what the delta is multiplied by now: alpha times the user's weight
+        self.merged_adapters: list[str] = []
+        self._merged_scaling: dict[str, float] = {}
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config, r=r, alpha=alpha)
+
+    def update_layer(self, adapter_name: str, config: SpectralConfig, *, r: int, alpha: float) -> None:
+        """Add an adapter to this layer; its delta is exactly zero."""
+        weight = self.get_base_layer().weight
+        rows, columns = as_matrix(weight).shape
+        kind = {"dtype": torch.promote_types(weight.dtype, torch.float32), "device": weight.device}
+        if config.mode == "additive":
+            self.spectral_A[adapter_name] = nn.Parameter(torch.zeros(rows, r, **kind))
+            self.spectral_B[adapter_name] = nn.Parameter(torch.zeros(columns, r, **kind))
+        else:
+            self.spectral_X_U[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
+            self.spectral_X_V[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
+        if config.train_s:
+            start = torch.zeros if config.mode == "additive" else torch.ones
+            self.spectral_c[adapter_name] = nn.Parameter(start(r, **kind))
+        basis = _basis(weight, Band(config.band, r)) if config.init_basis else None
+        if basis is None:
+            basis = Triplets(*(torch.zeros(*shape, **kind) for shape in ((rows, r), (r,), (columns, r))))
+        for name, part in zip(self.basis_names, basis, strict=True):
+            getattr(self, name)[adapter_name] = part
+        self.r[adapter_name], self.alpha[adapter_name], self.scaling[adapter_name] = r, alpha, alpha
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def factors(self, adapter_name: str) -> Factors:
+        """The adapter's delta at strength one, in float32."""
+        U, S, V = (getattr(self, name)[adapter_name] for name in self.basis_names)
+        c = self.spectral_c.get(adapter_name)
+        with torch.autocast(U.device.type, enabled=False):
+            if adapter_name in self.spectral_A:
+                return additive_factors(U, S, V, self.spectral_A[adapter_name], self.spectral_B[adapter_name], c)
+            return rotational_factors(U, S, V, self.spectral_X_U[adapter_name], self.spectral_X_V[adapter_name], c)
+
+    def get_delta_weight(self, adapter_name: str, scaling: float | None = None) -> Tensor:
+        """The adapter's delta in the weight's shape, at its present strength or at `scaling`."""
+        up, down = self.factors(adapter_name)
+        return (up @ down).mul_(self.scaling[adapter_name] if scaling is None else scaling).view(self.weight.shape)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        y = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return y
+        for name in self.active_adapters:
+            if name in self.r and name not in self.merged_adapters:
+                y = self._add_delta(x, y, self.factors(name), self.scaling[name])
+        return y
+
+    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.r:
+                self._merged_scaling[name] = self.scaling[name]
+                self._shift_weight(self.get_delta_weight(name))
+                self.merged_adapters.append(name)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            self._shift_weight(-self.get_delta_weight(name, self._merged_scaling.pop(name)))
+
+    def _shift_weight(self, delta: Tensor) -> None:
+        weight = self.weight
+        weight.copy_((weight.to(delta.dtype) + delta).to(weight.dtype))
+
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Set the adapter's strength to `scale` times its alpha."""
+        if adapter in self.alpha:
+            self.scaling[adapter] = scale * self.alpha[adapter]
+
+    def scale_layer(self, scale: float) -> None:
+        """Multiply the strength of all active adapters."""
+        for name in self.active_adapters:
+            if name in self.r:
+                self.scaling[name] *= scale
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Divide the strength of all active adapters; None: back to alpha."""
+        for name in self.active_adapters:
+            if scale is None:
+                self.set_scale(name, 1.0)
+            elif name in self.r:
+                self.scaling[name] /= scale
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        return True
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """Move to the device and keep float32: PEFT's own would cast to the base layer's type."""
+        for name in (*self.adapter_layer_names, *self.basis_names):
+            container = getattr(self, name)
+            if adapter_name in container and not container[adapter_name].is_meta:
+                container[adapter_name] = container[adapter_name].to(device or self.weight.device)
+
+
+class SpectralLinear(SpectralLayer):
+    """A spectral adapter on `nn.Linear`."""
+
+    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
+        h = F.linear(self._cast_input_dtype(x, factors.down.dtype), factors.down)
+        return (y + scaling * F.linear(h, factors.up)).to(y.dtype)
+
+
+class SpectralConv2d(SpectralLayer):
+    """A spectral adapter on `nn.Conv2d`, whose weight counts as a matrix (out, in * kh * kw)."""
+
+    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
+        base = self.get_base_layer()
+        kernel = factors.down.reshape(-1, *base.weight.shape[1:])
+        h = base._conv_forward(self._cast_input_dtype(x, kernel.dtype), kernel, None)
+        return (y + scaling * F.conv2d(h, factors.up[:, :, None, None])).to(y.dtype)
+
+
+def _basis(weight: Tensor, band: Band) -> Triplets | None:
+    """The band's triplets of a weight, or None for a weight without values (on the meta device)."""
+    return None if weight.is_meta else cached_triplets(weight, band.lo, band.hi)

@@ -1,0 +1,123 @@
+"""The tuner: finds the layers of a model, checks them all, then wraps each in a spectral layer."""
+
+from typing import Any
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
+from peft.utils.other import get_pattern_key
+from torch import nn
+
+from spectral_fusion.adapter.config import SPECTRAL, SpectralConfig
+from spectral_fusion.adapter.layer import SpectralConv2d, SpectralLayer, SpectralLinear
+from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Band, as_matrix
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+DEFAULT_TARGETS = {
+    "UNet2DConditionModel": ATTENTION,
+    "clip_text_model": ["q_proj", "k_proj", "v_proj", "out_proj"],
+    "llama": ["q_proj", "v_proj"],
+    "mistral": ["q_proj", "v_proj"],
+}
+
+
+class SpectralModel(BaseTuner):
+    """PEFT's model of the method: `get_peft_model(model, SpectralConfig(...))` makes one.
+
+    Raises:
+        InputError: no layer matches, a layer is of another kind, merged or too small for the band, or the adapter's
+            name is taken. All layers are checked before any is touched, and the model can be tried again.
+    """
+
+    prefix = "spectral_"
+    tuner_layer_cls = SpectralLayer
+    target_module_mapping = DEFAULT_TARGETS
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except InputError:
+            self.peft_config.pop(adapter_name, None)
+            if not self.peft_config and getattr(model, "_hf_peft_config_loaded", False):
+                model._hf_peft_config_loaded = False  # diffusers and transformers set it before they call PEFT
+            raise
+
+    def _prepare_adapter_config(self, peft_config: SpectralConfig, model_config: dict[str, Any]) -> SpectralConfig:
+        if peft_config.target_modules is None:
+            architecture = model_config.get("model_type") or type(self.model).__name__
+            if architecture not in DEFAULT_TARGETS:
+                raise InputError(f"no default target_modules for {architecture}; name the layers to adapt")
+            peft_config.target_modules = set(DEFAULT_TARGETS[architecture])
+        return peft_config
+
+    def _prepare_model(self, peft_config: SpectralConfig, model: nn.Module) -> None:
+        """Check every layer that will be wrapped: PEFT calls this before it touches the first."""
+        adapter_name = next(name for name, config in self.peft_config.items() if config is peft_config)
+        config = _maybe_include_all_linear_layers(peft_config, model)
+        wrapped = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
+        targets = [
+            (name, module)
+            for name, module in model.named_modules()
+            if name and not name.startswith(wrapped) and self._check_target_module_exists(config, name)
+        ]
+        if not targets:
+            raise InputError(f"target_modules {config.target_modules} match no layer of {type(model).__name__}")
+        for name, module in targets:
+            _check_target(name, module, adapter_name, Band(config.band, _rank(config, name)))
+
+    def _create_and_replace(
+        self,
+        peft_config: SpectralConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        r = _rank(peft_config, current_key)
+        alpha = peft_config.alpha_pattern.get(
+            get_pattern_key(peft_config.alpha_pattern, current_key), peft_config.alpha
+        )
+        if isinstance(target, SpectralLayer):
+            target.update_layer(adapter_name, peft_config, r=r, alpha=alpha)
+            return
+        convolution = isinstance(_base_layer(target), nn.Conv2d)
+        layer_class = SpectralConv2d if convolution else SpectralLinear
+        layer = layer_class(target, adapter_name, peft_config, r=r, alpha=alpha)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+
+def _rank(config: SpectralConfig, name: str) -> int:
+    return config.rank_pattern.get(get_pattern_key(config.rank_pattern, name), config.r)
+
+
+def _base_layer(module: nn.Module) -> nn.Module:
+    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+
+
+def _check_target(name: str, module: nn.Module, adapter_name: str, band: Band) -> None:
+    base = _base_layer(module)
+    if not isinstance(base, (nn.Linear, nn.Conv2d)) or getattr(base, "groups", 1) != 1:
+        raise InputError(
+            f"{name!r} is a {type(base).__name__}; spectral adapters fit nn.Linear and ungrouped nn.Conv2d"
+        )
+    while isinstance(module, BaseTunerLayer):
+        if adapter_name in module._all_available_adapter_names():
+            raise InputError(f"adapter {adapter_name!r} is already on {name!r}; choose another name or delete it")
+        if module.merged:
+            raise InputError(f"{name!r} has {module.merged_adapters} merged into its weight; unmerge first")
+        module = module.base_layer
+    directions = min(as_matrix(base.weight).shape)
+    if band.hi > directions:
+        raise InputError(
+            f"band {band.index} at rank {band.rank} needs {band.hi} directions; {name!r} has {directions}. "
+            "Lower the rank or the band."
+        )
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING[SPECTRAL] = SpectralConfig
+PEFT_TYPE_TO_TUNER_MAPPING[SPECTRAL] = SpectralModel
+PEFT_TYPE_TO_PREFIX_MAPPING[SPECTRAL] = SpectralModel.prefix

@@ -1,0 +1,74 @@
+"""Triplets kept on disk, keyed by the content of the weight they came from."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from spectral_fusion.spectral.svd import SMALL, Triplets, leading_triplets
+
+logger = logging.getLogger(__name__)
+
+FORMAT = b"spectral-fusion triplets 1"  # changes with the algorithm, so that old entries are not read again
+
+
+def default_cache_dir() -> Path:
+    """`$SPECTRAL_FUSION_CACHE`, else `spectral-fusion` in the user's cache folder."""
+    if own := os.environ.get("SPECTRAL_FUSION_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectral-fusion"
+
+
+def cached_triplets(weight: Tensor, lo: int, hi: int, *, cache_dir: Path | None = None) -> Triplets:
+    """`leading_triplets`, read from disk where this weight was decomposed before.
+
+    A weight small enough to decompose faster than a file is read is not cached. A broken entry, or a folder that cannot
+    be written, costs the computation and nothing else. Several processes may share a folder.
+
+    Args:
+        cache_dir: None means `default_cache_dir()`.
+    """
+    if min(weight.flatten(1).shape) < SMALL:
+        return leading_triplets(weight, lo, hi)
+    entry = (cache_dir or default_cache_dir()) / f"{_content_key(weight, lo, hi)}.safetensors"
+    found = _read(entry)
+    if found is None:
+        found = leading_triplets(weight, lo, hi)
+        _write(entry, found)
+    return Triplets(*(part.to(weight.device) for part in found))
+
+
+def _content_key(weight: Tensor, lo: int, hi: int) -> str:
+    data = weight.detach().cpu().contiguous()
+    digest = hashlib.sha256(FORMAT)
+    digest.update(f"{data.dtype} {tuple(data.shape)} {lo} {hi}".encode())
+    digest.update(data.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(entry: Path) -> Triplets | None:
+    try:
+        tensors = load_file(entry)
+        return Triplets(tensors["U"], tensors["S"], tensors["V"])
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, KeyError, OSError) as error:
+        logger.warning("recomputing the broken cache entry %s: %s", entry, error)
+        return None
+
+
+def _write(entry: Path, triplets: Triplets) -> None:
+    data = save({name: part.cpu() for name, part in triplets._asdict().items()})
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as file:
+            file.write(data)
+        os.replace(file.name, entry)
+    except OSError as error:
+        logger.warning("triplets are not cached, %s", error)

@@ -1,0 +1,67 @@
+"""What a trained adapter adds to a weight, as a product of two thin matrices.
+
+The formulas are those of Zhang and Pilanci, "Spectral Adapter: Fine-Tuning in Spectral Space" (NeurIPS 2024,
+arXiv 2405.13952), section 3, multiplied out. Written as in the paper, `U' S' V'^T - U S V^T`, they subtract two
+matrices of the weight's size to get a small one: that costs memory in every step and, in half precision, most digits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Factors(NamedTuple):
+    """A low-rank update of a weight: `delta = up @ down`.
+
+    up: (out, k); down: (k, in).
+    """
+
+    up: Tensor
+    down: Tensor
+
+
+def additive_factors(U: Tensor, S: Tensor, V: Tensor, A: Tensor, B: Tensor, c: Tensor | None = None) -> Factors:
+    """`(U + A) diag(S + c) (V + B)^T - U diag(S) V^T`, the paper's Spectral Adapter^A, at rank 2r.
+
+    Args:
+        U, S, V: the frozen band; (out, r), (r,), (in, r).
+        A, B: trained shifts of the singular vectors, zero at the start; (out, r), (in, r).
+        c: trained shift of the singular values, zero at the start; (r,). None: the values stay.
+    """
+    moved = V + B
+    if c is None:
+        scaled, rest = moved * S, B * S
+    else:
+        scaled, rest = moved * (S + c), moved * c + B * S
+    return Factors(torch.cat([A, U], dim=1), torch.cat([scaled, rest], dim=1).T)
+
+
+def rotational_factors(U: Tensor, S: Tensor, V: Tensor, X_U: Tensor, X_V: Tensor, c: Tensor | None = None) -> Factors:
+    """`U (R_U diag(S * c) R_V^T - diag(S)) V^T`, the paper's Spectral Adapter^R, at rank r.
+
+    With `R = I + E` (see `cayley_minus_identity`) the core is `E_U D + D E_V^T + E_U D E_V^T + diag(S * c - S)`,
+    `D = diag(S * c)`: no term cancels, and at the start every term is exactly zero.
+
+    Args:
+        U, S, V: the frozen band; (out, r), (r,), (in, r).
+        X_U, X_V: trained generators of the two rotations, zero at the start; (r, r).
+        c: trained scale of the singular values, one at the start; (r,). None: the values stay.
+    """
+    E_U, E_V = cayley_minus_identity(torch.stack([X_U, X_V])).unbind()
+    D = S if c is None else S * c
+    core = E_U * D + D[:, None] * E_V.T + (E_U * D) @ E_V.T
+    if c is not None:
+        core = core + torch.diag(S * (c - 1))
+    return Factors(U @ core, V.T)
+
+
+def cayley_minus_identity(X: Tensor) -> Tensor:
+    """`R - I` of the Cayley map `R = (I - K)(I + K)^-1`, `K = (X - X^T) / 2`; exactly zero where X is zero.
+
+    R is orthogonal for every X. The two factors commute, so one solve gives `R - I = (I + K)^-1 (-2K)`.
+
+    X: (..., r, r). Returns (..., r, r).
+    """
+    K = (X - X.mT) / 2
+    return torch.linalg.solve(torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + K, -2 * K)
