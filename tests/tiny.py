@@ -1,4 +1,4 @@
-"""A random Stable Diffusion 1.x in miniature: the real classes, key names and file formats, in a fraction of a second."""
+"""A random Stable Diffusion 1.x in miniature: real classes, key names and file formats, in a fraction of a second."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = ("a", "and", "the", "of", "on", "in", "with", "photo", "picture", "dog", "cat", "car", "house", "tree", "ball")
-WORDS += ("red", "green", "blue", "grass", "sand", "snow", "ugly", "blurry")
+WORDS = tuple(
+    "a and the of on in with photo picture dog cat car house tree ball red green blue grass sand snow ugly blurry".split()
+)
 IMAGE_SIZE = 32
 TEXT_WIDTH = 64
 TOKENIZER_CONFIG = {
