@@ -9,9 +9,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = tuple(
-    "a and the of on in with photo picture dog cat car house tree ball red green blue grass sand snow ugly blurry".split()
-)
+OBJECTS = ("dog", "cat", "car", "house", "tree", "ball", "grass", "sand", "snow")
+WORDS = (*OBJECTS, "a", "and", "the", "of", "on", "in", "photo", "picture", "red", "green", "blue", "ugly", "blurry")
 IMAGE_SIZE = 32
 TEXT_WIDTH = 64
 TOKENIZER_CONFIG = {

@@ -1,0 +1,72 @@
+"""Imports point down only, as ARCHITECTURE.md draws them; also those inside functions."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the ground up. Packages of one line never import one another.
+LAYERS = [
+    {"errors", "__init__"},
+    {"spectral", "picture"},
+    {"adapter", "toybox"},
+    {"pipeline"},
+    {"concept"},
+    {"train", "fuse", "generate"},
+    {"evaluate"},
+    {"report"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FILES = sorted((ROOT / "spectral_fusion").rglob("*.py")) + sorted((ROOT / "app").rglob("*.py"))
+
+
+def imported_names(source: str) -> list[str]:
+    """Every absolute name that the source imports: `from a.b import c` gives `a.b.c`."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer: write the absolute one"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def ours(source: str) -> list[list[str]]:
+    """The imports of our own package, as the parts after `spectral_fusion`."""
+    parts = [name.split(".") for name in imported_names(source)]
+    return [part[1:] for part in parts if part[0] == "spectral_fusion" and len(part) > 1]
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT / "spectral_fusion").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    imports = ours(path.read_text(encoding="utf-8"))
+    if path.is_relative_to(ROOT / "app"):
+        private = [parts for parts in imports if any(part.startswith("_") for part in parts)]
+        assert not private, f"the page uses private names: {private}"
+        assert not [parts for parts in imports if parts[0] == "cli"], "the page is an edge beside the command line"
+        return
+    layer = layer_of(path)
+    for parts in imports:
+        target = parts[0] if parts[0] in LEVEL else "__init__"
+        assert target == layer or LEVEL[target] < LEVEL[layer], f"{layer} must not import {'.'.join(parts)}"
+
+
+def test_only_the_verb_that_starts_the_page_imports_it() -> None:
+    for path in FILES:
+        if any(name.startswith("spectral_fusion_app") for name in imported_names(path.read_text(encoding="utf-8"))):
+            assert path.is_relative_to(ROOT / "app") or layer_of(path) == "cli"
+
+
+def test_imports_inside_functions_are_seen() -> None:
+    assert ours("def f():\n    from spectral_fusion.cli import main\n") == [["cli", "main"]]
+    assert ours("def f():\n    import spectral_fusion.cli.train\n") == [["cli", "train"]]
