@@ -1,0 +1,149 @@
+"""The training loop that all stages share: seeded, interruptible, resumed without loss.
+
+Everything random in step `n` is a function of (seed, n), so a checkpoint holds weights, optimizer state and the step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.toybox.data import Drawings, Example, loader
+
+logger = logging.getLogger(__name__)
+
+Loss = Callable[[Example, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must stay the same for a run to be resumed, but for `steps`, which may grow."""
+
+    stage: str
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int = 0
+    warmup: int = 200
+    decay: float = 0.3  # the last part of the run, over which the rate falls to zero
+    average: float = 0.999
+
+
+class Runner:
+    """Trains `model` by `loss` on `drawings`; `average` holds the moving average of its weights.
+
+    Raises InputError if the folder holds a checkpoint of other settings.
+    """
+
+    def __init__(self, settings: Settings, model: nn.Module, drawings: Drawings, loss: Loss, folder: Path) -> None:
+        self.settings, self.model, self.drawings, self.loss = settings, model, drawings, loss
+        self.path = folder / f"{settings.stage}.checkpoint.safetensors"
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device).train()
+        self.names, self.weights = map(list, zip(*self._trainable(), strict=True))
+        self.optimizer = torch.optim.AdamW(
+            self.weights, settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.average = [weight.detach().clone() for weight in self.weights]
+        self.step = 0
+        if self.path.exists():
+            self._load()
+
+    def _trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+
+    def rate(self, step: int) -> float:
+        """Warm-up, constant, then linear to zero."""
+        settings = self.settings
+        begin = settings.steps * (1 - settings.decay)
+        fall = 1.0 if step < begin else (settings.steps - step) / max(1.0, settings.steps - begin)
+        return settings.learning_rate * min(1.0, (step + 1) / settings.warmup) * fall
+
+    def run(
+        self, on_step: Callable[[int, float], None] | None = None, save_every: float = 120.0, stop: int | None = None
+    ) -> None:
+        """Trains to the last step (or to step `stop`), and saves every so many seconds, at the end and on Ctrl-C."""
+        saved = time.monotonic()
+        workers = (os.cpu_count() or 2) - 1 if self.device.type == "cuda" else 0
+        last = self.settings.steps if stop is None else min(stop, self.settings.steps)
+        try:
+            for batch in loader(self.drawings, self.settings.batch, self.step, last, workers):
+                value = self._advance({key: tensor.to(self.device) for key, tensor in batch.items()})
+                if on_step:
+                    on_step(self.step, value)
+                if time.monotonic() - saved > save_every:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            self.save()
+
+    def _advance(self, batch: Example) -> float:
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self.loss(batch, generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        keep = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [weight.detach() for weight in self.weights], 1 - keep)
+        self.step += 1
+        return loss.item()
+
+    def use_average(self) -> nn.Module:
+        """Puts the averaged weights into the model and returns it, ready for evaluation."""
+        with torch.no_grad():
+            for weight, average in zip(self.weights, self.average, strict=True):
+                weight.copy_(average)
+        return self.model.eval()
+
+    def save(self) -> None:
+        """Writes the checkpoint: a temporary file, then a rename, so that a kill never leaves half of one."""
+        tensors: dict[str, Tensor] = {}
+        for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
+            tensors[f"weight.{name}"], tensors[f"average.{name}"] = weight.detach(), average
+            for key, state in self.optimizer.state.get(weight, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = state
+        for name, buffer in self.model.named_buffers():
+            tensors[f"buffer.{name}"] = buffer
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        header = {"step": str(self.step), "settings": json.dumps(asdict(self.settings), sort_keys=True)}
+        save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, partial, header)
+        os.replace(partial, self.path)
+
+    def _load(self) -> None:
+        with safe_open(self.path, "pt") as file:
+            header = file.metadata()
+            _check_same(json.loads(header["settings"]), asdict(self.settings), self.path)
+            tensors = {key: file.get_tensor(key).to(self.device) for key in file.keys()}  # noqa: SIM118
+        with torch.no_grad():
+            for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
+                weight.copy_(tensors[f"weight.{name}"])
+                average.copy_(tensors[f"average.{name}"])
+                states = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[weight] = {key: state for key, state in states.items() if state is not None}
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(tensors[f"buffer.{name}"])
+        self.step = int(header["step"])
+        logger.info("resumed %s at step %d", self.path, self.step)
+
+
+def _check_same(found: dict, wanted: dict, path: Path) -> None:
+    differing = [key for key in wanted if found.get(key) != wanted[key] and key != "steps"]
+    if differing:
+        listed = ", ".join(f"{key} {found.get(key)} there, {wanted[key]} asked" for key in differing)
+        raise InputError(f"{path} is a checkpoint of other settings ({listed}); use those, or another folder")

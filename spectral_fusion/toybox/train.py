@@ -1,0 +1,75 @@
+"""Trains toybox: `python -m spectral_fusion.toybox.train --stage vae|unet|text|identity|classifier|all --out DIR`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL
+
+from spectral_fusion.toybox import data, models
+from spectral_fusion.toybox.data import Drawings, loader
+from spectral_fusion.toybox.stages import STAGES, make_runner
+
+logger = logging.getLogger(__name__)
+
+
+def train_stage(name: str, out: Path, *, seed: int = 0, steps: int | None = None, on_step: Callable | None = None) -> None:
+    """Trains one stage to its end, from its checkpoint if there is one, and writes its averaged weights to `out`."""
+    vae = AutoencoderKL.from_pretrained(out / "vae").eval().requires_grad_(False) if name == "unet" else None
+    if vae is not None and torch.cuda.is_available():
+        vae = vae.cuda()
+    runner = make_runner(name, out, seed=seed, steps=steps, vae=vae)
+    runner.run(on_step)
+    model = runner.use_average().cpu()
+    if name == "vae":
+        _set_scaling(model, seed)
+    if name == "unet":
+        model.unet.save_pretrained(out / "unet")
+        model.text_encoder.save_pretrained(out / "text_encoder")
+    else:
+        model.save_pretrained(out / name)
+
+
+@torch.no_grad()
+def _set_scaling(vae: AutoencoderKL, seed: int) -> None:
+    """Sets `scaling_factor` so that scaled latents have unit variance, as Stable Diffusion's do."""
+    batch = next(iter(loader(Drawings(data.captioned_picture, seed, "scaling"), 256, 0, 1)))
+    deviation = vae.encode(batch["pixels"]).latent_dist.mean.std().item()
+    vae.register_to_config(scaling_factor=round(1 / deviation, 5))
+
+
+def _printer(name: str, every: float = 20.0) -> Callable[[int, float], None]:
+    begin, state = time.monotonic(), {"shown": 0.0, "mean": math.nan, "first": None}
+
+    def on_step(step: int, loss: float) -> None:
+        state["mean"] = loss if math.isnan(state["mean"]) else 0.98 * state["mean"] + 0.02 * loss
+        state["first"] = step if state["first"] is None else state["first"]
+        now = time.monotonic()
+        if now - state["shown"] > every:
+            state["shown"] = now
+            rate = (step - state["first"]) * STAGES[name].batch / max(now - begin, 1e-9)
+            print(f"{name} step {step} loss {state['mean']:.4f} {rate:.0f} pictures/s", flush=True)
+
+    return on_step
+
+
+def main(
+    stage: Annotated[str, typer.Option(help="Which model to train, or all in order.")] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and finished weights.")] = Path("out/toybox"),
+    seed: int = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
+) -> None:
+    logging.basicConfig(level=logging.INFO)
+    for name in STAGES if stage == "all" else [stage]:
+        train_stage(name, out, seed=seed, steps=steps, on_step=_printer(name))
+
+
+if __name__ == "__main__":
+    typer.run(main)
