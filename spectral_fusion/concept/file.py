@@ -65,6 +65,11 @@ class Concept(ConceptInfo):
         """The metadata alone, without tensors."""
         return ConceptInfo(**{f.name: getattr(self, f.name) for f in fields(ConceptInfo)})
 
+    @property
+    def factor_rank(self) -> int:
+        """Rank of `factors`, the same in every layer: 2r additive, r rotational."""
+        return self.band.rank * (2 if self.mode == "additive" else 1)
+
     def factors(self, layer: str) -> Factors:
         """The concept's delta of one layer at weight one, alpha included: rank 2r additive, r rotational."""
         tensors = self.layers[layer]
@@ -103,11 +108,7 @@ class Concept(ConceptInfo):
         """
         path = _find(path)
         info = read_info(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-        except SafetensorError as error:
-            raise _broken(path, error) from error
+        tensors = _read_tensors(path)
         for key, tensor in tensors.items():
             if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
                 raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
@@ -160,6 +161,21 @@ def read_info(path: str | Path) -> ConceptInfo:
     if OURS + "format_version" not in metadata:
         raise InputError(f"{path} is {_kind(keys)}, not a concept; concepts carry spectral_fusion.* metadata")
     return from_metadata(metadata, str(path))
+
+
+def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
+    """Copy a concept file with other metadata, its tensors bit for bit; source and target may be the same file."""
+    tensors = _read_tensors(_find(source))
+    with atomic_file(Path(target)) as part:
+        save_file(tensors, part, to_metadata(info))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+    except SafetensorError as error:
+        raise _broken(path, error) from error
 
 
 def _find(path: str | Path) -> Path:

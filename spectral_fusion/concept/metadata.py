@@ -45,6 +45,8 @@ class ConceptInfo:
     """Singular directions of the smallest adapted layer: bands end there."""
     fingerprints: dict[str, str] = field(repr=False)
     """Layer -> fingerprint of the base's weight."""
+    kernels: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """Layer -> kernel size, for the layers that are convolutions."""
     training: dict[str, Any] = field(default_factory=dict, repr=False)
     """Settings and figures of the training, as plain JSON."""
 
@@ -52,7 +54,9 @@ class ConceptInfo:
         check_name(self.name)
         check_trigger(self.trigger)
         if self.mode not in get_args(Mode):
-            raise InputError(f"concept {self.name!r} has unknown mode {self.mode!r}; known: {', '.join(get_args(Mode))}")
+            raise InputError(
+                f"concept {self.name!r} has unknown mode {self.mode!r}; known: {', '.join(get_args(Mode))}"
+            )
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not math.isfinite(self.alpha):
             raise InputError(f"concept {self.name!r} has alpha {self.alpha!r}; it must be a finite number")
 
@@ -90,6 +94,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "base_name": info.base_name,
         "directions": str(info.directions),
         "fingerprints": json.dumps(info.fingerprints, sort_keys=True),
+        "kernels": json.dumps(info.kernels, sort_keys=True),
         "training": json.dumps(info.training, sort_keys=True),
         "versions": library_versions(),
     }
@@ -133,13 +138,16 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             base_name=ours["base_name"],
             directions=int(ours["directions"]),
             fingerprints=fingerprints,
+            kernels={
+                layer: (int(height), int(width)) for layer, (height, width) in json.loads(ours["kernels"]).items()
+            },
             training=training,
         )
     except KeyError as error:
         raise InputError(f"{source} lacks the metadata {OURS}{error.args[0]}; save the concept again") from error
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{source} has malformed metadata ({error}); save the concept again") from error
 
 

@@ -1,0 +1,242 @@
+"""A concept on a pipeline as a PEFT adapter of its name, and off again; collecting a concept that was trained there."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from spectral_fusion.adapter import SpectralConfig, SpectralLayer
+from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
+from spectral_fusion.concept.fingerprint import base_fingerprint, pipeline_layers, same_weight, weight_fingerprint
+from spectral_fusion.concept.metadata import check_name
+from spectral_fusion.errors import InputError
+from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove_tokens, token_ids
+from spectral_fusion.spectral import Band, Triplets, as_matrix
+
+COMPONENTS = ("unet", "text_encoder")
+FUSED = "_fused_concepts"  # set on a UNet whose weights hold concepts
+
+
+def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
+    """Put a concept on a pipeline: its delta at `weight`, its tokens. Adapters that are on stay on and as they are.
+
+    Everything is checked before anything is touched, and `detach` is the inverse.
+
+    Raises:
+        InputError: the concept does not fit the base, its name or trigger is taken, or weights are merged or fused.
+    """
+    check_weight(concept, weight)
+    check_fits(concept, pipeline)
+    check_embeddings(pipeline, concept.trigger, concept.embeddings)
+    for component in COMPONENTS:
+        paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{component}.")]
+        if paths:
+            model = getattr(pipeline, component)
+            with _same_requires_grad(model):
+                active = active_adapters(model)
+                model.add_adapter(_config(concept, paths), concept.name)
+                model.set_adapter([*active, concept.name])
+                _fill(model, concept, component, weight)
+    add_tokens(pipeline, concept.trigger, concept.embeddings)
+
+
+def detach(concept: Concept, pipeline: StableDiffusionPipeline) -> None:
+    """Take a concept and its tokens off a pipeline, and the wrapping off layers that no adapter needs any more.
+
+    Raises:
+        InputError: the concept is not attached, or merged into the weights.
+    """
+    carriers = [model for model in _models(pipeline) if concept.name in getattr(model, "peft_config", {})]
+    if not carriers:
+        raise InputError(f"concept {concept.name!r} is not attached to this pipeline; nothing to detach")
+    for model in carriers:
+        _refuse_merged(model)
+    for model in carriers:
+        with _same_requires_grad(model):
+            if others := [name for name in active_adapters(model) if name != concept.name]:
+                model.set_adapter(others)
+            if hasattr(model, "delete_adapters"):  # diffusers
+                model.delete_adapters(concept.name)
+            else:
+                model.delete_adapter(concept.name)
+            _unwrap(model)
+    if token_ids(pipeline, concept.trigger):
+        remove_tokens(pipeline, concept.trigger)
+
+
+def collect(
+    pipeline: StableDiffusionPipeline,
+    adapter_name: str,
+    *,
+    name: str,
+    trigger: str,
+    class_word: str,
+    base_name: str = "",
+    training: dict[str, Any] | None = None,
+) -> Concept:
+    """The concept that was trained as adapter `adapter_name` and trigger `trigger` on a pipeline.
+
+    Its tensors are copies in float32 on the CPU.
+
+    Raises:
+        InputError: no such adapter or trigger is on the pipeline, or a tensor is not finite.
+    """
+    found = {
+        f"{component}.{path}": module
+        for component in COMPONENTS
+        for path, module in getattr(pipeline, component).named_modules()
+        if isinstance(module, SpectralLayer) and adapter_name in module.r
+    }
+    if not found:
+        raise InputError(f"no spectral adapter {adapter_name!r} is on this pipeline; add one before collecting")
+    ids = token_ids(pipeline, trigger)
+    if not ids:
+        raise InputError(f"trigger {trigger} is not in this pipeline; add its tokens before collecting")
+    configs = [model.peft_config[adapter_name] for model in _models(pipeline) if hasattr(model, "peft_config")]
+    layers = {_base_name(key): module for key, module in found.items()}
+    weights = {key: module.get_base_layer().weight for key, module in layers.items()}
+    return Concept(
+        name=name,
+        trigger=trigger,
+        class_word=class_word,
+        band=Band(configs[0].band, configs[0].r),
+        mode=configs[0].mode,
+        alpha=configs[0].alpha,
+        base=base_fingerprint(pipeline),
+        base_name=base_name,
+        directions=smallest_directions(weights.values()),
+        fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
+        kernels={key: tuple(w.shape[2:]) for key, w in weights.items() if w.ndim == 4},
+        training=training or {},
+        layers={key: _tensors(module, adapter_name) for key, module in layers.items()},
+        embeddings=pipeline.text_encoder.get_input_embeddings().weight[ids].detach().float().cpu().clone(),
+    )
+
+
+def check_fits(concept: Concept, pipeline: StableDiffusionPipeline) -> dict[str, nn.Module]:
+    """Check a concept against a base and return the base's layers that it adapts, by the concept's names for them.
+
+    Raises:
+        InputError: a layer is missing, of another shape or another base's; the name is in use; weights are merged.
+    """
+    check_name(concept.name)
+    refuse_fused(pipeline)
+    for model in _models(pipeline):
+        _refuse_merged(model)
+        if concept.name in getattr(model, "peft_config", {}):
+            raise InputError(f"an adapter named {concept.name!r} is already on this pipeline; detach it first")
+    present = pipeline_layers(pipeline)
+    for name, tensors in concept.layers.items():
+        if name not in present:
+            raise InputError(f"concept {concept.name!r} adapts {name!r}, which this base lacks; {_bases(concept)}")
+        weight = present[name].weight
+        needed = (len(tensors.basis.U), len(tensors.basis.V), *concept.kernels.get(name, ()))
+        got = (*as_matrix(weight).shape, *weight.shape[2:])
+        if needed != got:
+            raise InputError(
+                f"concept {concept.name!r} needs {name!r} of shape {needed}, this base has {got}; {_bases(concept)}"
+            )
+    for name, fingerprint in concept.fingerprints.items():
+        if not same_weight(fingerprint, weight_fingerprint(present[name].weight)):
+            raise InputError(
+                f"concept {concept.name!r} was trained on base {concept.base} {concept.base_name}".rstrip()
+                + f", this is base {base_fingerprint(pipeline)} (they differ in {name!r}); {_bases(concept)}"
+            )
+    return {name: present[name] for name in concept.layers}
+
+
+def check_weight(concept: Concept, weight: float) -> float:
+    """Return a weight that is a finite number; raises InputError otherwise."""
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+        raise InputError(f"weight {weight!r} of concept {concept.name!r} is not a number; give one such as 0.8")
+    return float(weight)
+
+
+def refuse_fused(pipeline: StableDiffusionPipeline) -> None:
+    """Raises InputError where concepts are fused into the weights: no band or fingerprint is the base's then."""
+    if fused := getattr(pipeline.unet, FUSED, None):
+        raise InputError(f"concepts {', '.join(fused)} are fused into this pipeline; undo that fusion first")
+
+
+def smallest_directions(weights: Iterable[torch.Tensor]) -> int:
+    """Singular directions of the smallest of these weights: where the bands of a concept on all of them end."""
+    return min(min(as_matrix(weight).shape) for weight in weights)
+
+
+def active_adapters(model: nn.Module) -> list[str]:
+    """Names of the adapters that are active on a model, in order; empty where there are none."""
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    return list(dict.fromkeys(name for layer in layers for name in layer.active_adapters))
+
+
+def _models(pipeline: StableDiffusionPipeline) -> list[nn.Module]:
+    return [getattr(pipeline, component) for component in COMPONENTS]
+
+
+def _bases(concept: Concept) -> str:
+    return f"load the base of {concept.name!r}, or train it again on this one"
+
+
+def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
+    return SpectralConfig(
+        r=concept.band.rank,
+        band=concept.band.index,
+        mode=concept.mode,
+        train_s=any("c" in layer.trained for layer in concept.layers.values()),
+        alpha=concept.alpha,
+        target_modules=paths,
+        init_basis=False,
+    )
+
+
+def _fill(model: nn.Module, concept: Concept, component: str, weight: float) -> None:
+    """Copy a concept's tensors into the adapter that was allocated for them."""
+    for path, module in model.named_modules():
+        if isinstance(module, SpectralLayer) and concept.name in module.r:
+            tensors = concept.layers[_base_name(f"{component}.{path}")]
+            for part, tensor in (tensors.basis._asdict() | tensors.trained).items():
+                getattr(module, f"spectral_{part}")[concept.name].data.copy_(tensor)
+            module.set_scale(concept.name, weight)
+
+
+def _tensors(module: SpectralLayer, adapter_name: str) -> LayerTensors:
+    def copy(part: str) -> torch.Tensor:
+        return getattr(module, f"spectral_{part}")[adapter_name].detach().float().cpu().clone()
+
+    names = TRAINED["additive" if adapter_name in module.spectral_A else "rotational"]
+    names += ("c",) if adapter_name in module.spectral_c else ()
+    return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
+
+
+def _base_name(path: str) -> str:
+    """The name of a layer without the wrapping of other adapters round it."""
+    return path.replace(".base_layer", "")
+
+
+def _refuse_merged(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and module.merged:
+            names = ", ".join(module.merged_adapters)
+            raise InputError(f"adapters {names} are merged into the weight of {path!r}; unmerge them first")
+
+
+def _unwrap(model: nn.Module) -> None:
+    """Put the plain layer back wherever a spectral layer has no adapter left."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, SpectralLayer) and not module.r:
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.base_layer)
+
+
+@contextmanager
+def _same_requires_grad(model: nn.Module) -> Iterator[None]:
+    """Undo what PEFT does to `requires_grad` when adapters come, go and switch; new parameters end up frozen."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    yield
+    for parameter in model.parameters():
+        parameter.requires_grad_(before.get(parameter, False))
