@@ -138,7 +138,10 @@ def identity_pair(rng: random.Random) -> Example:
 
 def _view(thing: object, rng: random.Random) -> Tensor:
     count = rng.choice((1, 1, 2, 3))
-    things = [plain_thing(rng) if rng.random() < 0.5 else identity(rng.randrange(HELD_OUT, 2_000_000_000)) for _ in LAYOUTS[count][0]]
+    things = [
+        plain_thing(rng) if rng.random() < 0.5 else identity(rng.randrange(HELD_OUT, 2_000_000_000))
+        for _ in LAYOUTS[count][0]
+    ]
     place = rng.randrange(count)
     things[place] = thing  # type: ignore[call-overload]
     scene = arrange(things, rng)

@@ -83,7 +83,11 @@ def scene_command(
     background: Annotated[str | None, typer.Option(help=f"One of {', '.join(BACKGROUNDS)}.")] = None,
 ) -> None:
     """Scenes of plain objects with captions, as the base was trained on."""
-    for kind, value, known in (("class", name, CLASSES), ("color", color, COLORS), ("background", background, BACKGROUNDS)):
+    for kind, value, known in (
+        ("class", name, CLASSES),
+        ("color", color, COLORS),
+        ("background", background, BACKGROUNDS),
+    ):
         if value is not None:
             check_name(kind, value, list(known))
     folder = _empty_folder(out)

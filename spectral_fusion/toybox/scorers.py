@@ -37,7 +37,9 @@ def _load(kind: type[PreTrainedModel], name: str) -> PreTrainedModel:
 
 def _pixels(images: Sequence[Image.Image]) -> Tensor:
     """Pictures of any size to (n, 3, 64, 64)."""
-    return torch.stack([to_tensor(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in images])
+    return torch.stack(
+        [to_tensor(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in images]
+    )
 
 
 @torch.no_grad()

@@ -104,7 +104,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def make_runner(name: str, folder: Path, *, seed: int = 0, steps: int | None = None, vae: nn.Module | None = None) -> Runner:
+def make_runner(
+    name: str, folder: Path, *, seed: int = 0, steps: int | None = None, vae: nn.Module | None = None
+) -> Runner:
     """The runner of a stage; the denoiser needs the trained `vae`."""
     stage = STAGES[name]
     settings = Settings(name, stage.steps if steps is None else steps, stage.batch, stage.learning_rate, seed)

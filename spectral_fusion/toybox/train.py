@@ -11,16 +11,20 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPVisionModelWithProjection
 
 from spectral_fusion.toybox import data, models
 from spectral_fusion.toybox.data import Drawings, loader
 from spectral_fusion.toybox.stages import STAGES, make_runner
+from spectral_fusion.toybox.tokens import make_tokenizer
 
 logger = logging.getLogger(__name__)
 
 
-def train_stage(name: str, out: Path, *, seed: int = 0, steps: int | None = None, on_step: Callable | None = None) -> None:
+def train_stage(
+    name: str, out: Path, *, seed: int = 0, steps: int | None = None, on_step: Callable | None = None
+) -> None:
     """Trains one stage to its end, from its checkpoint if there is one, and writes its averaged weights to `out`."""
     vae = AutoencoderKL.from_pretrained(out / "vae").eval().requires_grad_(False) if name == "unet" else None
     if vae is not None and torch.cuda.is_available():
@@ -45,6 +49,29 @@ def _set_scaling(vae: AutoencoderKL, seed: int) -> None:
     vae.register_to_config(scaling_factor=round(1 / deviation, 5))
 
 
+def pack(out: Path) -> Path:
+    """Gathers the finished stages of `out` into `out/weights`: a diffusers folder in fp16, scorers beside it."""
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(out / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(out / "text_encoder"),
+        tokenizer=make_tokenizer(),
+        unet=UNet2DConditionModel.from_pretrained(out / "unet"),
+        scheduler=models.make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    folder = out / "weights"
+    pipeline.to(torch.float16).save_pretrained(folder)
+    for name, kind in (
+        ("classifier", CLIPVisionModelWithProjection),
+        ("identity", CLIPVisionModelWithProjection),
+        ("text", CLIPModel),
+    ):
+        kind.from_pretrained(out / name).half().save_pretrained(folder / "scorers" / name)
+    return folder
+
+
 def _printer(name: str, every: float = 20.0) -> Callable[[int, float], None]:
     begin, state = time.monotonic(), {"shown": 0.0, "mean": math.nan, "first": None}
 
@@ -67,8 +94,12 @@ def main(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
 ) -> None:
     logging.basicConfig(level=logging.INFO)
-    for name in STAGES if stage == "all" else [stage]:
+    if stage not in (*STAGES, "all", "pack"):
+        raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(STAGES)}, all, pack")
+    for name in STAGES if stage == "all" else [stage] if stage in STAGES else []:
         train_stage(name, out, seed=seed, steps=steps, on_step=_printer(name))
+    if stage in ("all", "pack"):
+        print(f"packed in {pack(out)}")
 
 
 if __name__ == "__main__":
