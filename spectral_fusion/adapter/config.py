@@ -38,14 +38,14 @@ class SpectralConfig(PeftConfig):
     )
     train_s: bool = field(default=False, metadata={"help": "Train the band's singular values too."})
     alpha: float = field(default=1.0, metadata={"help": "Strength: what the delta is multiplied by."})
-    target_modules: list[str] | str | None = field(
+    target_modules: list[str] | set[str] | str | None = field(
         default=None,
         metadata={
             "help": "Names or endings of the linear and convolution layers to adapt, a regular expression, or "
             "'all-linear'. None: the attention projections, where the architecture is known."
         },
     )
-    exclude_modules: list[str] | str | None = field(
+    exclude_modules: list[str] | set[str] | str | None = field(
         default=None, metadata={"help": "Names or endings, or a regular expression, of layers to leave out."}
     )
     rank_pattern: dict[str, int] = field(

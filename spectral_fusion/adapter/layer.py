@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectral_fusion.adapter.config import SpectralConfig
+from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import (
     Band,
     Factors,
@@ -41,7 +42,9 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         self.alpha: dict[str, float] = {}
         self.scaling: dict[str, float] = {}  # what the delta is multiplied by now: alpha times the user's weight
         self.merged_adapters: list[str] = []
-        self._merged_scaling: dict[str, float] = {}
+        self._merged_scaling: dict[str, float] = {}  # the strengths at the time of merging
+        self._pristine: Tensor | None = None  # the weight before merging: subtracting a delta would not restore it
+        self._merged_sum = 0
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, r=r, alpha=alpha)
 
@@ -68,13 +71,14 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def factors(self, adapter_name: str) -> Factors:
-        """The adapter's delta at strength one, in float32."""
-        U, S, V = (getattr(self, name)[adapter_name] for name in self.basis_names)
-        c = self.spectral_c.get(adapter_name)
+        """The adapter's delta at strength one, in float32 or better whatever type the model was cast to."""
+        U, S, V = (_full(getattr(self, name)[adapter_name]) for name in self.basis_names)
+        c = _full(self.spectral_c[adapter_name]) if adapter_name in self.spectral_c else None
+        names = ("spectral_A", "spectral_B") if adapter_name in self.spectral_A else ("spectral_X_U", "spectral_X_V")
+        first, second = (_full(getattr(self, name)[adapter_name]) for name in names)
         with torch.autocast(U.device.type, enabled=False):
-            if adapter_name in self.spectral_A:
-                return additive_factors(U, S, V, self.spectral_A[adapter_name], self.spectral_B[adapter_name], c)
-            return rotational_factors(U, S, V, self.spectral_X_U[adapter_name], self.spectral_X_V[adapter_name], c)
+            combine = additive_factors if adapter_name in self.spectral_A else rotational_factors
+            return combine(U, S, V, first, second, c)
 
     def get_delta_weight(self, adapter_name: str, scaling: float | None = None) -> Tensor:
         """The adapter's delta in the weight's shape, at its present strength or at `scaling`."""
@@ -89,29 +93,58 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
             return y
         for name in self.active_adapters:
             if name in self.r and name not in self.merged_adapters:
-                y = self._add_delta(x, y, self.factors(name), self.scaling[name])
+                up, down = self.factors(name)
+                y = self._add_delta(x.to(y.dtype), y, up.to(y.dtype), down.to(y.dtype), self.scaling[name])
         return y
 
-    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
+    def _add_delta(self, x: Tensor, y: Tensor, up: Tensor, down: Tensor, scaling: float) -> Tensor:
+        """`y` plus `scaling` times what `up @ down` makes of `x`, without their product."""
         raise NotImplementedError
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name in self.r:
-                self._merged_scaling[name] = self.scaling[name]
-                self._shift_weight(self.get_delta_weight(name))
-                self.merged_adapters.append(name)
+        """Add the deltas of the active adapters, or of those named, to the base weight.
+
+        Args:
+            safe_merge: leave the weight alone and raise ValueError where the result is not finite.
+        """
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.r]
+        if not names:
+            return
+        merged = self._plus_deltas({name: self.scaling[name] for name in names})
+        if safe_merge and not torch.isfinite(merged).all():
+            raise ValueError(f"merging {names} gives NaN or infinity; an adapter is broken")
+        if self._pristine is None:
+            self._pristine = self.weight.detach().clone()
+        self.weight.copy_(merged)
+        self._merged_sum = _bit_sum(self.weight)
+        self.merged_adapters += names
+        self._merged_scaling |= {name: self.scaling[name] for name in names}
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        while self.merged_adapters:
-            name = self.merged_adapters.pop()
-            self._shift_weight(-self.get_delta_weight(name, self._merged_scaling.pop(name)))
+        """Take every merged delta out again: bit for bit, unless another tuner has since merged into the weight."""
+        if not self.merged:
+            return
+        if _bit_sum(self.weight) == self._merged_sum:
+            self.weight.copy_(self._pristine)
+        else:
+            self.weight.copy_(self._plus_deltas({name: -scale for name, scale in self._merged_scaling.items()}))
+        self._pristine = None
+        self._merged_scaling.clear()
+        self.merged_adapters.clear()
 
-    def _shift_weight(self, delta: Tensor) -> None:
-        weight = self.weight
-        weight.copy_((weight.to(delta.dtype) + delta).to(weight.dtype))
+    def _plus_deltas(self, scalings: dict[str, float]) -> Tensor:
+        """The base weight plus some deltas, rounded once: (out, in, ...) in float32 or better."""
+        total = _full(self.weight).clone()
+        for name, scaling in scalings.items():
+            total += self.get_delta_weight(name, scaling)
+        return total
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        if adapter_name in self.merged_adapters:
+            raise InputError(f"adapter {adapter_name!r} is merged into the weights; unmerge before deleting it")
+        super().delete_adapter(adapter_name)
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Set the adapter's strength to `scale` times its alpha."""
@@ -146,21 +179,32 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
 class SpectralLinear(SpectralLayer):
     """A spectral adapter on `nn.Linear`."""
 
-    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
-        h = F.linear(self._cast_input_dtype(x, factors.down.dtype), factors.down)
-        return (y + scaling * F.linear(h, factors.up)).to(y.dtype)
+    def _add_delta(self, x: Tensor, y: Tensor, up: Tensor, down: Tensor, scaling: float) -> Tensor:
+        h = F.linear(x, down)
+        # one fused product and sum: a product, a scaling and a sum would write three tensors of the size of y
+        total = torch.addmm(y.reshape(-1, y.shape[-1]), h.reshape(-1, h.shape[-1]), up.T, alpha=scaling)
+        return total.view(y.shape)
 
 
 class SpectralConv2d(SpectralLayer):
     """A spectral adapter on `nn.Conv2d`, whose weight counts as a matrix (out, in * kh * kw)."""
 
-    def _add_delta(self, x: Tensor, y: Tensor, factors: Factors, scaling: float) -> Tensor:
+    def _add_delta(self, x: Tensor, y: Tensor, up: Tensor, down: Tensor, scaling: float) -> Tensor:
         base = self.get_base_layer()
-        kernel = factors.down.reshape(-1, *base.weight.shape[1:])
-        h = base._conv_forward(self._cast_input_dtype(x, kernel.dtype), kernel, None)
-        return (y + scaling * F.conv2d(h, factors.up[:, :, None, None])).to(y.dtype)
+        h = base._conv_forward(x, down.reshape(-1, *base.weight.shape[1:]), None)  # keeps stride and padding mode
+        return torch.add(y, F.conv2d(h, up[:, :, None, None]), alpha=scaling)
 
 
 def _basis(weight: Tensor, band: Band) -> Triplets | None:
     """The band's triplets of a weight, or None for a weight without values (on the meta device)."""
     return None if weight.is_meta else cached_triplets(weight, band.lo, band.hi)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _bit_sum(tensor: Tensor) -> int:
+    """A checksum of the values: cheap, exact, and different after any change that matters."""
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return int(tensor.detach().view(integer).sum(dtype=torch.int64))

@@ -33,8 +33,15 @@ class SpectralModel(BaseTuner):
     tuner_layer_cls = SpectralLayer
     target_module_mapping = DEFAULT_TARGETS
 
+    def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        if adapter_name in getattr(model, "peft_config", {}):
+            raise InputError(f"adapter {adapter_name!r} is already on the model; choose another name or delete it")
+        super().__init__(model, peft_config, adapter_name, *args, **kwargs)
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         try:
+            if not adapter_name or "." in adapter_name:
+                raise InputError(f"an adapter cannot be called {adapter_name!r}; give a name without a dot")
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except InputError:
             self.peft_config.pop(adapter_name, None)
@@ -52,7 +59,6 @@ class SpectralModel(BaseTuner):
 
     def _prepare_model(self, peft_config: SpectralConfig, model: nn.Module) -> None:
         """Check every layer that will be wrapped: PEFT calls this before it touches the first."""
-        adapter_name = next(name for name, config in self.peft_config.items() if config is peft_config)
         config = _maybe_include_all_linear_layers(peft_config, model)
         wrapped = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
         targets = [
@@ -63,7 +69,7 @@ class SpectralModel(BaseTuner):
         if not targets:
             raise InputError(f"target_modules {config.target_modules} match no layer of {type(model).__name__}")
         for name, module in targets:
-            _check_target(name, module, adapter_name, Band(config.band, _rank(config, name)))
+            _check_target(name, module, Band(config.band, _rank(config, name)))
 
     def _create_and_replace(
         self,
@@ -98,15 +104,13 @@ def _base_layer(module: nn.Module) -> nn.Module:
     return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
 
 
-def _check_target(name: str, module: nn.Module, adapter_name: str, band: Band) -> None:
+def _check_target(name: str, module: nn.Module, band: Band) -> None:
     base = _base_layer(module)
     if not isinstance(base, (nn.Linear, nn.Conv2d)) or getattr(base, "groups", 1) != 1:
         raise InputError(
             f"{name!r} is a {type(base).__name__}; spectral adapters fit nn.Linear and ungrouped nn.Conv2d"
         )
     while isinstance(module, BaseTunerLayer):
-        if adapter_name in module._all_available_adapter_names():
-            raise InputError(f"adapter {adapter_name!r} is already on {name!r}; choose another name or delete it")
         if module.merged:
             raise InputError(f"{name!r} has {module.merged_adapters} merged into its weight; unmerge first")
         module = module.base_layer

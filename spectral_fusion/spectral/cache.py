@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from spectral_fusion.spectral.svd import SMALL, Triplets, leading_triplets
+from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 logger = logging.getLogger(__name__)
 
-FORMAT = b"spectral-fusion triplets 1"  # changes with the algorithm, so that old entries are not read again
+FORMAT = "spectral-fusion triplets 1"  # changes with the algorithm, so that old entries are not read again
+SMALLEST = 192  # directions: below, a decomposition takes a few milliseconds
+CORRUPT = 1e-3  # relative error of `W V = U S` beyond which an entry is not one of the weight
 
 
 def default_cache_dir() -> Path:
@@ -34,33 +36,38 @@ def cached_triplets(weight: Tensor, lo: int, hi: int, *, cache_dir: Path | None 
     Args:
         cache_dir: None means `default_cache_dir()`.
     """
-    if min(weight.flatten(1).shape) < SMALL:
+    if min(as_matrix(weight).shape) < SMALLEST:
         return leading_triplets(weight, lo, hi)
     entry = (cache_dir or default_cache_dir()) / f"{_content_key(weight, lo, hi)}.safetensors"
-    found = _read(entry)
+    found = _read(entry, weight)
     if found is None:
         found = leading_triplets(weight, lo, hi)
         _write(entry, found)
-    return Triplets(*(part.to(weight.device) for part in found))
+    return found
 
 
 def _content_key(weight: Tensor, lo: int, hi: int) -> str:
     data = weight.detach().cpu().contiguous()
-    digest = hashlib.sha256(FORMAT)
-    digest.update(f"{data.dtype} {tuple(data.shape)} {lo} {hi}".encode())
-    digest.update(data.view(torch.uint8).numpy())
+    digest = hashlib.sha256(f"{FORMAT} {data.dtype} {tuple(data.shape)} {lo} {hi}".encode())
+    digest.update(memoryview(data.view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
-def _read(entry: Path) -> Triplets | None:
+def _read(entry: Path, weight: Tensor) -> Triplets | None:
+    """The triplets of an entry, or None where there is none or it does not hold triplets of this weight."""
+    if not entry.exists():
+        return None
     try:
-        tensors = load_file(entry)
-        return Triplets(tensors["U"], tensors["S"], tensors["V"])
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, KeyError, OSError) as error:
-        logger.warning("recomputing the broken cache entry %s: %s", entry, error)
-        return None
+        tensors = load_file(entry, device=str(weight.device))
+        found = Triplets(tensors["U"], tensors["S"], tensors["V"])
+        image = as_matrix(weight.detach()).to(found.V.dtype) @ found.V
+        if (image - found.U * found.S).abs().max() <= CORRUPT * image.abs().max():
+            return found
+        reason: object = "its values do not belong to the weight"
+    except (SafetensorError, KeyError, OSError, RuntimeError) as error:
+        reason = error
+    logger.warning("recomputing the broken cache entry %s: %s", entry, reason)
+    return None
 
 
 def _write(entry: Path, triplets: Triplets) -> None:
@@ -68,7 +75,12 @@ def _write(entry: Path, triplets: Triplets) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, entry)
+            part = Path(file.name)
+            try:
+                file.write(data)
+                file.close()
+                part.replace(entry)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("triplets are not cached, %s", error)
+        logger.warning("triplets are not cached: %s", error)
