@@ -6,10 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from spectral_fusion.concept.images import captions
+from spectral_fusion.concept.images.picture import ENDINGS, background_colour, is_transparent, read_mask, read_picture
 from spectral_fusion.errors import InputError
-
-from . import captions
-from .picture import ENDINGS, background_colour, is_transparent, read_mask, read_picture
 
 MASK_SUFFIX = "-masklabel"
 PICTURES_FOLDERS = ("images", "image")

@@ -66,8 +66,9 @@ def _decode(path: Path) -> Image.Image:
         raise InputError(f"{path} is not a readable picture ({_first_line(error)}); replace or remove it") from error
     with image:
         # Cameras write still pictures with an embedded preview as MPO, which counts as two frames.
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise InputError(f"{path} is animated ({image.n_frames} frames); save one frame as a still picture")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise InputError(f"{path} is animated ({frames} frames); save one frame as a still picture")
         if min(image.size) < SMALLEST_SIDE:
             raise InputError(f"{path} is {image.width}x{image.height} px; give at least {SMALLEST_SIDE} px a side")
         try:
