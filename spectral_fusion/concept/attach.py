@@ -13,7 +13,6 @@ from torch import nn
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
 from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import base_fingerprint, pipeline_layers, same_weight, weight_fingerprint
-from spectral_fusion.concept.metadata import check_name
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove_tokens, token_ids
 from spectral_fusion.spectral import Band, Triplets, as_matrix
@@ -31,7 +30,7 @@ def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 
         InputError: the concept does not fit the base, its name or trigger is taken, or weights are merged or fused.
     """
     check_weight(concept, weight)
-    check_fits(concept, pipeline)
+    check_fits(pipeline, concept)
     check_embeddings(pipeline, concept.trigger, concept.embeddings)
     for component in COMPONENTS:
         paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{component}.")]
@@ -51,22 +50,27 @@ def detach(concept: Concept, pipeline: StableDiffusionPipeline) -> None:
     Raises:
         InputError: the concept is not attached, or merged into the weights.
     """
-    carriers = [model for model in _models(pipeline) if concept.name in getattr(model, "peft_config", {})]
+    detach_adapter(pipeline, concept.name, concept.trigger)
+
+
+def detach_adapter(pipeline: StableDiffusionPipeline, name: str, trigger: str) -> None:
+    """`detach` for an adapter that is no concept yet, such as one whose training was broken off."""
+    carriers = [model for model in _models(pipeline) if name in getattr(model, "peft_config", {})]
     if not carriers:
-        raise InputError(f"concept {concept.name!r} is not attached to this pipeline; nothing to detach")
+        raise InputError(f"concept {name!r} is not attached to this pipeline; nothing to detach")
     for model in carriers:
         _refuse_merged(model)
     for model in carriers:
         with _same_requires_grad(model):
-            if others := [name for name in active_adapters(model) if name != concept.name]:
+            if others := [other for other in active_adapters(model) if other != name]:
                 model.set_adapter(others)
             if hasattr(model, "delete_adapters"):  # diffusers
-                model.delete_adapters(concept.name)
+                model.delete_adapters(name)
             else:
-                model.delete_adapter(concept.name)
+                model.delete_adapter(name)
             _unwrap(model)
-    if token_ids(pipeline, concept.trigger):
-        remove_tokens(pipeline, concept.trigger)
+    if token_ids(pipeline, trigger):
+        remove_tokens(pipeline, trigger)
 
 
 def collect(
@@ -118,36 +122,48 @@ def collect(
     )
 
 
-def check_fits(concept: Concept, pipeline: StableDiffusionPipeline) -> dict[str, nn.Module]:
-    """Check a concept against a base and return the base's layers that it adapts, by the concept's names for them.
+def check_fits(pipeline: StableDiffusionPipeline, *concepts: Concept) -> dict[str, nn.Module]:
+    """Check concepts against a base and return the base's layers that they adapt, by the concepts' names for them.
 
     Raises:
-        InputError: a layer is missing, of another shape or another base's; the name is in use; weights are merged.
+        InputError: a layer is missing, of another shape or another base's; a name is in use; weights are merged.
     """
-    check_name(concept.name)
     refuse_fused(pipeline)
     for model in _models(pipeline):
         _refuse_merged(model)
-        if concept.name in getattr(model, "peft_config", {}):
-            raise InputError(f"an adapter named {concept.name!r} is already on this pipeline; detach it first")
+        for concept in concepts:
+            if concept.name in getattr(model, "peft_config", {}):
+                raise InputError(f"an adapter named {concept.name!r} is already on this pipeline; detach it first")
     present = pipeline_layers(pipeline)
-    for name, tensors in concept.layers.items():
-        if name not in present:
-            raise InputError(f"concept {concept.name!r} adapts {name!r}, which this base lacks; {_bases(concept)}")
-        weight = present[name].weight
-        needed = (len(tensors.basis.U), len(tensors.basis.V), *concept.kernels.get(name, ()))
-        got = (*as_matrix(weight).shape, *weight.shape[2:])
-        if needed != got:
-            raise InputError(
-                f"concept {concept.name!r} needs {name!r} of shape {needed}, this base has {got}; {_bases(concept)}"
-            )
-    for name, fingerprint in concept.fingerprints.items():
-        if not same_weight(fingerprint, weight_fingerprint(present[name].weight)):
-            raise InputError(
-                f"concept {concept.name!r} was trained on base {concept.base} {concept.base_name}".rstrip()
-                + f", this is base {base_fingerprint(pipeline)} (they differ in {name!r}); {_bases(concept)}"
-            )
-    return {name: present[name] for name in concept.layers}
+    adapted: dict[str, str] = {}
+    for concept in concepts:
+        for name in concept.layers:
+            if name not in adapted:
+                _check_shape(concept, name, present)
+                adapted[name] = weight_fingerprint(present[name].weight)
+            _check_fingerprint(concept, name, adapted[name], pipeline)
+    return {name: present[name] for name in adapted}
+
+
+def _check_shape(concept: Concept, name: str, present: dict[str, nn.Module]) -> None:
+    if name not in present:
+        raise InputError(f"concept {concept.name!r} adapts {name!r}, which this base lacks; {_advice(concept)}")
+    weight, basis = present[name].weight, concept.layers[name].basis
+    needed = (len(basis.U), len(basis.V), *concept.kernels.get(name, ()))
+    got = (*as_matrix(weight).shape, *weight.shape[2:])
+    if needed != got:
+        raise InputError(
+            f"concept {concept.name!r} needs {name!r} of shape {needed}, this base has {got}; {_advice(concept)}"
+        )
+
+
+def _check_fingerprint(concept: Concept, name: str, found: str, pipeline: StableDiffusionPipeline) -> None:
+    if not same_weight(concept.fingerprints[name], found):
+        trained_on = f"{concept.base} {concept.base_name}".rstrip()
+        raise InputError(
+            f"concept {concept.name!r} was trained on base {trained_on}, this is base {base_fingerprint(pipeline)} "
+            f"(they differ in {name!r}); {_advice(concept)}"
+        )
 
 
 def check_weight(concept: Concept, weight: float) -> float:
@@ -178,7 +194,7 @@ def _models(pipeline: StableDiffusionPipeline) -> list[nn.Module]:
     return [getattr(pipeline, component) for component in COMPONENTS]
 
 
-def _bases(concept: Concept) -> str:
+def _advice(concept: Concept) -> str:
     return f"load the base of {concept.name!r}, or train it again on this one"
 
 
@@ -199,7 +215,7 @@ def _fill(model: nn.Module, concept: Concept, component: str, weight: float) -> 
     for path, module in model.named_modules():
         if isinstance(module, SpectralLayer) and concept.name in module.r:
             tensors = concept.layers[_base_name(f"{component}.{path}")]
-            for part, tensor in (tensors.basis._asdict() | tensors.trained).items():
+            for part, tensor in tensors.tensors().items():
                 getattr(module, f"spectral_{part}")[concept.name].data.copy_(tensor)
             module.set_scale(concept.name, weight)
 
@@ -208,8 +224,9 @@ def _tensors(module: SpectralLayer, adapter_name: str) -> LayerTensors:
     def copy(part: str) -> torch.Tensor:
         return getattr(module, f"spectral_{part}")[adapter_name].detach().float().cpu().clone()
 
-    names = TRAINED["additive" if adapter_name in module.spectral_A else "rotational"]
-    names += ("c",) if adapter_name in module.spectral_c else ()
+    names = [*TRAINED["additive" if adapter_name in module.spectral_A else "rotational"]]
+    if adapter_name in module.spectral_c:
+        names.append("c")
     return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
 
 

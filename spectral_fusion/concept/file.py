@@ -29,7 +29,7 @@ HALF_ERROR = 1e-3  # rounding a well-scaled tensor to float16 costs 3e-4 of its 
 
 @dataclass(frozen=True, eq=False)
 class LayerTensors:
-    """One adapted layer: the frozen band of its weight and what was trained, in float32 and with the weight as a matrix.
+    """One adapted layer, its weight seen as a matrix: the frozen band, and what was trained. All float32.
 
     basis: U (out, r), S (r,), V (in, r).
     trained: A (out, r), B (in, r) of an additive concept; X_U, X_V (r, r) of a rotational one; optionally c (r,).
@@ -37,6 +37,10 @@ class LayerTensors:
 
     basis: Triplets
     trained: dict[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them, by the names of the formulas: U, S, V, A, B or X_U, X_V, and c where it was trained."""
+        return self.basis._asdict() | self.trained
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,13 +76,9 @@ class Concept(ConceptInfo):
 
     def factors(self, layer: str) -> Factors:
         """The concept's delta of one layer at weight one, alpha included: rank 2r additive, r rotational."""
-        tensors = self.layers[layer]
-        trained, c = tensors.trained, tensors.trained.get("c")
-        if self.mode == "additive":
-            up, down = additive_factors(*tensors.basis, trained["A"], trained["B"], c)
-        else:
-            up, down = rotational_factors(*tensors.basis, trained["X_U"], trained["X_V"], c)
-        return Factors(up if self.alpha == 1 else up * self.alpha, down)
+        formula = additive_factors if self.mode == "additive" else rotational_factors
+        up, down = formula(**self.layers[layer].tensors())
+        return Factors(up * self.alpha, down)
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> Path:
         """Write the concept, all of it or nothing.
@@ -91,8 +91,7 @@ class Concept(ConceptInfo):
             raise InputError(f"a concept file holds float16 or float32, got {dtype}; give one of these")
         tensors = {EMBEDDINGS: self.embeddings.float()}
         for name, layer in self.layers.items():
-            parts = layer.basis._asdict() | layer.trained
-            tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in parts.items()}
+            tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
             tensors = {key: _halved(tensor) for key, tensor in tensors.items()}
         with atomic_file(Path(path)) as part:
@@ -219,7 +218,7 @@ def _check_layer(name: str, layer: LayerTensors, info: ConceptInfo) -> None:
     r, rows, columns = info.band.rank, len(layer.basis.U), len(layer.basis.V)
     shapes = {"U": (rows, r), "S": (r,), "V": (columns, r), "A": (rows, r), "B": (columns, r)}
     shapes |= {"X_U": (r, r), "X_V": (r, r), "c": (r,)}
-    for part, tensor in (layer.basis._asdict() | layer.trained).items():
+    for part, tensor in layer.tensors().items():
         if tuple(tensor.shape) != shapes[part]:
             raise InputError(f"{part} of {name!r} has shape {tuple(tensor.shape)}, rank {r} needs {shapes[part]}")
         _check_finite(f"{name}.{part}", tensor)

@@ -15,14 +15,14 @@ from diffusers import StableDiffusionPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-LAYER_SAMPLES = 2**18
+LAYER_SAMPLES = 2**16
 BASE_SAMPLES = 2**12
 NORM_TOLERANCE = 0.01  # rounding to bfloat16 changes a norm by a ten thousandth
 
 
 def weight_fingerprint(weight: Tensor) -> str:
-    """Fingerprint of one weight of any shape: a hash of its signs, and its norm, which signs say nothing about."""
-    norm = torch.linalg.vector_norm(weight.detach(), dtype=torch.float32)
+    """Fingerprint of one weight of any shape: a hash of signs, and a norm, which signs say nothing about."""
+    norm = torch.linalg.vector_norm(_samples(weight, LAYER_SAMPLES), dtype=torch.float32)
     return f"{_hash_signs([weight], LAYER_SAMPLES)}:{norm.item():.4g}"
 
 
@@ -63,8 +63,12 @@ def pipeline_layers(pipeline: StableDiffusionPipeline) -> dict[str, nn.Module]:
 def _hash_signs(weights: list[Tensor], samples: int) -> str:
     digest = hashlib.sha256()
     for weight in weights:
-        step = max(1, weight.numel() // samples) | 1  # odd: an even step would meet the same columns in each row
-        signs = torch.signbit(weight.detach().reshape(-1)[::step]).cpu().numpy()
+        signs = torch.signbit(_samples(weight, samples)).cpu().numpy()
         digest.update(f"{tuple(weight.shape)}".encode())
         digest.update(np.packbits(signs).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _samples(weight: Tensor, samples: int) -> Tensor:
+    step = max(1, weight.numel() // samples) | 1  # odd: an even step would meet the same columns in each row
+    return weight.detach().reshape(-1)[::step]

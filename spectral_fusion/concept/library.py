@@ -59,7 +59,7 @@ class Library:
         return self.folder(name) / FILE_NAME
 
     def list(self) -> list[ConceptInfo]:
-        """What the library holds, by name, without reading tensors. A file that cannot be read is logged and left out."""
+        """What the library holds, by name, tensors unread. A file that cannot be read is logged and left out."""
         found = []
         for path in sorted(self.root.glob(f"[!.]*/{FILE_NAME}")):
             try:
@@ -160,9 +160,7 @@ class Library:
         Raises:
             InputError: all bands are taken; says how many fit and what to do.
         """
-        taken = self._bands(base)
-        known = [info.directions for info in self.list() if info.base == base]
-        return free_band(taken.values(), rank, directions or min(known, default=None))
+        return _lowest_free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
 
     def claim(
         self, name: str, trigger: str, base: str, rank: int, *, band: int | None = None, directions: int | None = None
@@ -185,9 +183,8 @@ class Library:
             if old and (old.base, old.band.rank) == (base, rank) and band in (None, old.band.index):
                 chosen = old.band
             elif band is None:
-                taken = {other: used for other, used in self._bands(base).items() if other != name}
-                known = [info.directions for info in self.list() if info.base == base]
-                chosen = free_band(taken.values(), rank, directions or min(known, default=None))
+                taken = [used for other, used in self._bands(base).items() if other != name]
+                chosen = _lowest_free_band(taken, rank, directions or self._directions(base))
             else:
                 chosen = Band(band, rank)
                 self._refuse_band(chosen, base, but=name)
@@ -219,6 +216,9 @@ class Library:
     def _bands(self, base: str) -> dict[str, Band]:
         claimed = {name: claim.band for name, claim in self._claims().items() if claim.base == base}
         return claimed | {info.name: info.band for info in self.list() if info.base == base}
+
+    def _directions(self, base: str) -> int | None:
+        return min((info.directions for info in self.list() if info.base == base), default=None)
 
     def _refuse_band(self, band: Band, base: str, *, but: str) -> None:
         for name, used in self._bands(base).items():
@@ -258,19 +258,21 @@ class Library:
             raise InputError(f"the library {self.root} is in use by another process; try again") from error
 
 
-def free_band(taken: Iterable[Band], rank: int, directions: int | None) -> Band:
-    """The lowest band of this rank that touches none of `taken` and ends within `directions`.
-
-    Raises:
-        InputError: there is none.
-    """
+def free_bands(taken: Iterable[Band], rank: int, directions: int) -> list[Band]:
+    """All bands of this rank, lowest first, that touch none of `taken` and end within `directions`."""
     taken = list(taken)
-    band = Band(0, rank)
-    while any(band.overlaps(other) for other in taken):
-        band = Band(band.index + 1, rank)
-    if directions is not None and band.hi > directions:
+    bands = [Band(index, rank) for index in range(directions // rank)]
+    return [band for band in bands if not any(band.overlaps(other) for other in taken)]
+
+
+def _lowest_free_band(taken: list[Band], rank: int, directions: int | None) -> Band:
+    Band(0, rank)
+    end = max((band.hi for band in taken), default=0) + 2 * rank  # where no end is known, the next band after the last
+    free = free_bands(taken, rank, directions or end)
+    if not free:
         raise InputError(
-            f"no free band of rank {rank}: this base has room for {directions // rank} of them, {len(taken)} concepts use "
-            "it. Train at a lower --rank, remove a concept, or start another --library for concepts never fused with these"
+            f"no free band of rank {rank}: this base has room for {(directions or end) // rank}, {len(taken)} concepts "
+            "use it. Train at a lower --rank, remove a concept, or start another --library for subjects never fused "
+            "with these"
         )
-    return band
+    return free[0]

@@ -9,13 +9,14 @@ from typing import Literal, get_args
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.attach import check_weight
 from spectral_fusion.concept.file import Concept
+from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
 from spectral_fusion.concept.metadata import OURS, library_versions
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Factors
 
 LoraFormat = Literal["diffusers", "kohya"]
 
@@ -41,11 +42,15 @@ def export_lora(
     """
     if to not in get_args(LoraFormat):
         raise InputError(f"LoRA format {to!r} is unknown; use one of {', '.join(get_args(LoraFormat))}")
-    layers = joint_factors(concepts)
-    rank = next(iter(layers.values())).up.shape[1]
+    check_same_base(list(concepts))
+    for concept, weight in concepts.items():
+        check_weight(concept, weight)
+    rank = sum(concept.factor_rank for concept in concepts)
     kernels = {name: kernel for concept in concepts for name, kernel in concept.kernels.items()}
     tensors: dict[str, Tensor] = {}
-    for name, (up, down) in layers.items():
+    for name in layer_names(concepts):
+        up, down = joint_factors(concepts, name)
+        up, down = F.pad(up, (0, rank - up.shape[1])), F.pad(down, (0, 0, 0, rank - len(down)))
         if kernel := kernels.get(name):
             up, down = up[:, :, None, None], down.unflatten(1, (-1, *kernel))
         if to == "diffusers":
@@ -64,49 +69,8 @@ def export_lora(
     return Path(path)
 
 
-def joint_factors(concepts: Mapping[Concept, float]) -> dict[str, Factors]:
-    """Factors of `sum of weight * delta` for each layer that any of the concepts adapts, all of one rank.
-
-    Raises:
-        InputError: no concept, two of different bases, or a weight that is not a number.
-    """
-    check_same_base(list(concepts))
-    for concept, weight in concepts.items():
-        check_weight(concept, weight)
-    shapes = {
-        name: (len(tensors.basis.U), len(tensors.basis.V))
-        for concept in concepts
-        for name, tensors in concept.layers.items()
-    }
-    joint = {}
-    for name, (rows, columns) in shapes.items():
-        ups, downs = [], []
-        for concept, weight in concepts.items():
-            k = concept.factor_rank
-            up, down = (
-                concept.factors(name) if name in concept.layers else (torch.zeros(rows, k), torch.zeros(k, columns))
-            )
-            ups.append(up * weight)
-            downs.append(down)
-        joint[name] = Factors(torch.cat(ups, dim=1), torch.cat(downs))
-    return joint
-
-
-def check_same_base(concepts: list[Concept]) -> None:
-    """Raises InputError where there is no concept, or where two were trained on different bases."""
-    if not concepts:
-        raise InputError("no concept given; name at least one")
-    first = concepts[0]
-    for other in concepts[1:]:
-        if other.base != first.base:
-            raise InputError(
-                f"{first.name!r} was trained on base {_base(first)}, {other.name!r} on {_base(other)}; "
-                "concepts add up on one base only, train them on the same"
-            )
-
-
 def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:
-    """Metadata of anything made from concepts: what it is, its triggers, which concepts at which weights, on which base."""
+    """Metadata of anything made from concepts: its triggers, which concepts at which weights, on which base."""
     names = ", ".join(f"{concept.name} {weight:g}" for concept, weight in concepts.items())
     first = next(iter(concepts))
     return {
@@ -122,10 +86,6 @@ def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:
         OURS + "base_name": first.base_name,
         OURS + "versions": library_versions(),
     }
-
-
-def _base(concept: Concept) -> str:
-    return f"{concept.base} {concept.base_name}".rstrip()
 
 
 def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, str]:
@@ -160,5 +120,5 @@ def _content_hash(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes())
     return f"0x{digest.hexdigest()}"

@@ -11,6 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from spectral_fusion.errors import InputError
 
@@ -113,7 +114,7 @@ def _set_rows(pipeline: StableDiffusionPipeline, rows: Tensor) -> None:
     embedding.num_embeddings = pipeline.text_encoder.config.vocab_size = len(rows)
 
 
-def _forget(tokenizer, names: list[str]) -> None:
+def _forget(tokenizer: CLIPTokenizer, names: list[str]) -> None:
     """Take added tokens out; `tokenizers` cannot, so its saved form is edited and read back, later ids moving up."""
     old = tokenizer.backend_tokenizer
     state = json.loads(old.to_str())
