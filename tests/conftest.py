@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 from diffusers import StableDiffusionPipeline
+
 from tiny import tiny_pipeline
 
 

@@ -1,6 +1,7 @@
 """Imports point down only, as ARCHITECTURE.md draws them; also those inside functions."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,11 @@ def test_only_the_verb_that_starts_the_page_imports_it() -> None:
 def test_imports_inside_functions_are_seen() -> None:
     assert ours("def f():\n    from spectral_fusion.cli import main\n") == [["cli", "main"]]
     assert ours("def f():\n    import spectral_fusion.cli.train\n") == [["cli", "train"]]
+
+
+def test_every_package_is_installed() -> None:
+    listed = re.search(r"packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL)
+    assert listed
+    names = set(re.findall(r'"([\w.]+)"', listed[1]))
+    folders = {".".join(file.parent.relative_to(ROOT).parts) for file in FILES if file.name == "__init__.py"}
+    assert names == {re.sub(r"^app\b", "spectral_fusion_app", folder) for folder in folders}

@@ -55,15 +55,15 @@ def tiny_tokenizer(max_length: int = 77) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_length)
 
 
-def tiny_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def tiny_text_encoder(tokenizer: CLIPTokenizer, heads: int = 4, hidden_act: str = "quick_gelu") -> CLIPTextModel:
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
         intermediate_size=2 * TEXT_WIDTH,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         max_position_embeddings=tokenizer.model_max_length,
-        hidden_act="quick_gelu",
+        hidden_act=hidden_act,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -119,14 +119,26 @@ def tiny_pipeline(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet, vae, text_encoder = tiny_unet(), tiny_vae(), tiny_text_encoder(tokenizer)
+    pipeline = assemble(unet, vae, text_encoder, tokenizer, sd1_scheduler(prediction_type))
+    return pipeline.to(dtype)
+
+
+def assemble(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scheduler: PNDMScheduler,
+) -> StableDiffusionPipeline:
+    """The parts as a pipeline in eval mode, without a safety checker or a progress bar."""
     for module in (unet, vae, text_encoder):
-        module.to(dtype).eval()
+        module.eval()
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=sd1_scheduler(prediction_type),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
