@@ -1,5 +1,6 @@
 """Settings of one spectral adapter."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -65,6 +66,9 @@ class SpectralConfig(PeftConfig):
             raise InputError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(Mode))}")
         for rank in (self.r, *self.rank_pattern.values()):
             Band(self.band, rank)
+        for alpha in (self.alpha, *self.alpha_pattern.values()):
+            if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+                raise InputError(f"alpha {alpha!r} is no strength; give a finite number, 1 for the delta as trained")
         for name in ("target_modules", "exclude_modules"):
             if isinstance(value := getattr(self, name), list):
                 setattr(self, name, set(value))  # the container that PEFT's own methods expect
