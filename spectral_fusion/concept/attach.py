@@ -18,6 +18,7 @@ from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove
 from spectral_fusion.spectral import Band, Triplets, as_matrix
 
 COMPONENTS = ("unet", "text_encoder")
+CONTAINERS = (nn.ParameterDict(), nn.ModuleDict())  # PEFT keeps what belongs to an adapter as their attribute
 FUSED = "_fused_concepts"  # set on a UNet whose weights hold concepts
 
 
@@ -38,8 +39,8 @@ def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 
             model = getattr(pipeline, component)
             with _same_requires_grad(model):
                 active = active_adapters(model)
-                model.add_adapter(_config(concept, paths), concept.name)
-                model.set_adapter([*active, concept.name])
+                model.add_adapter(_config(concept, paths), adapter_name(concept.name))
+                model.set_adapter([*active, adapter_name(concept.name)])
                 _fill(model, concept, component, weight)
     add_tokens(pipeline, concept.trigger, concept.embeddings)
 
@@ -75,7 +76,7 @@ def detach_adapter(pipeline: StableDiffusionPipeline, name: str, trigger: str) -
 
 def collect(
     pipeline: StableDiffusionPipeline,
-    adapter_name: str,
+    adapter: str,
     *,
     name: str,
     trigger: str,
@@ -83,7 +84,7 @@ def collect(
     base_name: str = "",
     training: dict[str, Any] | None = None,
 ) -> Concept:
-    """The concept that was trained as adapter `adapter_name` and trigger `trigger` on a pipeline.
+    """The concept that was trained as adapter `adapter` and trigger `trigger` on a pipeline.
 
     Its tensors are copies in float32 on the CPU.
 
@@ -94,14 +95,14 @@ def collect(
         f"{component}.{path}": module
         for component in COMPONENTS
         for path, module in getattr(pipeline, component).named_modules()
-        if isinstance(module, SpectralLayer) and adapter_name in module.r
+        if isinstance(module, SpectralLayer) and adapter in module.r
     }
     if not found:
-        raise InputError(f"no spectral adapter {adapter_name!r} is on this pipeline; add one before collecting")
+        raise InputError(f"no spectral adapter {adapter!r} is on this pipeline; add one before collecting")
     ids = token_ids(pipeline, trigger)
     if not ids:
         raise InputError(f"trigger {trigger} is not in this pipeline; add its tokens before collecting")
-    configs = [model.peft_config[adapter_name] for model in _models(pipeline) if hasattr(model, "peft_config")]
+    configs = [model.peft_config[adapter] for model in _models(pipeline) if hasattr(model, "peft_config")]
     layers = {_base_name(key): module for key, module in found.items()}
     weights = {key: module.get_base_layer().weight for key, module in layers.items()}
     return Concept(
@@ -117,7 +118,7 @@ def collect(
         fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
         kernels={key: tuple(w.shape[2:]) for key, w in weights.items() if w.ndim == 4},
         training=training or {},
-        layers={key: _tensors(module, adapter_name) for key, module in layers.items()},
+        layers={key: _tensors(module, adapter) for key, module in layers.items()},
         embeddings=pipeline.text_encoder.get_input_embeddings().weight[ids].detach().float().cpu().clone(),
     )
 
@@ -132,7 +133,7 @@ def check_fits(pipeline: StableDiffusionPipeline, *concepts: Concept) -> dict[st
     for model in _models(pipeline):
         _refuse_merged(model)
         for concept in concepts:
-            if concept.name in getattr(model, "peft_config", {}):
+            if adapter_name(concept.name) in getattr(model, "peft_config", {}):
                 raise InputError(f"an adapter named {concept.name!r} is already on this pipeline; detach it first")
     present = pipeline_layers(pipeline)
     adapted: dict[str, str] = {}
@@ -184,6 +185,11 @@ def smallest_directions(weights: Iterable[torch.Tensor]) -> int:
     return min(min(as_matrix(weight).shape) for weight in weights)
 
 
+def adapter_name(concept: str) -> str:
+    """What the adapter of a concept is called: as the concept, or `train_` where torch's containers use the name."""
+    return f"{concept}_" if any(hasattr(container, concept) for container in CONTAINERS) else concept
+
+
 def active_adapters(model: nn.Module) -> list[str]:
     """Names of the adapters that are active on a model, in order; empty where there are none."""
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
@@ -212,20 +218,21 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
 
 def _fill(model: nn.Module, concept: Concept, component: str, weight: float) -> None:
     """Copy a concept's tensors into the adapter that was allocated for them."""
+    own = adapter_name(concept.name)
     for path, module in model.named_modules():
-        if isinstance(module, SpectralLayer) and concept.name in module.r:
+        if isinstance(module, SpectralLayer) and own in module.r:
             tensors = concept.layers[_base_name(f"{component}.{path}")]
             for part, tensor in tensors.tensors().items():
-                getattr(module, f"spectral_{part}")[concept.name].data.copy_(tensor)
-            module.set_scale(concept.name, weight)
+                getattr(module, f"spectral_{part}")[own].data.copy_(tensor)
+            module.set_scale(own, weight)
 
 
-def _tensors(module: SpectralLayer, adapter_name: str) -> LayerTensors:
+def _tensors(module: SpectralLayer, adapter: str) -> LayerTensors:
     def copy(part: str) -> torch.Tensor:
-        return getattr(module, f"spectral_{part}")[adapter_name].detach().float().cpu().clone()
+        return getattr(module, f"spectral_{part}")[adapter].detach().float().cpu().clone()
 
-    names = [*TRAINED["additive" if adapter_name in module.spectral_A else "rotational"]]
-    if adapter_name in module.spectral_c:
+    names = [*TRAINED["additive" if adapter in module.spectral_A else "rotational"]]
+    if adapter in module.spectral_c:
         names.append("c")
     return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
 

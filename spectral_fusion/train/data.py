@@ -1,0 +1,167 @@
+"""Training pictures as latents: aspect buckets, crops, flips, the order of an epoch, the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.train.captions import TEMPLATES, draw_caption
+from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.randomness import chance, generator, permutation, randint
+
+Position = tuple[float, float]
+"""Share of a picture's slack that is cut off on the left and at the top, each in [0, 1]."""
+CENTRE: Position = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of one step.
+
+    latents, noise: (channels, height, width), latents scaled as the UNet expects; mask: (1, height, width) in [0, 1],
+    None for all ones; weight: of its loss.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timestep: int
+    caption: str
+    mask: Tensor | None
+    weight: float
+
+
+def buckets(resolution: int, divisibility: int, *, aspect: bool) -> list[tuple[int, int]]:
+    """(height, width) of the picture sizes to train at, each of about `resolution`² pixels; only the square one if not
+    `aspect`. Sides are multiples of `divisibility`, which the UNet's halvings need."""
+    if aspect:
+        return generate_aspect_ratio_buckets(resolution, divisibility=divisibility)
+    side = max(divisibility, round(resolution / divisibility) * divisibility)
+    return [(side, side)]
+
+
+def crop_box(size: tuple[int, int], bucket: tuple[int, int], position: Position) -> tuple[float, float, float, float]:
+    """The largest box (left, top, right, bottom) of the bucket's shape in a picture.
+
+    Args:
+        size: (width, height) of the picture.
+        bucket: (height, width).
+    """
+    width, height = size
+    scale = min(width / bucket[1], height / bucket[0])
+    box_width, box_height = min(width, bucket[1] * scale), min(height, bucket[0] * scale)
+    left, top = (width - box_width) * position[0], (height - box_height) * position[1]
+    return left, top, min(width, left + box_width), min(height, top + box_height)
+
+
+def crop(picture: Image.Image, bucket: tuple[int, int], position: Position, flip: bool) -> Image.Image:
+    """`picture` cut and scaled to `bucket`, mirrored if `flip`."""
+    box = crop_box(picture.size, bucket, position)
+    picture = picture.resize(bucket[::-1], Image.Resampling.LANCZOS, box=box)
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, purpose: str, epoch: int, length: int) -> list[int]:
+    return permutation(length, seed, purpose, "epoch", epoch)
+
+
+class Encoded(NamedTuple):
+    """A cropped picture as the autoencoder sees it: mean and std of its latents (channels, height, width), its mask."""
+
+    mean: Tensor
+    std: Tensor
+    mask: Tensor | None
+
+
+class LatentPictures:
+    """The pictures of a folder as latents.
+
+    What `draw` returns depends on its arguments and the settings alone, never on what was drawn before.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        config: TrainConfig,
+        pipeline: StableDiffusionPipeline,
+        *,
+        subject: str,
+        captions: Sequence[str | None],
+        weight: float = 1.0,
+    ):
+        """
+        Args:
+            config: resolved settings.
+            subject: what caption templates speak of; it also names the random order of these pictures.
+            captions: own caption of each photo, None for a template.
+            weight: of the loss of these pictures.
+        """
+        self.folder, self.config, self.subject = folder, config, subject
+        self.captions, self.weight = captions, weight
+        self.vae: AutoencoderKL = pipeline.vae
+        self.timesteps: int = pipeline.scheduler.config.num_train_timesteps
+        self.places = [i for i, photo in enumerate(folder.photos) for _ in range(photo.repeats)]
+        halvings = len(pipeline.unet.config.block_out_channels) - 1
+        divisibility = pipeline.vae_scale_factor * 2**halvings
+        sizes = buckets(config.resolution, divisibility, aspect=config.aspect_buckets)
+        self.buckets = [sizes[find_nearest_bucket(p.height, p.width, sizes)] for p in folder.photos]
+        self._cache: dict[tuple[int, bool], Encoded] = {}
+
+    def draw(self, step: int, index: int) -> Sample:
+        """The picture at `index` of the global batch of `step`: each epoch shows every picture once, in a new order."""
+        config = self.config
+        epoch, place = divmod(step * config.batch_size + index, len(self.places))
+        number = self.places[_epoch_order(config.seed, self.subject, epoch, len(self.places))[place]]
+        source = generator(config.seed, self.subject, step, index)
+        across, down = torch.rand(2, generator=source).tolist()
+        flip = chance(0.5, source) and config.flip
+        caption = draw_caption(self.captions[number], self.subject, config, source)
+        timestep = randint(self.timesteps, source)
+        encoded = self._encoded(number, (across, down) if config.random_crop else CENTRE, flip)
+        return self._sample(encoded, timestep, caption, config.noise_offset, source)
+
+    def fixed(self, number: int, timestep: int) -> Sample:
+        """Photo `number`, centred and unflipped, with a noise that is the same in every training of this seed."""
+        source = generator(self.config.seed, self.subject, "validation", number, timestep)
+        caption = self.captions[number] or TEMPLATES[0].format(self.subject)
+        return self._sample(self._encoded(number, CENTRE, False), timestep, caption, 0.0, source)
+
+    def _sample(
+        self, encoded: Encoded, timestep: int, caption: str, noise_offset: float, source: torch.Generator
+    ) -> Sample:
+        shape = encoded.mean.shape
+        latents = (encoded.mean + encoded.std * torch.randn(shape, generator=source)) * self.vae.config.scaling_factor
+        noise = torch.randn(shape, generator=source)
+        noise = noise + noise_offset * torch.randn(shape[0], 1, 1, generator=source)
+        return Sample(latents, noise, timestep, caption, encoded.mask, self.weight)
+
+    def _encoded(self, number: int, position: Position, flip: bool) -> Encoded:
+        encoded = self._cache.get((number, flip)) or self._encode(number, position, flip)
+        if self.config.cache_latents:
+            self._cache[number, flip] = encoded
+        return encoded
+
+    @torch.no_grad()
+    def _encode(self, number: int, position: Position, flip: bool) -> Encoded:
+        """One picture at a time: a batch of large ones is what runs out of memory."""
+        photo, bucket = self.folder.photos[number], self.buckets[number]
+        pixels = _pixels(crop(self.folder.read(photo), bucket, position, flip)) * 2 - 1
+        posterior = self.vae.encode(pixels[None].to(self.vae.device, self.vae.dtype)).latent_dist
+        mask = None
+        if self.config.masked_loss and (picture := self.folder.read_mask(photo)) is not None:
+            mask = adaptive_avg_pool2d(_pixels(crop(picture, bucket, position, flip)), posterior.mean.shape[-2:])
+        return Encoded(posterior.mean[0].float().cpu(), posterior.std[0].float().cpu(), mask)
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """(channels, height, width) in [0, 1]."""
+    return torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1).float() / 255

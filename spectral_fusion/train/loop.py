@@ -1,0 +1,137 @@
+"""The training loop: a step is a function of the parameters, the optimizer's state and the step's number."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.data import LatentPictures, Sample
+from spectral_fusion.train.optimizer import (
+    LearningRate,
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+    parameter_groups,
+)
+from spectral_fusion.train.trainee import Trainee
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After one step: `step` of `steps` are done. `validation_loss` and `samples` on the steps that made them."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rates: dict[str, float]
+    validation_loss: float | None = None
+    samples: Image.Image | None = None
+
+
+def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range]:
+    """The indices in the global batch of each part that process `rank` handles.
+
+    Part k of all processes together is a run of the batch, so one process with 2 parts sums the gradients that two
+    processes with 1 part each would.
+
+    Raises:
+        InputError: the batch does not split evenly.
+    """
+    count = parts * processes
+    if batch_size % count:
+        raise InputError(
+            f"batch_size {batch_size} does not split into {count} equal parts ({processes} processes with "
+            f"gradient_accumulation {parts}); give a multiple of {count}"
+        )
+    size = batch_size // count
+    starts = [(part * processes + rank) * size for part in range(parts)]
+    return [range(start, start + size) for start in starts]
+
+
+class Loop:
+    """Trains a `Trainee` on pictures. `step` steps are done; `advance` does the next."""
+
+    def __init__(self, trainee: Trainee, pictures: Sequence[LatentPictures], config: TrainConfig):
+        self.trainee, self.pictures, self.config = trainee, pictures, config
+        self.step = 0
+        self.parameters = trainee.parameters
+        self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
+        self.learning_rate = LearningRate(self.optimizer, config)
+        self.scaler = torch.amp.GradScaler(trainee.pipeline.device.type, enabled=config.precision == "fp16")
+        state = PartialState()
+        self.shares = shares(config.batch_size, config.gradient_accumulation, state.num_processes, state.process_index)
+
+    def advance(self) -> Progress:
+        """One optimizer step on the global batch.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        rates = self.learning_rate.set(self.step)
+        total = torch.zeros((), device=self.trainee.pipeline.device)
+        for share in self.shares:
+            samples = [pictures.draw(self.step, index) for index in share for pictures in self.pictures]
+            part = self._weighted_loss(samples)
+            self.scaler.scale(part).backward()
+            total += part.detach()
+        loss = self._reduce(total)
+        if not math.isfinite(loss) and not self.scaler.is_enabled():
+            raise InputError(
+                f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32"
+            )
+        self.scaler.unscale_(self.optimizer)
+        if self.config.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return Progress(self.step, self.config.steps, loss, rates)
+
+    def _weighted_loss(self, samples: list[Sample]) -> Tensor:
+        """This part's share of the mean over the global batch, plus that of the class pictures."""
+        losses = self.trainee.losses(samples, min_snr_gamma=self.config.min_snr_gamma)
+        weights = torch.tensor([sample.weight for sample in samples], device=losses.device)
+        return (losses * weights).sum() / self.config.batch_size
+
+    def _reduce(self, loss: Tensor) -> float:
+        """Sum gradients and loss over all processes; a parameter that no picture touched counts as zero everywhere."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if PartialState().num_processes > 1:
+            grads = [parameter.grad for parameter in self.parameters.values()]
+            flat = reduce(torch.cat([loss.reshape(1), *(grad.flatten() for grad in grads)]), reduction="sum")
+            first, *parts = flat.split([1, *(grad.numel() for grad in grads)])
+            loss = first
+            for grad, part in zip(grads, parts, strict=True):
+                grad.copy_(part.view_as(grad))
+        return float(loss)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON values from which `load_state` continues exactly."""
+        tensors, rest = optimizer_state(self.optimizer)
+        named = {f"parameter.{name}": parameter for name, parameter in self.parameters.items()}
+        named |= {f"optimizer.{name}": tensor for name, tensor in tensors.items()}
+        return named, {"optimizer": rest, "scaler": self.scaler.state_dict()}
+
+    @torch.no_grad()
+    def load_state(self, step: int, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """The inverse of `state`, after `step` steps."""
+        groups: dict[str, dict[str, Tensor]] = {"parameter": {}, "optimizer": {}}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition(".")
+            groups[group][name] = tensor
+        for name, parameter in self.parameters.items():
+            parameter.copy_(groups["parameter"][name])
+        load_optimizer_state(self.optimizer, groups["optimizer"], rest["optimizer"])
+        self.scaler.load_state_dict(rest["scaler"])
+        self.step = step

@@ -1,0 +1,89 @@
+"""Optimizers and the learning rate as a function of the step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.train.config import TrainConfig
+
+
+def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    """Embedding, text encoder and UNet, each with its own learning rate; parts that do not train are left out."""
+    rates = {
+        "embedding": config.learning_rate_embedding,
+        "text_encoder": config.learning_rate_text_encoder,
+        "unet": config.learning_rate_unet,
+    }
+    groups: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
+    for name, parameter in parameters.items():
+        part = name.partition(".")[0]
+        groups["embedding" if part == "text_encoder" and "spectral_" not in name else part].append(parameter)
+    return [{"params": group, "lr": rates[part], "name": part} for part, group in groups.items() if group]
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of `config.optimizer`.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    settings: dict[str, Any] = {"betas": (0.9, 0.999), "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, fused=True, **settings)
+    if config.optimizer == "adamw8bit":
+        return _optional("bitsandbytes.optim", "AdamW8bit", "bitsandbytes")(groups, **settings)
+    # Prodigy estimates one step size for all; the rates given are its factors.
+    return _optional("prodigyopt", "Prodigy", "prodigyopt")(groups, safeguard_warmup=True, **settings)
+
+
+def _optional(module: str, name: str, package: str) -> Callable[..., torch.optim.Optimizer]:
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise InputError(f"this optimizer needs the package {package}; pip install {package}, or use adamw") from error
+
+
+class LearningRate:
+    """Sets each group's learning rate to its first one times the schedule's factor: a function of the step alone."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig):
+        self.optimizer = optimizer
+        self.first = [group["lr"] for group in optimizer.param_groups]
+        # diffusers' schedules are factors of the step in a scheduler that counts; a spare optimizer keeps it off ours.
+        spare = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=1.0)
+        schedule = get_scheduler(
+            config.schedule, spare, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps
+        )
+        self.factor: Callable[[int], float] = schedule.lr_lambdas[0]
+
+    def set(self, step: int) -> dict[str, float]:
+        """Set the rates for `step`, counted from 0; returns them by the groups' names."""
+        for group, first in zip(self.optimizer.param_groups, self.first, strict=True):
+            group["lr"] = first * self.factor(step)
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state as tensors named `<parameter number>.<key>`, and the rest and the groups' settings as JSON values."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for number, entries in state["state"].items():
+        for key, value in entries.items():
+            (tensors if isinstance(value, Tensor) else scalars)[f"{number}.{key}"] = value
+    return tensors, {"state": scalars, "param_groups": state["param_groups"]}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    """The inverse of `optimizer_state`."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in {**tensors, **rest["state"]}.items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})

@@ -1,0 +1,35 @@
+"""What a setting left open becomes, by the size of the base."""
+
+from typing import Any
+
+LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
+
+# Mix-of-Show's choices for Stable Diffusion 1.x, at the rank that the paper uses.
+FULL_SIZE: dict[str, Any] = {
+    "rank": 8,
+    "vectors": 2,
+    "steps": 1000,
+    "batch_size": 2,
+    "learning_rate_embedding": 1e-3,
+    "learning_rate_text_encoder": 1e-5,
+    "learning_rate_unet": 1e-4,
+    "noise_offset": 0.01,
+    "checkpoint_every": 100,
+}
+# Small weights bear, and need, larger steps.
+MINIATURE: dict[str, Any] = {
+    "rank": 8,
+    "vectors": 2,
+    "steps": 300,
+    "batch_size": 4,
+    "learning_rate_embedding": 5e-3,
+    "learning_rate_text_encoder": 2e-4,
+    "learning_rate_unet": 2e-3,
+    "noise_offset": 0.0,
+    "checkpoint_every": 50,
+}
+
+
+def preset(resolution: int) -> dict[str, Any]:
+    """The preset for a base that draws pictures `resolution` pixels wide."""
+    return MINIATURE if resolution <= LARGEST_MINIATURE else FULL_SIZE
