@@ -15,7 +15,7 @@ from PIL import Image
 
 from spectral_fusion.concept import Concept, Library, base_fingerprint, check_name
 from spectral_fusion.concept.atomic import atomic_file
-from spectral_fusion.concept.attach import smallest_directions
+from spectral_fusion.concept.attach import adapter_name, smallest_directions
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.load import load_base
@@ -166,13 +166,17 @@ def _claim(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig) -> 
     )
 
 
+def subject_pictures(pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig) -> LatentPictures:
+    """The pictures of the subject, its trigger in every caption."""
+    own = [p.caption and with_trigger(p.caption, config.trigger, config.class_word) for p in folder.photos]
+    return LatentPictures(folder, config, pipeline, subject=f"{config.trigger} {config.class_word}", captions=own)
+
+
 def _pictures(
     run: Run, pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig
 ) -> list[LatentPictures]:
     """The pictures of the subject, and those of its class where the prior is to be preserved."""
-    own = [p.caption and with_trigger(p.caption, config.trigger, config.class_word) for p in folder.photos]
-    subject = f"{config.trigger} {config.class_word}"
-    pictures = [LatentPictures(folder, config, pipeline, subject=subject, captions=own)]
+    pictures = [subject_pictures(pipeline, folder, config)]
     if config.prior_preservation:
         with PartialState().main_process_first():
             others = class_folder(pipeline, config, run.folder / "class")
@@ -188,7 +192,7 @@ def _pictures(
 def _collect(pipeline: StableDiffusionPipeline, config: TrainConfig, run: Run) -> Concept:
     return Concept.from_pipeline(
         pipeline,
-        config.name,
+        adapter_name(config.name),
         name=config.name,
         trigger=config.trigger,
         class_word=config.class_word,

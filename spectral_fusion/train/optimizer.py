@@ -21,7 +21,7 @@ def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -
     groups: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
     for name, parameter in parameters.items():
         part = name.partition(".")[0]
-        groups["embedding" if part == "text_encoder" and "spectral_" not in name else part].append(parameter)
+        groups["embedding" if name.endswith(".rows") else part].append(parameter)
     return [{"params": group, "lr": rates[part], "name": part} for part, group in groups.items() if group]
 
 

@@ -1,16 +1,17 @@
 """A pipeline under training: new tokens and a spectral adapter on it, everything else frozen, and its loss."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from diffusers import StableDiffusionPipeline
+from peft import PeftConfig
 from torch import Tensor, nn
 
 from spectral_fusion.adapter import SpectralConfig
-from spectral_fusion.concept.attach import detach_adapter, refuse_fused
+from spectral_fusion.concept.attach import adapter_name, detach_adapter, refuse_fused
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_tokens, remove_tokens, token_ids
@@ -83,11 +84,18 @@ class Trainee:
 
 
 @contextmanager
-def trainee(pipeline: StableDiffusionPipeline, config: TrainConfig, band: Band) -> Iterator[Trainee]:
+def trainee(
+    pipeline: StableDiffusionPipeline,
+    config: TrainConfig,
+    band: Band,
+    *,
+    adapter: Callable[[TrainConfig, Band, list[str]], PeftConfig] | None = None,
+) -> Iterator[Trainee]:
     """Prepare a pipeline for training; afterwards it is, bit for bit, as it was.
 
     Args:
         config: resolved settings.
+        adapter: makes the PEFT settings for target modules; None for a spectral adapter.
 
     Raises:
         InputError: the pipeline carries concepts or adapters, the band does not fit a layer, `target` matches none, or
@@ -106,7 +114,7 @@ def trainee(pipeline: StableDiffusionPipeline, config: TrainConfig, band: Band) 
     try:
         for model in models:
             model.requires_grad_(False).eval()
-        _add_adapters(pipeline, config, band)
+        _add_adapters(pipeline, config, band, adapter or spectral_adapter)
         with trainable_rows(pipeline, config), _gradient_checkpointing(pipeline, config):
             yield Trainee(pipeline, config)
     finally:
@@ -136,20 +144,30 @@ def target_layers(pipeline: StableDiffusionPipeline, config: TrainConfig) -> dic
     return found
 
 
-def _add_adapters(pipeline: StableDiffusionPipeline, config: TrainConfig, band: Band) -> None:
+def spectral_adapter(config: TrainConfig, band: Band, targets: list[str]) -> SpectralConfig:
+    """The adapter that concepts are made of."""
+    return SpectralConfig(
+        r=band.rank, band=band.index, mode=config.mode, train_s=config.train_s, target_modules=targets
+    )
+
+
+def _add_adapters(
+    pipeline: StableDiffusionPipeline,
+    config: TrainConfig,
+    band: Band,
+    adapter: Callable[[TrainConfig, Band, list[str]], PeftConfig],
+) -> None:
     names = target_layers(pipeline, config)
     for part in ("text_encoder", "unet"):
         if targets := [name.partition(".")[2] for name in names if name.startswith(f"{part}.")]:
-            adapter = SpectralConfig(
-                r=band.rank, band=band.index, mode=config.mode, train_s=config.train_s, target_modules=targets
-            )
-            getattr(pipeline, part).add_adapter(adapter, config.name)
+            getattr(pipeline, part).add_adapter(adapter(config, band, targets), adapter_name(config.name))
 
 
 def _remove(pipeline: StableDiffusionPipeline, config: TrainConfig) -> None:
     """Take off whatever was put on before something failed, or all of it at the end."""
-    if any(config.name in getattr(model, "peft_config", {}) for model in (pipeline.text_encoder, pipeline.unet)):
-        detach_adapter(pipeline, config.name, config.trigger)
+    own = adapter_name(config.name)
+    if any(own in getattr(model, "peft_config", {}) for model in (pipeline.text_encoder, pipeline.unet)):
+        detach_adapter(pipeline, own, config.trigger)
     elif token_ids(pipeline, config.trigger):
         remove_tokens(pipeline, config.trigger)
 
