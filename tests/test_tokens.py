@@ -68,7 +68,9 @@ def test_case_does_not_matter_in_prompts(pipeline: StableDiffusionPipeline) -> N
     assert pipeline.tokenizer("a <Rex> dog").input_ids[2:3] == ids
 
 
-@pytest.mark.parametrize("trigger", ["rex", "<re x>", "<rex:1>", "<>", "", "<r(e)x>", "<a><b>", "<rex>_1", None, "<a\n>"])
+@pytest.mark.parametrize(
+    "trigger", ["rex", "<re x>", "<rex:1>", "<>", "", "<r(e)x>", "<a><b>", "<rex>_1", None, "<a\n>"]
+)
 def test_malformed_triggers_are_refused(trigger: str) -> None:
     with pytest.raises(InputError, match="angle brackets"):
         check_trigger(trigger)

@@ -1,6 +1,7 @@
 """A concept on a pipeline as a PEFT adapter of its name, and off again; collecting a concept that was trained there."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +38,8 @@ def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 
         paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{component}.")]
         if paths:
             model = getattr(pipeline, component)
-            with _same_requires_grad(model):
+            with _same_requires_grad(model), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
                 active = active_adapters(model)
                 model.add_adapter(_config(concept, paths), adapter_name(concept.name))
                 model.set_adapter([*active, adapter_name(concept.name)])
@@ -51,7 +53,7 @@ def detach(concept: Concept, pipeline: StableDiffusionPipeline) -> None:
     Raises:
         InputError: the concept is not attached, or merged into the weights.
     """
-    detach_adapter(pipeline, concept.name, concept.trigger)
+    detach_adapter(pipeline, adapter_name(concept.name), concept.trigger)
 
 
 def detach_adapter(pipeline: StableDiffusionPipeline, name: str, trigger: str) -> None:
@@ -102,16 +104,16 @@ def collect(
     ids = token_ids(pipeline, trigger)
     if not ids:
         raise InputError(f"trigger {trigger} is not in this pipeline; add its tokens before collecting")
-    configs = [model.peft_config[adapter] for model in _models(pipeline) if hasattr(model, "peft_config")]
+    config = next(m.peft_config[adapter] for m in _models(pipeline) if adapter in getattr(m, "peft_config", {}))
     layers = {_base_name(key): module for key, module in found.items()}
     weights = {key: module.get_base_layer().weight for key, module in layers.items()}
     return Concept(
         name=name,
         trigger=trigger,
         class_word=class_word,
-        band=Band(configs[0].band, configs[0].r),
-        mode=configs[0].mode,
-        alpha=configs[0].alpha,
+        band=Band(config.band, config.r),
+        mode=config.mode,
+        alpha=config.alpha,
         base=base_fingerprint(pipeline),
         base_name=base_name,
         directions=smallest_directions(weights.values()),
@@ -250,9 +252,9 @@ def _refuse_merged(model: nn.Module) -> None:
 
 
 def _unwrap(model: nn.Module) -> None:
-    """Put the plain layer back wherever a spectral layer has no adapter left."""
+    """Put the plain layer back wherever no adapter is left round it."""
     for path, module in list(model.named_modules()):
-        if isinstance(module, SpectralLayer) and not module.r:
+        if isinstance(module, BaseTunerLayer) and not module._get_available_adapters():
             parent, _, child = path.rpartition(".")
             setattr(model.get_submodule(parent), child, module.base_layer)
 

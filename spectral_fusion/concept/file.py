@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.concept.atomic import write_safetensors
 from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, to_metadata
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
@@ -94,8 +93,7 @@ class Concept(ConceptInfo):
             tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
             tensors = {key: _halved(tensor) for key, tensor in tensors.items()}
-        with atomic_file(Path(path)) as part:
-            save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, part, to_metadata(self))
+        write_safetensors(Path(path), tensors, to_metadata(self))
         return Path(path)
 
     @classmethod
@@ -164,9 +162,7 @@ def read_info(path: str | Path) -> ConceptInfo:
 
 def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
     """Copy a concept file with other metadata, its tensors bit for bit; source and target may be the same file."""
-    tensors = _read_tensors(_find(source))
-    with atomic_file(Path(target)) as part:
-        save_file(tensors, part, to_metadata(info))
+    write_safetensors(Path(target), _read_tensors(_find(source)), to_metadata(info))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.concept.atomic import write_safetensors
 from spectral_fusion.concept.attach import check_weight
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
@@ -64,8 +63,7 @@ def export_lora(
     metadata = (
         provenance(concepts) | _kohya_metadata(concepts, rank) | {"modelspec.hash_sha256": _content_hash(tensors)}
     )
-    with atomic_file(Path(path)) as part:
-        save_file(tensors, part, metadata)
+    write_safetensors(Path(path), tensors, metadata)
     return Path(path)
 
 
