@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from spectral_fusion.cli import generate
+from spectral_fusion.cli import generate, train
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError
 
 # To add a verb: its module above, its function here. The function's docstring is the help text.
 VERBS = {
+    "train": train.train,
     "generate": generate.generate,
 }
 

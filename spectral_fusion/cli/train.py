@@ -1,0 +1,199 @@
+"""`spectral-fusion train`. Its flags are the fields of `TrainConfig`."""
+
+import inspect
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+from rich.console import Console
+
+from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.errors import InputError
+from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import ConceptInfo, Library
+    from spectral_fusion.concept.images import ImageFolder
+    from spectral_fusion.train import Progress
+
+SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
+
+
+def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Replace `function`'s last parameter, `**given`, by one option for each field of `TrainConfig`.
+
+    All are None unless given, so that flags, a settings file and a checkpoint can override one another.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    hints = get_type_hints(TrainConfig)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(TrainConfig).parameters.items()}
+    options = []
+    for name, item in settings().items():
+        flags = [item.flag] if item.flag else []
+        option = typer.Option(
+            *flags, help=item.help, rich_help_panel=item.panel, show_default=_shown(name, defaults[name])
+        )
+        annotation = Annotated[_option_type(hints[name]) | None, option]
+        options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+def _option_type(hint: Any) -> Any:
+    """A field's type as the parser takes it: a tuple comes as a list, a number or a word as text."""
+    if get_origin(hint) is tuple:
+        return list[get_args(hint)[0]]
+    if hint == int | Literal["auto"]:
+        return str
+    return next(kind for kind in get_args(hint) if kind is not type(None)) if type(None) in get_args(hint) else hint
+
+
+def _shown(name: str, default: Any) -> str | bool:
+    """The default as `--help` shows it; the small base's beside the full-size one's where they differ."""
+    if name in FULL_SIZE:
+        full, small = FULL_SIZE[name], MINIATURE[name]
+        return f"{full}" if full == small else f"{full}, toybox {small}"
+    if default in (None, (), inspect.Parameter.empty):
+        return False
+    return " ".join(default) if isinstance(default, tuple) else str(default)
+
+
+@with_config_flags
+def train(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
+    library: Annotated[
+        Path | None, typer.Option(help="Folder of concepts. Default: $SPECTRAL_FUSION_LIBRARY, else ./concepts.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
+    logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
+    config: ConfigFile = None,
+    **given: Any,
+) -> None:
+    """Train a concept from a folder of pictures, into the library."""
+    from spectral_fusion.concept import Library
+    from spectral_fusion.concept.images import ImageFolder
+    from spectral_fusion.train import train_concept
+    from spectral_fusion.train.run import stopped_settings
+
+    shelf = Library(library)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "name" not in chosen:
+        raise InputError("the concept has no name; give --name rex")
+    if resume:
+        chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
+    folder = ImageFolder.scan(images, background=chosen.get("background", "white"))
+    settings = build_config(chosen, folder)
+    with _Watcher(shelf, settings.name, folder, logs=logs) as watcher:
+        train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
+        watcher.finish(shelf.info(settings.name))
+
+
+def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
+    """Settings from what was given; the class word may come from the name of a kohya folder."""
+    chosen = {"class_word": folder.class_word} | chosen
+    if chosen["class_word"] is None:
+        raise InputError("the subject has no class; give --class dog, a word that the base knows for it")
+    if str(chosen.get("band", "auto")).isdigit():
+        chosen["band"] = int(chosen["band"])
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
+    return TrainConfig(**values)
+
+
+class _Watcher:
+    """Shows progress on the terminal and in TensorBoard, and turns Ctrl-C into a stop between two steps."""
+
+    def __init__(self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool):
+        from accelerate import PartialState
+
+        self.library, self.name, self.folder, self.logs = library, name, folder, logs
+        self.main = PartialState().is_main_process
+        self.console = Console(stderr=True, quiet=not self.main)
+        self.loss: float | None = None
+        self.stop = False
+
+    def __enter__(self) -> "_Watcher":
+        for warning in self.folder.warnings:
+            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        self._stack = ExitStack()
+        self._stack.enter_context(self._sigint())
+        self.bar = self._stack.enter_context(_progress_bar(self.console))
+        self.task = self.bar.add_task(self.name, total=None, loss="")
+        self.writer: Any = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self._stack.close()
+        if kind is KeyboardInterrupt and self.main:
+            again = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--force")]
+            line = shlex.join(["spectral-fusion", *again, "--resume"])
+            self.console.print(f"saved; go on with: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def __call__(self, progress: "Progress") -> None:
+        self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
+        self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
+        if progress.validation_loss is not None:
+            self.console.print(f"step {progress.step}: validation loss {progress.validation_loss:.4f}", highlight=False)
+        self._log(progress)
+        if self.stop:
+            raise KeyboardInterrupt
+
+    def finish(self, info: "ConceptInfo") -> None:
+        """Say where the concept is and how to use it."""
+        if self.main:
+            path = self.library.path(self.name)
+            typer.echo(f"{path}: {info.trigger}, band {info.band.index} of rank {info.band.rank}")
+            prompt = f"a photo of a {info.trigger} {info.class_word}"
+            typer.echo(f"try: {shlex.join(['spectral-fusion', 'generate', prompt, '--concepts', self.name])}")
+
+    def _log(self, progress: "Progress") -> None:
+        if not self.logs or not self.main:
+            return
+        if self.writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self.logs = False
+                return
+            self.writer = SummaryWriter(self.library.folder(self.name) / "training" / "logs", purge_step=progress.step)
+        scalars = {"loss": progress.loss, "validation_loss": progress.validation_loss}
+        scalars |= {f"learning_rate/{part}": rate for part, rate in progress.learning_rates.items()}
+        for name, value in scalars.items():
+            if value is not None:
+                self.writer.add_scalar(name, value, progress.step)
+        if progress.samples is not None:
+            from numpy import asarray
+
+            self.writer.add_image("samples", asarray(progress.samples), progress.step, dataformats="HWC")
+
+    @contextmanager
+    def _sigint(self) -> Iterator[None]:
+        def on_sigint(*_: object) -> None:
+            if self.stop:
+                raise KeyboardInterrupt  # the second time at once, to the last checkpoint
+            self.stop = True
+            self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
+
+        before = signal.signal(signal.SIGINT, on_sigint)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _progress_bar(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=console)

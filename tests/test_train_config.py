@@ -1,0 +1,91 @@
+"""Settings: what they refuse, and what becomes of those left open."""
+
+import pytest
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
+
+
+def config(**changes: object) -> TrainConfig:
+    return TrainConfig(**{"name": "rex", "class_word": "dog"} | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mode": "spiral"}, "additive"),
+        ({"optimizer": "sgd"}, "prodigy"),
+        ({"schedule": "step"}, "cosine"),
+        ({"precision": "fp8"}, "bf16"),
+        ({"name": " "}, "--name"),
+        ({"class_word": ""}, "--class"),
+        ({"band": -1}, "band"),
+        ({"band": "first"}, "auto"),
+        ({"target": ()}, "target"),
+        ({"steps": 0}, "from 1"),
+        ({"batch_size": 0}, "from 1"),
+        ({"learning_rate_unet": -1e-4}, "from 0"),
+        ({"learning_rate_unet": float("nan")}, "nan"),
+        ({"steps": float("inf")}, "inf"),
+        ({"caption_dropout": 1.5}, "to 1"),
+        ({"random_crop": True, "cache_latents": True}, "random_crop"),
+        ({"cache_text": True}, "cache_text"),
+        ({"learning_rate_embedding": 0, "learning_rate_text_encoder": 0, "learning_rate_unet": 0}, "nothing"),
+        ({"schedule": "constant", "warmup_steps": 10}, "constant_with_warmup"),
+        ({"num_class_images": 3, "class_images": None, "prior_weight": -1}, "prior_weight"),
+    ],
+)
+def test_a_setting_out_of_range_is_one_line(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        config(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("resolution", "preset"), [(512, FULL_SIZE), (64, MINIATURE)])
+def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int, preset: dict[str, object]) -> None:
+    filled = config().resolved(resolution=resolution, prediction_type="epsilon", precision="fp32")
+    assert {name: getattr(filled, name) for name in preset} == preset
+    assert filled.trigger == "<rex>"
+    assert filled.resolution == resolution
+    assert None not in [getattr(filled, name) for name in settings() if name != "class_images"]
+
+
+def test_what_was_given_stays() -> None:
+    filled = config(steps=7, trigger="<r>", learning_rate_unet=0).resolved(
+        resolution=512, prediction_type="epsilon", precision="fp32"
+    )
+    assert (filled.steps, filled.trigger, filled.learning_rate_unet) == (7, "<r>", 0)
+
+
+def test_min_snr_is_off_for_v_prediction_unless_asked_for() -> None:
+    def gamma(prediction_type: str, **changes: object) -> float:
+        return (
+            config(**changes).resolved(resolution=512, prediction_type=prediction_type, precision="fp32").min_snr_gamma
+        )
+
+    assert gamma("epsilon") == 5
+    assert gamma("epsilon", min_snr_gamma=0) == 0
+    assert gamma("v_prediction") == 0
+    assert gamma("v_prediction", min_snr_gamma=5) == 5
+
+
+def test_text_is_cached_only_where_the_text_encoder_stays_as_it_is() -> None:
+    def cached(**changes: object) -> bool:
+        return config(**changes).resolved(resolution=64, prediction_type="epsilon", precision="fp32").cache_text
+
+    assert not cached()
+    assert not cached(learning_rate_text_encoder=0)
+    assert cached(learning_rate_text_encoder=0, learning_rate_embedding=0)
+
+
+def test_the_settings_that_a_file_keeps_hold_no_path_of_this_machine() -> None:
+    kept = config(base="/home/someone/models/sd.safetensors", class_images="/home/someone/dogs").result_settings()
+    assert "someone" not in str(kept)
+    assert kept["base"] == "sd.safetensors"
+    assert config(base="owner/name").result_settings()["base"] == "owner/name"
+
+
+def test_settings_that_only_cost_time_or_memory_are_not_kept() -> None:
+    assert config(gradient_accumulation=2).result_settings() == config().result_settings()
+    assert config(seed=1).result_settings() != config().result_settings()
