@@ -51,7 +51,7 @@ def load_base(
     """
     dtype = torch.float32 if dtype is None else dtype
     path = TOYBOX if str(base) == "toybox" else Path(base).expanduser()
-    with _quietly():
+    with quietly():
         if str(base) == "toybox":
             pipeline = _load_toybox(dtype)
         elif path.is_dir():
@@ -72,7 +72,7 @@ def load_base(
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence the bars and notes of diffusers and transformers while a base loads; the bar of a download stays."""
     libraries = (diffusers_logging, transformers_logging)
     before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
