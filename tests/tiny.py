@@ -120,7 +120,7 @@ def tiny_pipeline(
         torch.manual_seed(seed)
         unet, vae, text_encoder = tiny_unet(), tiny_vae(), tiny_text_encoder(tokenizer)
     pipeline = assemble(unet, vae, text_encoder, tokenizer, sd1_scheduler(prediction_type))
-    return pipeline.to(dtype)
+    return pipeline if dtype == torch.float32 else pipeline.to(dtype)
 
 
 def assemble(

@@ -1,0 +1,47 @@
+"""Samplers under the names that users of this field know (those of AUTOMATIC1111's web UI)."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import diffusers
+from diffusers import SchedulerMixin, StableDiffusionPipeline
+
+from spectral_fusion.errors import InputError
+
+# Name -> class in diffusers and its settings.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
+    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ 2M SDE Karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+    ),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "DDIM": ("DDIMScheduler", {}),
+    "DDPM": ("DDPMScheduler", {}),
+    "PLMS": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "LCM": ("LCMScheduler", {}),
+}
+
+
+def make_sampler(pipeline: StableDiffusionPipeline, name: str) -> SchedulerMixin:
+    """A new scheduler of that name with the pipeline's noise schedule and prediction type; the pipeline keeps its own.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    by_lower = {known.lower(): known for known in SAMPLERS}
+    if name.lower() not in by_lower:
+        near = get_close_matches(name.lower(), by_lower, n=1)
+        advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(SAMPLERS)}"
+        raise InputError(f"sampler {name!r} is unknown; {advice}")
+    kind, settings = SAMPLERS[by_lower[name.lower()]]
+    # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
+    clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
+    return getattr(diffusers, kind).from_config(pipeline.scheduler.config, **clip, **settings)
