@@ -1,0 +1,105 @@
+"""Ways of putting several concepts on one base, to be compared by the same pictures and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from diffusers import StableDiffusionPipeline
+
+from spectral_fusion.concept import Concept
+from spectral_fusion.evaluate.lora import Lora, attach_all, detach_all
+from spectral_fusion.fuse import Reduce, fuse
+from spectral_fusion.spectral import Factors
+
+
+class Adapter(Protocol):
+    """One subject, trained by some method; a `Concept` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def class_word(self) -> str: ...
+    @property
+    def layers(self) -> Mapping[str, Any]: ...
+
+    def factors(self, layer: str) -> Factors:
+        """The delta of one layer at weight one."""
+
+    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
+        """Put delta and tokens on a pipeline."""
+
+    def detach(self, pipeline: StableDiffusionPipeline) -> None:
+        """Take them off again."""
+
+
+class Method(Protocol):
+    """One row of the comparison."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def adapters(self) -> Sequence[Adapter]: ...
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers of one subject, token embeddings included."""
+
+    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> AbstractContextManager[None]:
+        """Within the `with` block the pipeline has the subjects of these numbers, and none after it."""
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """Concepts fused into the weights, as `fuse` does it."""
+
+    adapters: tuple[Concept, ...]
+    reduce: Reduce = "sum"
+
+    @property
+    def name(self) -> str:
+        return f"spectral {self.reduce}"
+
+    @property
+    def parameters(self) -> int:
+        concept = self.adapters[0]
+        trained = [tensor.numel() for layer in concept.layers.values() for tensor in layer.trained.values()]
+        return sum(trained) + concept.embeddings.numel()
+
+    @contextmanager
+    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+        concepts = {self.adapters[number]: 1.0 for number in subjects}
+        fusion = fuse(pipeline, concepts, reduce=self.reduce, on_overlap="warn")
+        try:
+            yield
+        finally:
+            fusion.undo()
+
+
+@dataclass(frozen=True)
+class Loras:
+    """Stock LoRAs, switched on together by diffusers; weights one each, or one over their number."""
+
+    adapters: tuple[Lora, ...]
+    reduce: Reduce = "sum"
+
+    @property
+    def name(self) -> str:
+        return f"LoRA {self.reduce}"
+
+    @property
+    def parameters(self) -> int:
+        return self.adapters[0].parameters
+
+    @contextmanager
+    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+        weight = 1.0 if self.reduce == "sum" else 1 / len(subjects)
+        loras = [self.adapters[number] for number in subjects]
+        try:
+            attach_all(pipeline, dict.fromkeys(loras, weight))
+            yield
+        finally:
+            detach_all(pipeline, loras)

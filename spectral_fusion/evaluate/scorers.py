@@ -1,0 +1,88 @@
+"""The models that judge pictures: who is in them, and how well they fit a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.errors import InputError
+
+BATCH = 32
+CLIP = "openai/clip-vit-base-patch32"
+DINO = "facebook/dinov2-base"
+
+
+class Scorers(Protocol):
+    """A judge of pictures; `spectral_fusion.toybox.scorers` is one, `PretrainedScorers` another."""
+
+    def embed_identity(self, images: Sequence[Image.Image]) -> Tensor:
+        """(n, width), unit length: cosines compare who is seen."""
+
+    def text_alignment(self, images: Sequence[Image.Image], captions: Sequence[str]) -> Tensor:
+        """(images, captions): the cosine of every picture with every caption."""
+
+
+def load_scorers(base: str, *, clip: str | None = None, dino: str | None = None) -> Scorers:
+    """The judges for a base: toybox's own for toybox, else CLIP for text and DINO for identity.
+
+    Args:
+        clip, dino: folder or hub id; None takes `CLIP` and `DINO`, or toybox's own where the base is toybox.
+    """
+    if base == "toybox" and clip is None and dino is None:
+        from spectral_fusion.toybox import scorers
+
+        return scorers
+    return PretrainedScorers(clip or CLIP, dino or DINO)
+
+
+class PretrainedScorers:
+    """CLIP and a vision transformer such as DINO, DINOv2 or a ViT trained on faces.
+
+    Args:
+        clip: folder or hub id of a `CLIPModel`.
+        dino: folder or hub id of a vision model with a processor; its first token is the embedding.
+
+    Raises:
+        InputError: a model is neither a folder nor in the hub's cache or reach, or of another kind.
+    """
+
+    def __init__(self, clip: str = CLIP, dino: str = DINO):
+        from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPProcessor
+
+        self._clip, self._clip_processor = _load(clip, CLIPModel, CLIPProcessor)
+        self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor)
+
+    @torch.no_grad()
+    def embed_identity(self, images: Sequence[Image.Image]) -> Tensor:
+        """(n, width), unit length."""
+        parts = []
+        for start in range(0, len(images), BATCH):
+            inputs = self._dino_processor(images=list(images[start : start + BATCH]), return_tensors="pt")
+            parts.append(self._dino(**inputs).last_hidden_state[:, 0])
+        return F.normalize(torch.cat(parts), dim=-1)
+
+    @torch.no_grad()
+    def text_alignment(self, images: Sequence[Image.Image], captions: Sequence[str]) -> Tensor:
+        """(images, captions): cosines."""
+        parts = []
+        for start in range(0, len(images), BATCH):
+            batch = list(images[start : start + BATCH])
+            inputs = self._clip_processor(
+                text=list(captions), images=batch, return_tensors="pt", padding=True, truncation=True
+            )
+            seen = self._clip(**inputs)
+            parts.append(seen.image_embeds @ seen.text_embeds.T)
+        return torch.cat(parts)
+
+
+def _load(name: str, model: Any, processor: Any) -> tuple[Any, Any]:
+    try:
+        return model.from_pretrained(name).eval(), processor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"scorer {name!r} cannot be loaded ({reason}); give a folder or a hub id in reach") from error

@@ -1,0 +1,81 @@
+"""Identity scores from embeddings: cosines with a concept's own photos, and whose photo is nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.evaluate.boxes import Box, crop_square
+from spectral_fusion.evaluate.scorers import Scorers
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of all concepts, as the identity scorer sees them.
+
+    embeddings: (photos, width), unit length; owners: (photos,) index of each photo's concept.
+    """
+
+    crops: tuple[Image.Image, ...]
+    embeddings: Tensor
+    owners: Tensor
+
+    @classmethod
+    def of(cls, folders: Sequence[ImageFolder], scorers: Scorers) -> Photos:
+        """Read, crop to the mask where there is one, and embed the photos of each concept, in order."""
+        crops = [[subject(folder, number) for number in range(len(folder.photos))] for folder in folders]
+        flat = [crop for part in crops for crop in part]
+        owners = torch.tensor([number for number, part in enumerate(crops) for _ in part])
+        return cls(tuple(flat), scorers.embed_identity(flat), owners)
+
+    @property
+    def concepts(self) -> int:
+        """How many concepts have photos here."""
+        return int(self.owners.max()) + 1
+
+    def crops_of(self, concept: int) -> tuple[Image.Image, ...]:
+        """The cropped photos of one concept."""
+        return tuple(crop for crop, owner in zip(self.crops, self.owners.tolist(), strict=True) if owner == concept)
+
+    def similarity(self, seen: Tensor) -> Tensor:
+        """(n, concepts): the mean cosine of each picture with each concept's photos, from embeddings (n, width)."""
+        cosines = seen @ self.embeddings.T
+        return torch.stack([cosines[:, self.owners == concept].mean(1) for concept in range(self.concepts)], dim=1)
+
+    def nearest(self, seen: Tensor) -> Tensor:
+        """(n,): the concept that owns the single photo nearest to each picture, from embeddings (n, width)."""
+        return self.owners[(seen @ self.embeddings.T).argmax(1)]
+
+    def own_similarity(self) -> list[float]:
+        """For each concept the mean cosine of its photos with one another: what a perfect generator would reach."""
+        means = []
+        for concept in range(self.concepts):
+            own = self.embeddings[self.owners == concept]
+            count = len(own)
+            cosines = own @ own.T
+            means.append(float((cosines.sum() - cosines.trace()) / (count * (count - 1))) if count > 1 else 1.0)
+        return means
+
+
+def subject(folder: ImageFolder, number: int) -> Image.Image:
+    """One photo, cropped to what its mask shows; whole where it has no mask or an empty one."""
+    photo = folder.photos[number]
+    picture, mask = folder.read(photo), folder.read_mask(photo)
+    bounds = mask.point(lambda level: 255 * (level > 127)).getbbox() if mask else None
+    if bounds is None:
+        return picture
+    left, top, right, bottom = bounds
+    box = Box(left / picture.width, top / picture.height, right / picture.width, bottom / picture.height)
+    return crop_square(picture, box)
+
+
+def confusion(wanted: Tensor, nearest: Tensor, concepts: int) -> list[list[int]]:
+    """Counts [wanted concept][concept whose photo is nearest], from (n,) indices each."""
+    counts = torch.zeros(concepts, concepts, dtype=torch.long)
+    counts.index_put_((wanted, nearest), torch.ones_like(wanted), accumulate=True)
+    return counts.tolist()
