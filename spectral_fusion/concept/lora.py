@@ -52,13 +52,11 @@ def export_lora(
         up, down = F.pad(up, (0, rank - up.shape[1])), F.pad(down, (0, 0, 0, rank - len(down)))
         if kernel := kernels.get(name):
             up, down = up[:, :, None, None], down.unflatten(1, (-1, *kernel))
-        if to == "diffusers":
-            key = _diffusers_key(name)
-            tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
-        else:
-            key = _kohya_key(name)
-            alpha = torch.tensor(float(rank))
-            tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": alpha}
+        naming = _diffusers_names if to == "diffusers" else _kohya_names
+        down_key, up_key, alpha_key = naming(name)
+        tensors |= {down_key: down, up_key: up}
+        if alpha_key:
+            tensors[alpha_key] = torch.tensor(float(rank))
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}
     metadata = (
         provenance(concepts) | _kohya_metadata(concepts, rank) | {"modelspec.hash_sha256": _content_hash(tensors)}
@@ -97,16 +95,21 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
     }
 
 
-def _diffusers_key(name: str) -> str:
-    component, _, path = name.partition(".")
-    return f"{component}.{_clip_path(path) if component == 'text_encoder' else path}"
-
-
-def _kohya_key(name: str) -> str:
+def _diffusers_names(name: str) -> tuple[str, str, str | None]:
+    """Keys of down, up and alpha as diffusers' `save_lora_weights` writes them, which has no alpha."""
     component, _, path = name.partition(".")
     if component == "text_encoder":
-        return f"lora_te_{_clip_path(path)}".replace(".", "_")
-    return f"lora_unet_{path}".replace(".", "_")
+        key = f"{component}.{_clip_path(path)}.lora_linear_layer"
+        return f"{key}.down.weight", f"{key}.up.weight", None
+    return f"{name}.lora_A.weight", f"{name}.lora_B.weight", None
+
+
+def _kohya_names(name: str) -> tuple[str, str, str | None]:
+    """Keys of down, up and alpha as sd-scripts writes them for Stable Diffusion 1.x."""
+    component, _, path = name.partition(".")
+    key = f"lora_te_{_clip_path(path)}" if component == "text_encoder" else f"lora_unet_{path}"
+    key = key.replace(".", "_")
+    return f"{key}.lora_down.weight", f"{key}.lora_up.weight", f"{key}.alpha"
 
 
 def _clip_path(path: str) -> str:
