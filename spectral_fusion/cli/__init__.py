@@ -3,6 +3,7 @@
 Only argument parsing is imported here; a verb imports torch when it runs, so `--help` answers at once.
 """
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,8 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of a pipe had enough, such as `head`
         except (InputError, OSError) as error:
             if ctx.params["debug"]:
                 raise
@@ -78,4 +81,5 @@ app = build_app()
 
 def main() -> None:
     """Entry point of the console script and of `python -m spectral_fusion`."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reports packages that are not needed here
     app(prog_name="spectral-fusion")

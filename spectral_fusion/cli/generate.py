@@ -1,19 +1,167 @@
 """`spectral-fusion generate`."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.select import LibraryFolder, select_concepts
+from spectral_fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+    from spectral_fusion.concept import Concept
+    from spectral_fusion.generate import GenerateConfig, Picture
+
+Option = typer.Option
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw, with the triggers of the concepts: <rex>.")],
-    concepts: Annotated[list[str] | None, typer.Option(help="Concepts of the library, or concept files.")] = None,
-    weights: Annotated[list[float] | None, typer.Option(help="One weight per concept.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    prompt: Annotated[str, typer.Argument(help="What to draw, with the triggers of concepts: a <rex> dog on grass.")],
+    concepts: Annotated[list[str] | None, Option(help="Concepts of the library, or concept files.")] = None,
+    weights: Annotated[list[float] | None, Option(help="One weight per concept; 1 where none are given.")] = None,
+    base: Annotated[str, Option(help="toybox, a diffusers folder, a .safetensors checkpoint or a hub id.")] = "toybox",
+    library: LibraryFolder = None,
+    negative: Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")] = "",
+    steps: Annotated[int, Option(help="Denoising steps.")] = 25,
+    guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
+    sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
+    seed: Annotated[int | None, Option(help="Of the first picture; the next count up. Default: drawn.")] = None,
+    num_images: Annotated[int, Option("--num-images", "--batch-size", "-n", help="How many pictures.")] = 1,
+    width: Annotated[int | None, Option(help="Pixels; default: the base's own size.")] = None,
+    height: Annotated[int | None, Option(help="Pixels; default: the base's own size.")] = None,
+    region: Annotated[
+        list[str] | None,
+        Option(metavar="PROMPT BOX", help='A prompt for a box: --region "a <rex> dog" 0.05,0.2,0.5,0.95; repeatable.'),
+    ] = None,
+    grid: Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")] = None,
+    out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
+    device: Annotated[str | None, Option(help="cpu, cuda, mps. Default: a GPU where there is one.")] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16"] | None, Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
+    ] = None,
+    reduce: Annotated[Literal["sum", "mean"], Option(help="How concepts are added up.")] = "sum",
+    on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
-    print(prompt, concepts, weights, out)
+    from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.pipeline.prompt import take_lora_tags
+
+    prompt, tagged = take_lora_tags(prompt)
+    chosen = select_concepts(concepts, weights, library)
+    chosen |= select_concepts(list(tagged), list(tagged.values()), library)
+    settings = GenerateConfig(
+        prompt,
+        negative,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        seed=_draw_seed() if seed is None else seed,
+        num_images=num_images,
+        height=height,
+        width=width,
+        regions=tuple(_regions(region or [])),
+    )
+    if grid and not chosen:
+        raise InputError("--grid varies the weights of concepts; name some with --concepts")
+    pipeline = _load(base, device, precision)
+    fusing = {"reduce": reduce, "on_overlap": on_overlap}
+    with _progress_bar(settings, len(grid or [1])) as on_step:
+        rows = []
+        for factor in grid or [1.0]:
+            with _fused(pipeline, {concept: weight * factor for concept, weight in chosen.items()}, fusing) as notes:
+                rows.append(_generate_and_save(pipeline, replace(settings, notes=notes), out, on_step))
+    if grid:
+        _save_sheet(rows, grid, out)
+
+
+def _regions(words: list[str]) -> Iterator[Any]:
+    from spectral_fusion.pipeline.regions import Region
+
+    if len(words) % 2:
+        raise InputError(f"--region takes a prompt and a box; got {words[-1]!r} alone; write --region PROMPT 0,0,0.5,1")
+    for prompt, box in zip(words[::2], words[1::2], strict=True):
+        yield Region.parse(prompt, box)
+
+
+def _draw_seed() -> int:
+    from secrets import randbelow
+
+    return randbelow(2**32)
+
+
+def _load(base: str, device: str | None, precision: str | None) -> "StableDiffusionPipeline":
+    import torch
+
+    from spectral_fusion.pipeline.load import load_base
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision or ("fp32" if device == "cpu" else "fp16")
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    return load_base(base, dtype=dtype, device=device)
+
+
+@contextmanager
+def _fused(
+    pipeline: "StableDiffusionPipeline", concepts: dict["Concept", float], options: dict[str, Any]
+) -> Iterator[dict[str, str]]:
+    """Concepts in the pipeline's weights while the context lasts; yields what pictures shall say of them."""
+    from spectral_fusion.fuse import fuse
+
+    if not concepts:
+        yield {}
+        return
+    fusion = fuse(pipeline, concepts, **options)
+    try:
+        base = next(iter(concepts)).base
+        listed = ", ".join(f"{concept.name}: {weight:g}" for concept, weight in concepts.items())
+        yield {"Model hash": base[:10], "Concepts": listed}
+    finally:
+        fusion.undo()
+
+
+@contextmanager
+def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("generating", total=rounds * settings.num_images)
+        yield lambda step: bar.advance(task, 1 / step.steps)
+
+
+def _generate_and_save(
+    pipeline: "StableDiffusionPipeline", settings: "GenerateConfig", out: Path, on_step: Any
+) -> list["Picture"]:
+    """One picture after the other, each saved at once: stopping loses none."""
+    from spectral_fusion.generate import generate as generate_pictures
+    from spectral_fusion.picture import save_picture
+
+    pictures = []
+    for number in range(settings.num_images):
+        one = replace(settings, seed=settings.seed + number, num_images=1)
+        pictures += generate_pictures(pipeline, one, on_step=on_step)
+        path = out / f"{_next_number(out):05d}-{one.seed}.png"
+        typer.echo(save_picture(pictures[-1].image, path, pictures[-1].parameters))
+    return pictures
+
+
+def _save_sheet(rows: list[list["Picture"]], factors: list[float], out: Path) -> None:
+    from spectral_fusion.picture import contact_sheet, save_picture
+
+    seeds = [f"seed {picture.seed}" for picture in rows[0]]
+    sheet = contact_sheet([[p.image for p in row] for row in rows], [f"x {factor:g}" for factor in factors], seeds)
+    typer.echo(save_picture(sheet, out / f"{_next_number(out):05d}-grid.png", rows[0][0].parameters))
+
+
+def _next_number(folder: Path) -> int:
+    numbers = [int(match[1]) for file in folder.glob("*") if (match := re.match(r"(\d{5})-", file.name))]
+    return max(numbers, default=-1) + 1

@@ -50,6 +50,7 @@ def load_base(
         InputError: the base is missing, damaged, pickled, or not Stable Diffusion 1.x or 2.x.
     """
     dtype = torch.float32 if dtype is None else dtype
+    device = _check_device("cpu" if device is None else device)
     path = TOYBOX if str(base) == "toybox" else Path(base).expanduser()
     with quietly():
         if str(base) == "toybox":
@@ -68,7 +69,15 @@ def load_base(
             raise InputError(f"base {base} does not exist; give toybox, a folder, a .safetensors file or a hub id")
     pipeline.register_to_config(_name_or_path=str(base))
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device or "cpu")
+    return pipeline.to(device)
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(":")[0][:100]
+        raise InputError(f"device {device} cannot be used ({reason}); give cpu, or a GPU that torch sees") from error
 
 
 @contextmanager
