@@ -9,15 +9,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from spectral_fusion.cli import generate, train
+from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError
 
 # To add a verb: its module above, its function here. The function's docstring is the help text.
 VERBS = {
     "train": train.train,
+    "fuse": fuse.fuse,
     "generate": generate.generate,
+    "evaluate": evaluate.evaluate,
+    "demo": demo.demo,
+    "inspect": inspect.inspect,
+    "export": export.export,
 }
+GROUPS = {"concepts": concepts.app}
 
 
 class Group(TyperGroup):
@@ -73,6 +79,8 @@ def build_app() -> typer.Typer:
     )
     for name, function in VERBS.items():
         app.command(name, cls=Command)(function)
+    for name, group in GROUPS.items():
+        app.add_typer(group, name=name)
     return app
 
 

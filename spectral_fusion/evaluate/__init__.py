@@ -2,11 +2,13 @@
 
 from spectral_fusion.evaluate.config import EvaluateConfig
 from spectral_fusion.evaluate.job import evaluate
-from spectral_fusion.evaluate.methods import Loras, Spectral
+from spectral_fusion.evaluate.lora import train_loras
+from spectral_fusion.evaluate.methods import METHODS, Loras, Spectral, build_methods
 from spectral_fusion.evaluate.result import SETTINGS, Evaluation, MethodResult, Scores
 from spectral_fusion.evaluate.scorers import PretrainedScorers, Scorers, load_scorers
 
 __all__ = [
+    "METHODS",
     "SETTINGS",
     "EvaluateConfig",
     "Evaluation",
@@ -16,6 +18,8 @@ __all__ = [
     "Scorers",
     "Scores",
     "Spectral",
+    "build_methods",
     "evaluate",
     "load_scorers",
+    "train_loras",
 ]

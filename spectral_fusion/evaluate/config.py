@@ -27,6 +27,7 @@ class EvaluateConfig:
     """Pictures of each prompt, from consecutive seeds."""
     num_inference_steps: int = 20
     guidance_scale: float = 5.0
+    sampler: str = "DPM++ 2M"
 
     def __post_init__(self) -> None:
         for name, low in (("seed", 0), ("seeds", 1), ("num_inference_steps", 1), ("guidance_scale", 0)):

@@ -75,7 +75,7 @@ class _Job:
     def subjects(self, adapters: Sequence[Adapter]) -> list[Subject]:
         own = self.photos.own_similarity()
         return [
-            Subject(a.name, a.trigger, a.class_word, own[number], self.photos.crops_of(number))
+            Subject(a.name, a.trigger, a.class_word, own[number], self.photos.of_concept(number))
             for number, a in enumerate(adapters)
         ]
 
@@ -160,6 +160,7 @@ class _Job:
             num_images=count,
             num_inference_steps=self.config.num_inference_steps,
             guidance_scale=self.config.guidance_scale,
+            sampler=self.config.sampler,
         )
 
     def draw(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spectral_fusion.concept import ConceptInfo
 from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.attach import adapter_name
 from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.load import quietly
 from spectral_fusion.pipeline.tokens import add_tokens, remove_tokens, token_ids
 from spectral_fusion.spectral import Band, Factors, as_matrix
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import TrainConfig, settings
 from spectral_fusion.train.job import subject_pictures
-from spectral_fusion.train.loop import Loop, Progress
+from spectral_fusion.train.loop import Loop
 from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import trainee
 
@@ -99,7 +102,8 @@ class Lora:
 def attach_all(pipeline: StableDiffusionPipeline, loras: dict[Lora, float]) -> None:
     """Load LoRAs and their tokens, and switch them on together."""
     for lora in loras:
-        with quietly():
+        with quietly(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
             pipeline.load_lora_weights(lora.state(), adapter_name=adapter_name(lora.name))
         add_tokens(pipeline, lora.trigger, lora.embeddings)
     pipeline.set_adapters([adapter_name(lora.name) for lora in loras], list(loras.values()))
@@ -113,34 +117,68 @@ def detach_all(pipeline: StableDiffusionPipeline, loras: list[Lora]) -> None:
             remove_tokens(pipeline, lora.trigger)
 
 
+def train_loras(
+    concepts: Sequence[ConceptInfo],
+    folders: Sequence[ImageFolder],
+    root: Path,
+    *,
+    pipeline: StableDiffusionPipeline,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> list[Lora]:
+    """The same subjects as LoRAs, trained one after the other as `train_lora` does; kept in `root`."""
+    loras = []
+    for concept, folder in zip(concepts, folders, strict=True):
+        on_progress(f"{concept.name}: training a LoRA to compare with")
+        loras.append(train_lora(concept, folder, root / f"{concept.name}.safetensors", pipeline=pipeline))
+    return loras
+
+
 def train_lora(
+    concept: ConceptInfo,
     images: ImageFolder,
-    config: TrainConfig,
     path: Path,
     *,
     pipeline: StableDiffusionPipeline,
-    on_progress: Callable[[Progress], None] | None = None,
 ) -> Lora:
-    """Train a LoRA as `train_concept` trains a concept; only the adapter differs. Kept at `path` and found there again.
+    """Train a LoRA with the settings that a concept was trained with; only the adapter differs.
 
-    Its rank is the concept's, so an additive concept has as many trainable numbers: r (out + in) a layer.
+    Its rank is the concept's, so an additive concept has as many trainable numbers: r (out + in) a layer. It is kept at
+    `path`, and found there again where settings and pictures are the same.
 
-    Args:
-        config: resolved settings.
+    Raises:
+        InputError: the concept does not say how it was trained, or was trained with class pictures.
     """
+    config = training_config(concept, pipeline)
     facts = run_facts(config, images)
     if path.is_file() and (kept := Lora.load(path)).facts == facts:
         return kept
     with trainee(pipeline, config, Band(0, config.rank), adapter=lora_adapter) as learner:
         loop = Loop(learner, [subject_pictures(pipeline, images, config)], config)
         while loop.step < config.steps:
-            progress = loop.advance()
-            if on_progress is not None:
-                on_progress(progress)
+            loop.advance()
         lora = _collect(pipeline, config, facts)
     pipeline.unload_lora_weights()
     lora.save(path)
     return lora
+
+
+def training_config(concept: ConceptInfo, pipeline: StableDiffusionPipeline) -> TrainConfig:
+    """The settings that a concept was trained with, in full.
+
+    Raises:
+        InputError: the concept does not say, or needs class pictures.
+    """
+    known = {name: value for name, value in concept.training.items() if name in settings()}
+    if not known:
+        raise InputError(f"concept {concept.name!r} does not say how it was trained; train it again to compare it")
+    config = TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+    if config.prior_preservation:
+        raise InputError(f"concept {concept.name!r} was trained with class pictures; LoRA can be compared without them")
+    return config.resolved(
+        resolution=pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
+        prediction_type=pipeline.scheduler.config.prediction_type,
+        precision="fp32",
+    )
 
 
 def lora_adapter(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from diffusers import StableDiffusionPipeline
 
 from spectral_fusion.concept import Concept
+from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora, attach_all, detach_all
 from spectral_fusion.fuse import Reduce, fuse
 from spectral_fusion.spectral import Factors
@@ -103,3 +104,35 @@ class Loras:
             yield
         finally:
             detach_all(pipeline, loras)
+
+
+def build_methods(
+    names: Sequence[str], concepts: Sequence[Concept], loras: Callable[[], Sequence[Lora]]
+) -> list[Method]:
+    """The methods of these names, in order.
+
+    Args:
+        names: of `METHODS`.
+        loras: the same subjects as LoRAs; asked for only where a method needs them.
+
+    Raises:
+        InputError: no name, or an unknown one.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise InputError(f"method {unknown[0]!r} is unknown; use some of {', '.join(METHODS)}")
+    if not names:
+        raise InputError(f"no method was named; use some of {', '.join(METHODS)}")
+    compared = tuple(loras()) if any(METHODS[name][0] is Loras for name in names) else ()
+    spectral = tuple(concepts)
+    return [
+        Spectral(spectral, reduce) if kind is Spectral else Loras(compared, reduce)
+        for kind, reduce in (METHODS[name] for name in names)
+    ]
+
+
+METHODS: dict[str, tuple[type[Spectral] | type[Loras], Reduce]] = {
+    "spectral-sum": (Spectral, "sum"),
+    "spectral-mean": (Spectral, "mean"),
+    "lora-sum": (Loras, "sum"),
+    "lora-mean": (Loras, "mean"),
+}

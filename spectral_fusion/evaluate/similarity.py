@@ -9,38 +9,40 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.concept.images import ImageFolder, Photo
 from spectral_fusion.evaluate.boxes import Box, crop_square
 from spectral_fusion.evaluate.scorers import Scorers
 
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos of all concepts, as the identity scorer sees them.
+    """The photos of all concepts, and what the identity scorer sees in them.
 
-    embeddings: (photos, width), unit length; owners: (photos,) index of each photo's concept.
+    pictures: whole; embeddings: (photos, width), unit length, of what the masks show; owners: (photos,) index of each
+    photo's concept.
     """
 
-    crops: tuple[Image.Image, ...]
+    pictures: tuple[Image.Image, ...]
     embeddings: Tensor
     owners: Tensor
 
     @classmethod
     def of(cls, folders: Sequence[ImageFolder], scorers: Scorers) -> Photos:
         """Read, crop to the mask where there is one, and embed the photos of each concept, in order."""
-        crops = [[subject(folder, number) for number in range(len(folder.photos))] for folder in folders]
-        flat = [crop for part in crops for crop in part]
-        owners = torch.tensor([number for number, part in enumerate(crops) for _ in part])
-        return cls(tuple(flat), scorers.embed_identity(flat), owners)
+        photos = [(folder, photo) for folder in folders for photo in folder.photos]
+        owners = torch.tensor([number for number, folder in enumerate(folders) for _ in folder.photos])
+        embeddings = scorers.embed_identity([subject(folder, photo) for folder, photo in photos])
+        return cls(tuple(folder.read(photo) for folder, photo in photos), embeddings, owners)
 
     @property
     def concepts(self) -> int:
         """How many concepts have photos here."""
         return int(self.owners.max()) + 1
 
-    def crops_of(self, concept: int) -> tuple[Image.Image, ...]:
-        """The cropped photos of one concept."""
-        return tuple(crop for crop, owner in zip(self.crops, self.owners.tolist(), strict=True) if owner == concept)
+    def of_concept(self, concept: int) -> tuple[Image.Image, ...]:
+        """The photos of one concept."""
+        owners = self.owners.tolist()
+        return tuple(photo for photo, owner in zip(self.pictures, owners, strict=True) if owner == concept)
 
     def similarity(self, seen: Tensor) -> Tensor:
         """(n, concepts): the mean cosine of each picture with each concept's photos, from embeddings (n, width)."""
@@ -62,9 +64,8 @@ class Photos:
         return means
 
 
-def subject(folder: ImageFolder, number: int) -> Image.Image:
+def subject(folder: ImageFolder, photo: Photo) -> Image.Image:
     """One photo, cropped to what its mask shows; whole where it has no mask or an empty one."""
-    photo = folder.photos[number]
     picture, mask = folder.read(photo), folder.read_mask(photo)
     bounds = mask.point(lambda level: 255 * (level > 127)).getbbox() if mask else None
     if bounds is None:

@@ -1,0 +1,36 @@
+"""`spectral-fusion demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Option = typer.Option
+
+
+def demo(
+    out: Annotated[Path, Option(help="Folder for everything that the demo makes.")] = Path("out/demo"),
+    seeds: Annotated[int, Option(help="Pictures of each prompt.")] = 3,
+    compare: Annotated[bool, Option(help="Train LoRAs of the same size too, and compare.")] = True,
+    docs: Annotated[Path | None, Option(metavar="FILE.md", help="Also write the figures as Markdown.")] = None,
+) -> None:
+    """Train three shipped examples, fuse them, draw each alone and all together, score them: minutes on a CPU."""
+    from spectral_fusion.cli.base import open_base
+    from spectral_fusion.demo import METHODS, run_demo, write_markdown
+    from spectral_fusion.evaluate import EvaluateConfig, load_scorers
+
+    config = EvaluateConfig(seeds=seeds)
+    with Console(stderr=True).status("loading the base") as status:
+        files = run_demo(
+            out,
+            pipeline=open_base("toybox"),
+            scorers=load_scorers("toybox"),
+            methods=METHODS if compare else METHODS[:2],
+            config=config,
+            on_progress=status.update,
+        )
+    for path in (files.report, files.data, files.contact_sheet):
+        typer.echo(path)
+    if docs is not None:
+        typer.echo(write_markdown(files.evaluation, docs))

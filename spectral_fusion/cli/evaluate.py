@@ -1,0 +1,91 @@
+"""`spectral-fusion evaluate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from spectral_fusion.cli.base import Base, Device, Precision, open_base
+from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.select import LibraryFolder, select_concepts
+from spectral_fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import Concept
+    from spectral_fusion.concept.images import ImageFolder
+
+Option = typer.Option
+
+
+def evaluate(
+    names: Annotated[list[str], typer.Argument(help="Two or more concepts of the library, or concept files.")],
+    images: Annotated[
+        list[Path] | None, Option(help="A folder of photos per concept, in order. Default: LIBRARY/NAME/images.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None, Option(help="spectral-sum, spectral-mean, and lora-sum, lora-mean, which are trained first.")
+    ] = None,
+    prompts: Annotated[list[str] | None, Option(help="What to draw; {} stands for the subject.")] = None,
+    seed: Annotated[int, Option(help="The first sampling seed.")] = 0,
+    seeds: Annotated[int, Option(help="Pictures of each prompt.")] = 3,
+    steps: Annotated[int, Option(help="Denoising steps.")] = 20,
+    guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
+    sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
+    base: Base = "toybox",
+    device: Device = None,
+    precision: Precision = None,
+    library: LibraryFolder = None,
+    clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
+    dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
+    out: Annotated[Path, Option(help="Folder for the report and the contact sheet.")] = Path("out/evaluate"),
+    config: ConfigFile = None,
+) -> None:
+    """Score concepts alone, fused, and with one another; write a report with pictures."""
+    from spectral_fusion.evaluate import EvaluateConfig, build_methods, load_scorers, train_loras
+    from spectral_fusion.evaluate import evaluate as run
+    from spectral_fusion.report import write_report, write_sheet
+
+    settings = EvaluateConfig(
+        **({"prompts": tuple(prompts)} if prompts else {}),
+        seed=seed,
+        seeds=seeds,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+    )
+    concepts = list(select_concepts(names, library=library))
+    folders = photo_folders(concepts, images, library)
+    scorers = load_scorers(base, clip=clip, dino=dino)
+    pipeline = open_base(base, device, precision)
+    with Console(stderr=True).status("loading") as status:
+        chosen = build_methods(
+            methods or ["spectral-sum", "spectral-mean"],
+            concepts,
+            lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=status.update),
+        )
+        found = run(pipeline, chosen, folders, scorers, settings, on_progress=status.update)
+    page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
+    for path in (page, data, write_sheet(found, out / "contact-sheet.png")):
+        typer.echo(path)
+
+
+def photo_folders(
+    concepts: Sequence["Concept"], images: Sequence[Path] | None, library: Path | None
+) -> list["ImageFolder"]:
+    """The photos of each concept.
+
+    Raises:
+        InputError: another number of folders than concepts, or a folder without pictures.
+    """
+    from spectral_fusion.concept import Library
+    from spectral_fusion.concept.images import ImageFolder
+
+    shelf = Library(library)
+    if images and len(images) != len(concepts):
+        raise InputError(f"{len(concepts)} concepts and {len(images)} folders; give --images one folder per concept")
+    paths = images or [shelf.folder(concept.name) / "images" for concept in concepts]
+    if missing := [path for path in paths if not path.is_dir()]:
+        raise InputError(f"there are no photos in {missing[0]}; give --images one folder per concept, in order")
+    return [ImageFolder.scan(path) for path in paths]

@@ -1,0 +1,141 @@
+"""What `spectral-fusion demo` runs: shipped examples trained, fused, drawn and scored on the bundled base."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+
+from spectral_fusion.concept import Concept, Library
+from spectral_fusion.concept.atomic import atomic_file, atomic_folder
+from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
+from spectral_fusion.fuse import fuse
+from spectral_fusion.report import markdown, write_report, write_sheet
+from spectral_fusion.toybox.draw import write_identity
+from spectral_fusion.toybox.world import identity
+from spectral_fusion.train import TrainConfig, train_concept
+
+OnProgress = Callable[[str], None]
+PHOTOS = 6
+
+
+@dataclass(frozen=True)
+class Example:
+    """A shipped example: the identity of the drawn world with this class and number."""
+
+    class_word: str
+    number: int
+
+
+EXAMPLES = {
+    "rex": Example("dog", 4),
+    "tom": Example("cat", 0),
+    "kit": Example("cat", 14),
+    "bot": Example("robot", 23),
+    "fin": Example("fish", 1),
+    "dot": Example("car", 3),
+}
+CHOSEN = ("rex", "tom", "kit")
+METHODS = ("spectral-sum", "spectral-mean", "lora-sum", "lora-mean")
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """What the demo wrote."""
+
+    report: Path
+    data: Path
+    contact_sheet: Path
+    evaluation: Evaluation
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    pipeline: StableDiffusionPipeline,
+    scorers: Scorers,
+    names: Sequence[str] = CHOSEN,
+    methods: Sequence[str] = METHODS,
+    config: EvaluateConfig | None = None,
+    steps: int | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> DemoFiles:
+    """Train examples, fuse them, draw and score them, write a report. What was trained before is kept.
+
+    Args:
+        pipeline: the bundled base.
+        steps: of each training; None for the preset.
+        on_progress: told what is done now.
+    """
+    out, begin = Path(out), time.perf_counter()
+    folders = [ImageFolder.scan(example_images(name, out / "images")) for name in names]
+    concepts, facts = [], {}
+    for name, folder in zip(names, folders, strict=True):
+        start = time.perf_counter()
+        concepts.append(train_example(name, folder, Library(out / "concepts"), pipeline, steps, on_progress))
+        facts[f"training {name}"] = f"{time.perf_counter() - start:.1f} s"
+    facts["fusing"] = f"{seconds_to_fuse(pipeline, concepts):.2f} s"
+    chosen = build_methods(
+        methods,
+        concepts,
+        lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=on_progress),
+    )
+    evaluation = evaluate(pipeline, chosen, folders, scorers, config, on_progress=on_progress)
+    facts["everything"] = f"{time.perf_counter() - begin:.0f} s"
+    evaluation = replace(evaluation, facts=facts)
+    report, data = write_report(evaluation, out, title="spectral-fusion demo")
+    return DemoFiles(report, data, write_sheet(evaluation, out / "contact-sheet.png"), evaluation)
+
+
+def example_images(name: str, out: Path, shipped: Path = Path("concepts")) -> Path:
+    """The folder of images of an example: the shipped one, or drawn into `out` where there is no checkout."""
+    if (shipped / name / "images").is_dir():
+        return shipped / name / "images"
+    if not (out / name).is_dir():
+        example = EXAMPLES[name]
+        with atomic_folder(out / name) as part:
+            write_identity(identity(example.number, example.class_word), part, count=PHOTOS, seed=example.number)
+    return out / name
+
+
+def train_example(
+    name: str,
+    folder: ImageFolder,
+    library: Library,
+    pipeline: StableDiffusionPipeline,
+    steps: int | None,
+    on_progress: OnProgress,
+) -> Concept:
+    """The example's concept: from the library where settings and pictures are the same, else trained now."""
+    config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, steps=steps)
+    return train_concept(
+        folder,
+        config,
+        library=library,
+        pipeline=pipeline,
+        resume=True,
+        force=True,
+        on_progress=lambda progress: on_progress(f"training {name}: step {progress.step} of {progress.steps}"),
+    )
+
+
+def seconds_to_fuse(pipeline: StableDiffusionPipeline, concepts: Sequence[Concept]) -> float:
+    """Wall-clock time of fusing, without loading."""
+    begin = time.perf_counter()
+    fusion = fuse(pipeline, dict.fromkeys(concepts, 1.0))
+    seconds = time.perf_counter() - begin
+    fusion.undo()
+    return seconds
+
+
+def write_markdown(evaluation: Evaluation, path: str | Path) -> Path:
+    """Write the figures for the documentation."""
+    with atomic_file(Path(path)) as part:
+        part.write_text(
+            markdown(evaluation, "The demo's figures", "spectral-fusion demo --docs FILE"), encoding="utf-8"
+        )
+    return Path(path)

@@ -1,0 +1,178 @@
+"""An evaluation as tables and heat maps of text and numbers, for the page and for Markdown alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from spectral_fusion.evaluate import SETTINGS, Evaluation, MethodResult
+from spectral_fusion.evaluate.result import Setting, spread
+
+IDENTITY_TOLERANCE = 0.02
+ALIGNMENT_TOLERANCE = 0.02
+ACCURACY = 0.9
+SHORT: dict[Setting, str] = {
+    "alone": "alone",
+    "fused": "fused",
+    "together": "in one picture",
+    "regions": "with regions",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under a title."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Numbers to be coloured from 0 to `high`; rows and columns are the concepts."""
+
+    title: str
+    names: list[str]
+    values: list[list[float]]
+    high: float
+    digits: int
+    note: str = ""
+
+    def shade(self, value: float) -> float:
+        """How strongly a cell is coloured, 0 to 1."""
+        return min(1.0, max(0.0, value / self.high)) if self.high else 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that should hold for the first method, and whether it does."""
+
+    claim: str
+    measured: str
+    holds: bool
+
+
+def verdicts(evaluation: Evaluation) -> list[Verdict]:
+    """Whether fusing by the first method keeps what single concepts have."""
+    method = evaluation.methods[0]
+    lost = method.identity_lost()
+    worst = max(range(len(lost)), key=lost.__getitem__)
+    found = [
+        Verdict(
+            f"identity similarity of each fused concept within {IDENTITY_TOLERANCE} of the same concept alone",
+            f"largest loss {lost[worst]:+.3f} ({evaluation.subjects[worst].name})",
+            lost[worst] <= IDENTITY_TOLERANCE,
+        )
+    ]
+    for setting in ("fused", "together", "regions"):
+        accuracy = method.scores[setting].accuracy
+        claim = f"nearest photo is the right concept's, {SHORT[setting]}: at least {ACCURACY:.0%}"
+        found.append(Verdict(claim, f"{accuracy:.1%}", accuracy >= ACCURACY))
+    base, own = fmean(evaluation.base_alignment["fused"]), fmean(method.scores["fused"].alignment)
+    claim = f"text alignment, fused, not more than {ALIGNMENT_TOLERANCE} below the base's"
+    return [*found, Verdict(claim, f"{own:.3f}, base {base:.3f}", own >= base - ALIGNMENT_TOLERANCE)]
+
+
+def one_in_picture(evaluation: Evaluation) -> Table:
+    """The methods where one concept is in the picture: alone on the base, and with the others fused in."""
+    settings: list[Setting] = ["alone", "fused"]
+    columns = ["method", "trainable parameters", "identity alone", "identity fused", "largest loss by fusing"]
+    rows = [
+        [method.name, f"{method.parameters:,}", *_identity(method, settings), f"{max(method.identity_lost()):+.3f}"]
+        for method in evaluation.methods
+    ]
+    return _with_rest(Table("One concept in the picture", columns, rows), evaluation, settings)
+
+
+def all_in_picture(evaluation: Evaluation) -> Table:
+    """The methods where all concepts are in the picture, without and with regions."""
+    settings: list[Setting] = ["together", "regions"]
+    columns = ["method", "identity", "identity, regions"]
+    rows = [[method.name, *_identity(method, settings)] for method in evaluation.methods]
+    return _with_rest(Table("All concepts in one picture", columns, rows), evaluation, settings)
+
+
+def _identity(method: MethodResult, settings: Sequence[Setting]) -> list[str]:
+    by_seed = [zip(*method.scores[setting].identity, strict=True) for setting in settings]
+    return [mean_and_spread([fmean(seed) for seed in seeds]) for seeds in by_seed]
+
+
+def _with_rest(table: Table, evaluation: Evaluation, settings: Sequence[Setting]) -> Table:
+    """The table with accuracy and alignment as further columns, and the base as its last row."""
+    columns = [*table.columns]
+    for measure in ("nearest photo right", "text alignment"):
+        columns += [f"{measure}, {SHORT[setting]}" for setting in settings]
+    rows = [
+        [
+            *row,
+            *(f"{method.scores[setting].accuracy:.1%}" for setting in settings),
+            *(mean_and_spread(method.scores[setting].alignment) for setting in settings),
+        ]
+        for row, method in zip(table.rows, evaluation.methods, strict=True)
+    ]
+    blank = [""] * (len(table.columns) - 1 + len(settings))
+    rows.append(["base", *blank, *(mean_and_spread(evaluation.base_alignment[setting]) for setting in settings)])
+    note = f"Mean ± standard deviation over {evaluation.settings['seeds']} sampling seeds."
+    return Table(table.title, columns, rows, note)
+
+
+def by_concept(evaluation: Evaluation, method: MethodResult) -> Table:
+    """Identity similarity of each concept in each setting."""
+    rows = []
+    for number, (subject, lost) in enumerate(zip(evaluation.subjects, method.identity_lost(), strict=True)):
+        seeds = {setting: method.scores[setting].identity[number] for setting in SHORT}
+        measured = [mean_and_spread(seeds[setting]) for setting in SHORT]
+        rows.append(
+            [f"{subject.name} ({subject.class_word})", f"{subject.own_similarity:.3f}", *measured, f"{lost:+.3f}"]
+        )
+    columns = ["concept", "own photos with one another", *SHORT.values(), "lost by fusing"]
+    return Table(f"Identity similarity, {method.name}", columns, rows, "Mean cosine with the concept's own photos.")
+
+
+def confusions(evaluation: Evaluation, method: MethodResult) -> list[HeatMap]:
+    """Whose photo is nearest, one map for each setting."""
+    names = [subject.name for subject in evaluation.subjects]
+    return [
+        HeatMap(
+            f"{method.name}, {SHORT[setting]}",
+            names,
+            [[count / max(1, sum(row)) for count in row] for row in method.scores[setting].confusion],
+            high=1.0,
+            digits=2,
+            note=f"{SETTINGS[setting]}: row asked for, column nearest photo",
+        )
+        for setting in SHORT
+    ]
+
+
+def interference(evaluation: Evaluation) -> list[HeatMap]:
+    """Overlap and activation energy, once for methods that share their deltas."""
+    names = [subject.name for subject in evaluation.subjects]
+    maps: list[HeatMap] = []
+    seen: list[list[list[float]]] = []
+    for method in evaluation.methods:
+        if method.energy in seen:
+            continue
+        seen.append(method.energy)
+        kind = method.name.rpartition(" ")[0]
+        highest = max(max(row) for row in method.energy)
+        maps += [
+            HeatMap(f"{kind}: overlap of deltas", names, method.overlap, 1.0, 3, "|cosine|, mean over layers"),
+            HeatMap(
+                f"{kind}: activation energy",
+                names,
+                method.energy,
+                highest,
+                3,
+                "‖Δx‖ / ‖Wx‖, mean over layers: row whose delta, column whose prompts",
+            ),
+        ]
+    return maps
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """`0.912 ± 0.004`."""
+    return f"{fmean(values):.3f} ± {spread(values):.3f}"
