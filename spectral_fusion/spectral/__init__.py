@@ -3,7 +3,7 @@
 from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.cache import cached_triplets
 from spectral_fusion.spectral.factors import Factors, additive_factors, rotational_factors
-from spectral_fusion.spectral.overlap import band_overlap, delta_overlap
+from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "as_matrix",
     "band_overlap",
     "cached_triplets",
+    "delta_norm",
     "delta_overlap",
     "leading_triplets",
     "rotational_factors",

@@ -26,6 +26,12 @@ def delta_overlap(first: Factors, second: Factors) -> float:
     return min(1.0, float(_inner(first, second).abs() / norms)) if norms > 0 else 0.0
 
 
+def delta_norm(factors: Factors) -> float:
+    """Frobenius norm of a delta, from its factors alone; its square is the delta's energy."""
+    double = Factors(factors.up.double(), factors.down.double())
+    return float(_inner(double, double).clamp(min=0).sqrt())
+
+
 def _inner(first: Factors, second: Factors) -> torch.Tensor:
     """`trace(delta_1^T delta_2)`, without either delta."""
     return ((first.up.T @ second.up) * (first.down @ second.down.T)).sum()

@@ -1,0 +1,102 @@
+"""`spectral-fusion fuse`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.export import Force, Format, Half, write_lora
+from spectral_fusion.cli.select import LibraryFolder, select_concepts
+from spectral_fusion.cli.tables import band_map, concept_table, overlap_table, room
+from spectral_fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import Concept
+    from spectral_fusion.concept.joint import Overlap
+
+
+def fuse(
+    concepts: Annotated[list[str], typer.Argument(help="Names of the library, or concept files.")],
+    weights: Annotated[list[float] | None, typer.Option(help="One per concept, in order. Default: 1 each.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for a diffusers pipeline, or a .safetensors file for a LoRA. None: check only."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Default: the one that the concepts were trained on.")] = None,
+    library: LibraryFolder = None,
+    reduce: Annotated[Literal["sum", "mean"], typer.Option(help="The mean weakens each of n concepts to 1/n.")] = "sum",
+    on_overlap: Annotated[Literal["error", "warn", "allow"], typer.Option(help="Where two bands overlap.")] = "error",
+    to: Annotated[Format, typer.Option(help="Naming of a LoRA file.")] = "kohya",
+    half: Half = False,
+    force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the check as JSON.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Fuse concepts into one pipeline or one LoRA; without --out, check whether they go together."""
+    from spectral_fusion.fuse import check_together, scaled_weights
+
+    chosen = select_concepts(concepts, weights, library)
+    scaled = scaled_weights(chosen, reduce)
+    overlaps = check_together(list(chosen), "allow")
+    if as_json:
+        typer.echo(json.dumps(_check_record(scaled, overlaps), indent=2))
+    else:
+        _print_check(scaled, overlaps)
+    check_together(list(chosen), on_overlap)
+    if out is None:
+        return
+    if out.suffix == ".safetensors":
+        write_lora(scaled, out, to, half=half, force=force)
+    else:
+        _write_folder(chosen, out, base, {"reduce": reduce, "on_overlap": "allow"}, force)
+
+
+def _write_folder(
+    concepts: dict["Concept", float], out: Path, base: str | None, options: dict[str, str], force: bool
+) -> None:
+    from spectral_fusion.fuse import fuse as fuse_concepts
+    from spectral_fusion.pipeline.load import load_base
+
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
+    pipeline = load_base(base or next(iter(concepts)).base_name or "toybox")
+    path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
+    triggers = ", ".join(concept.trigger for concept in concepts)
+    typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
+
+
+def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
+    from spectral_fusion.fuse import OVERLAP_TOLERANCE
+
+    console, concepts = Console(), list(weights)
+    console.print(concept_table(concepts, list(weights.values())))
+    console.print()
+    console.print(band_map(concepts))
+    if overlaps:
+        console.print()
+        console.print(overlap_table(overlaps, OVERLAP_TOLERANCE))
+    console.print()
+    console.print(room(_free(concepts), concepts[0].band.rank))
+
+
+def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) -> dict[str, object]:
+    return {
+        "base": next(iter(weights)).base,
+        "concepts": [
+            {"name": c.name, "trigger": c.trigger, "band": c.band.index, "rank": c.band.rank, "weight": weight}
+            for c, weight in weights.items()
+        ],
+        "overlaps": [vars(overlap) for overlap in overlaps],
+        "room": _free(list(weights)),
+    }
+
+
+def _free(concepts: list["Concept"]) -> int:
+    """How many more concepts of the first one's rank fit."""
+    from spectral_fusion.concept.library import free_bands
+
+    directions = min(concept.directions for concept in concepts)
+    return len(free_bands([concept.band for concept in concepts], concepts[0].band.rank, directions))

@@ -1,0 +1,75 @@
+"""How concepts, bands and overlaps look on a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import ConceptInfo
+    from spectral_fusion.concept.joint import Overlap
+
+COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
+MAP_WIDTH = 48
+
+
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """A table without a frame: a header line and left-aligned columns."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def concept_table(concepts: Sequence["ConceptInfo"], weights: Sequence[float] | None = None) -> Table:
+    """One row a concept; with weights, a column for them."""
+    table = plain_table("concept", "trigger", "class", "band", "rank", "mode", *(["weight"] if weights else []))
+    for i, info in enumerate(concepts):
+        row = [info.name, info.trigger, escape(info.class_word), str(info.band.index), str(info.band.rank), info.mode]
+        table.add_row(*row, *([f"{weights[i]:g}"] if weights else []), style=colour(i))
+    return table
+
+
+def band_map(concepts: Sequence["ConceptInfo"]) -> Text:
+    """Who owns which singular directions of one base: a bar from the largest singular value to the last, and a legend."""
+    directions = min(info.directions for info in concepts)
+    width = min(MAP_WIDTH, directions)
+    owners: list[int | None] = [None] * width
+    for i, info in enumerate(concepts):
+        first = info.band.lo * width // directions
+        for cell in range(first, max(first + 1, info.band.hi * width // directions)):
+            owners[min(cell, width - 1)] = i
+    bar = Text("0 ", style="dim")
+    for owner in owners:
+        bar.append("░" if owner is None else "█", style="dim" if owner is None else colour(owner))
+    bar.append(f" {directions} singular directions", style="dim")
+    return bar
+
+
+def overlap_table(overlaps: Sequence["Overlap"], tolerance: float) -> Table:
+    """One row a pair: how much their bands share where it is most."""
+    table = plain_table("concepts", "overlap", "", "most in")
+    for overlap in overlaps:
+        shared = overlap.value > tolerance
+        verdict = Text("overlap", style="bold red") if shared else Text("disjoint", style="green")
+        table.add_row(f"{overlap.first} + {overlap.second}", f"{overlap.value:.4f}", verdict, overlap.layer)
+    return table
+
+
+def colour(number: int) -> str:
+    """A colour for the concept of this number."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def room(free: int, rank: int) -> str:
+    """How many more concepts fit, in words."""
+    if free == 0:
+        return f"No room for another concept of rank {rank} on this base: train at a lower rank."
+    return f"Room for {free} more concept{'s' if free != 1 else ''} of rank {rank} on this base."
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
