@@ -49,7 +49,7 @@ def cached_triplets(weight: Tensor, lo: int, hi: int, *, cache_dir: Path | None 
 def _content_key(weight: Tensor, lo: int, hi: int) -> str:
     data = weight.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{FORMAT} {data.dtype} {tuple(data.shape)} {lo} {hi}".encode())
-    digest.update(memoryview(data.view(torch.uint8).numpy()))
+    digest.update(data.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
