@@ -160,7 +160,7 @@ def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> 
         if overlap.value > OVERLAP_TOLERANCE and on_overlap != "allow":
             message = (
                 f"the bands of {overlap.first!r} and {overlap.second!r} overlap by {overlap.value:.2f} in "
-                f"{overlap.layer!r}; train one of them in a free band, or allow overlaps"
+                f"{overlap.layer!r}; train one of them in a free band, or set on_overlap to allow"
             )
             if on_overlap == "error":
                 raise InputError(message)

@@ -41,9 +41,8 @@ def list_concepts(library: LibraryFolder = None, as_json: AsJson = False) -> Non
         return
     console = Console()
     if not found:
-        console.print(
-            f"No concepts in {shelf.root} yet.\nTrain one: spectral-fusion train IMAGES --name rex --class dog"
-        )
+        console.print(f"No concepts in {shelf.root} yet.")
+        console.print("Train one: spectral-fusion train IMAGES --name rex --class dog")
     for base, members in groupby(found, key=lambda info: info.base):
         _print_base(console, base, list(members))
 

@@ -45,6 +45,4 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
     for concept in concepts:
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
-        typer.echo(
-            f"embedding  {path}  write {concept.trigger} in diffusers, {concept.name} where the file's name counts"
-        )
+        typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from spectral_fusion.cli.base import Precision, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.export import Force, Format, Half, write_lora
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
@@ -26,6 +27,7 @@ def fuse(
         typer.Option(help="A folder for a diffusers pipeline, or a .safetensors file for a LoRA. None: check only."),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Default: the one that the concepts were trained on.")] = None,
+    precision: Precision = None,
     library: LibraryFolder = None,
     reduce: Annotated[Literal["sum", "mean"], typer.Option(help="The mean weakens each of n concepts to 1/n.")] = "sum",
     on_overlap: Annotated[Literal["error", "warn", "allow"], typer.Option(help="Where two bands overlap.")] = "error",
@@ -51,19 +53,25 @@ def fuse(
     if out.suffix == ".safetensors":
         write_lora(scaled, out, to, half=half, force=force)
     else:
-        _write_folder(chosen, out, base, {"reduce": reduce, "on_overlap": "allow"}, force)
+        _write_folder(chosen, out, base, precision, {"reduce": reduce, "on_overlap": "allow"}, force)
 
 
 def _write_folder(
-    concepts: dict["Concept", float], out: Path, base: str | None, options: dict[str, str], force: bool
+    concepts: dict["Concept", float],
+    out: Path,
+    base: str | None,
+    precision: str | None,
+    options: dict[str, str],
+    force: bool,
 ) -> None:
     from spectral_fusion.fuse import fuse as fuse_concepts
-    from spectral_fusion.pipeline.load import load_base
+    from spectral_fusion.pipeline.load import quietly
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
-    pipeline = load_base(base or next(iter(concepts)).base_name or "toybox")
-    path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
+    pipeline = open_base(base or next(iter(concepts)).base_name or "toybox", "cpu", precision)
+    with quietly():
+        path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
     triggers = ", ".join(concept.trigger for concept in concepts)
     typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
 

@@ -1,13 +1,14 @@
 """`spectral-fusion inspect`."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from spectral_fusion.cli.select import LibraryFolder, select_concepts
+from spectral_fusion.cli.select import LibraryFolder, concept_path, select_concepts
 from spectral_fusion.cli.tables import plain_table, size
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def inspect(
 ) -> None:
     """Say what a concept file is: base, band, trigger, sizes, and where its delta is strong."""
     (loaded,) = select_concepts([concept], library=library)
-    facts, energies = describe(loaded), layer_energies(loaded)
+    facts, energies = describe(loaded, concept_path(concept, library)), layer_energies(loaded)
     if as_json:
         typer.echo(json.dumps(facts | {"training": loaded.training, "layers": energies}, indent=2))
         return
@@ -32,7 +33,8 @@ def inspect(
     table = plain_table("", "", title=f"Concept {loaded.name}")
     table.show_header = False
     for key, value in facts.items():
-        table.add_row(f"[dim]{key.replace('_', ' ')}", size(value) if key == "bytes" else escape(str(value)))
+        shown = size(value) if key == "bytes" else escape(str(value))
+        table.add_row(f"[dim]{'size' if key == 'bytes' else key.replace('_', ' ')}", shown)
     console.print(table)
     console.print()
     console.print(_energy_table(energies, len(energies) if layers else SHOWN_LAYERS))
@@ -40,11 +42,11 @@ def inspect(
         console.print(f"[dim]… and {len(energies) - SHOWN_LAYERS} weaker layers; --layers lists them all")
 
 
-def describe(concept: "Concept") -> dict[str, Any]:
-    """The facts about a concept, in the order of the table."""
-    tensors = [tensor for layer in concept.layers.values() for tensor in layer.tensors().values()]
+def describe(concept: "Concept", path: Path) -> dict[str, Any]:
+    """The facts about a concept and its file, in the order of the table."""
     trained = [tensor for layer in concept.layers.values() for tensor in layer.trained.values()]
     return {
+        "file": str(path),
         "trigger": concept.trigger,
         "class_word": concept.class_word,
         "token_vectors": len(concept.embeddings),
@@ -57,12 +59,12 @@ def describe(concept: "Concept") -> dict[str, Any]:
         "alpha": concept.alpha,
         "adapted_layers": len(concept.layers),
         "trained_parameters": sum(tensor.numel() for tensor in trained) + concept.embeddings.numel(),
-        "stored_numbers": sum(tensor.numel() for tensor in tensors) + concept.embeddings.numel(),
+        "bytes": path.stat().st_size,
     }
 
 
 def layer_energies(concept: "Concept") -> dict[str, dict[str, float]]:
-    """For each layer, strongest first: the norm of the delta, that of the band it moves, and the share of all energy."""
+    """For each layer, strongest first: norms of the delta and of the band it moves, and the share of all energy."""
     from spectral_fusion.spectral import delta_norm
 
     norms = {name: delta_norm(concept.factors(name)) for name in concept.layers}
@@ -78,10 +80,10 @@ def layer_energies(concept: "Concept") -> dict[str, dict[str, float]]:
 
 
 def _energy_table(energies: dict[str, dict[str, float]], rows: int) -> Any:
-    table = plain_table("layer", "delta", "of the band", "energy", "", title="Where the delta is")
+    table = plain_table("energy", "", "delta", "of the band", "layer", title="Where the delta is")
     most = max((energy["energy_share"] for energy in energies.values()), default=0) or 1.0
     for name, energy in list(energies.items())[:rows]:
         relative = energy["delta_norm"] / energy["band_norm"] if energy["band_norm"] else 0.0
-        bar = "█" * round(16 * energy["energy_share"] / most)
-        table.add_row(name, f"{energy['delta_norm']:.3g}", f"{relative:.1%}", f"{energy['energy_share']:.1%}", bar)
+        bar = "█" * round(8 * energy["energy_share"] / most)
+        table.add_row(f"{energy['energy_share']:.1%}", bar, f"{energy['delta_norm']:.3g}", f"{relative:.0%}", name)
     return table

@@ -25,15 +25,17 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 def concept_table(concepts: Sequence["ConceptInfo"], weights: Sequence[float] | None = None) -> Table:
     """One row a concept; with weights, a column for them."""
-    table = plain_table("concept", "trigger", "class", "band", "rank", "mode", *(["weight"] if weights else []))
+    columns = ("concept", "trigger", "class", "band", "rank", "directions", "mode")
+    table = plain_table(*columns, *(["weight"] if weights else []))
     for i, info in enumerate(concepts):
-        row = [info.name, info.trigger, escape(info.class_word), str(info.band.index), str(info.band.rank), info.mode]
+        row = [info.name, info.trigger, escape(info.class_word), str(info.band.index), str(info.band.rank)]
+        row += [f"{info.band.lo}-{info.band.hi - 1}", info.mode]
         table.add_row(*row, *([f"{weights[i]:g}"] if weights else []), style=colour(i))
     return table
 
 
 def band_map(concepts: Sequence["ConceptInfo"]) -> Text:
-    """Who owns which singular directions of one base: a bar from the largest singular value to the last, and a legend."""
+    """Which singular directions of one base are taken, from the largest singular value to the last."""
     directions = min(info.directions for info in concepts)
     width = min(MAP_WIDTH, directions)
     owners: list[int | None] = [None] * width

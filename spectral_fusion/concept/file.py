@@ -103,7 +103,7 @@ class Concept(ConceptInfo):
         Raises:
             InputError: the file is missing, broken, of another kind or version, or its tensors do not fit together.
         """
-        path = _find(path)
+        path = find_file(path)
         info = read_info(path)
         tensors = _read_tensors(path)
         for key, tensor in tensors.items():
@@ -149,7 +149,7 @@ def read_info(path: str | Path) -> ConceptInfo:
     Raises:
         InputError: the file is missing, broken, or not a concept (the message says what it is).
     """
-    path = _find(path)
+    path = find_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata, keys = file.metadata() or {}, list(file.keys())
@@ -162,7 +162,7 @@ def read_info(path: str | Path) -> ConceptInfo:
 
 def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
     """Copy a concept file with other metadata, its tensors bit for bit; source and target may be the same file."""
-    write_safetensors(Path(target), _read_tensors(_find(source)), to_metadata(info))
+    write_safetensors(Path(target), _read_tensors(find_file(source)), to_metadata(info))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -173,7 +173,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise _broken(path, error) from error
 
 
-def _find(path: str | Path) -> Path:
+def find_file(path: str | Path) -> Path:
+    """A concept file, or the one in a concept's folder.
+
+    Raises:
+        InputError: there is none, or it is a pickle.
+    """
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME

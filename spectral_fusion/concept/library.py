@@ -70,11 +70,15 @@ class Library:
 
     def info(self, name: str) -> ConceptInfo:
         """One concept's metadata; raises InputError with the nearest name where there is none."""
-        return read_info(self._require(name))
+        return read_info(self.find(name))
 
     def get(self, name: str) -> Concept:
         """One concept; raises InputError with the nearest name where there is none."""
-        return Concept.load(self._require(name))
+        return Concept.load(self.find(name))
+
+    def find(self, name: str) -> Path:
+        """One concept's file; raises InputError with the nearest name where there is none."""
+        return self._require(name)
 
     def add(
         self, concept: Concept | str | Path, *, name: str | None = None, trigger: str | None = None, force: bool = False
