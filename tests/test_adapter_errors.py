@@ -73,6 +73,13 @@ def assert_refused_untouched(model, settings):
     assert adapted(model)
 
 
+def test_a_weight_that_is_not_finite(unet):
+    unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v.weight.data[0, 0] = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        unet.add_adapter(SpectralConfig(r=4), adapter_name="rex")
+    assert adapted(unet) == []
+
+
 def test_a_band_beyond_a_layer_names_the_layer_and_the_numbers(unet):
     with pytest.raises(InputError) as error:
         unet.add_adapter(SpectralConfig(r=8, band=5), adapter_name="rex")

@@ -1,6 +1,7 @@
 """One adapted layer: what it computes, stores, merges."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from peft import get_peft_model
 from torch import nn
 
 from adapting import train
-from spectral_fusion.adapter import SpectralConfig, SpectralConv2d, SpectralLinear
+from spectral_fusion.adapter import SpectralConfig, SpectralConv2d, SpectralLayer, SpectralLinear
 from spectral_fusion.spectral import as_matrix, band_overlap, leading_triplets
 from spectral_fusion.spectral.svd import Triplets
 
@@ -23,10 +24,10 @@ LAYERS = {
 }
 
 
-def adapted(layer, *, trained=True, **settings):
+def adapted(layer: nn.Module, *, trained: bool = True, **settings: Any) -> SpectralLayer:
     """(layer, the spectral layer that wraps it)."""
-    config = SpectralConfig(**({"r": 3, "band": 1, "target_modules": ["0"]} | settings))
-    model = get_peft_model(nn.Sequential(layer), config)
+    settings = {"r": 3, "band": 1, "target_modules": ["0"], **settings}
+    model = get_peft_model(nn.Sequential(layer), SpectralConfig(**settings))
     if trained:
         train(model, "default")
     return model.base_model.model[0]

@@ -114,7 +114,7 @@ def test_saving_and_loading_needs_no_decomposition(case, mode, tmp_path, monkeyp
     model = get_peft_model(make(), config)
     train(model, "default")
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr("spectral_fusion.adapter.layer.cached_triplets", None)
+    monkeypatch.setattr("spectral_fusion.adapter.model.cached_triplets", None)
     for low_memory in (False, True):
         loaded = PeftModel.from_pretrained(make(), tmp_path, low_cpu_mem_usage=low_memory)
         assert torch.equal(output(loaded, x), output(model, x))
@@ -200,7 +200,7 @@ def test_ranks_and_strengths_by_pattern():
 
 
 def test_an_empty_basis_is_allocated_without_decomposing(monkeypatch):
-    monkeypatch.setattr("spectral_fusion.adapter.layer.cached_triplets", None)
+    monkeypatch.setattr("spectral_fusion.adapter.model.cached_triplets", None)
     config = SpectralConfig(r=2, target_modules=["0"], init_basis=False)
     (layer,) = spectral_layers(get_peft_model(plain(), config))
     assert [tuple(getattr(layer, name)["default"].shape) for name in layer.basis_names] == [(12, 2), (2,), (16, 2)]

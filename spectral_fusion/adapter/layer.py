@@ -11,12 +11,10 @@ from torch.nn import functional as F
 from spectral_fusion.adapter.config import SpectralConfig
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import (
-    Band,
     Factors,
     Triplets,
     additive_factors,
     as_matrix,
-    cached_triplets,
     rotational_factors,
 )
 
@@ -31,7 +29,16 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
     basis_names = ("spectral_U", "spectral_S", "spectral_V")
     other_param_names = ("r", "alpha", "scaling", *basis_names)
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: SpectralConfig, *, r: int, alpha: float):
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: SpectralConfig,
+        *,
+        r: int,
+        alpha: float,
+        basis: Triplets | None,
+    ):
         super().__init__()
         self.base_layer = base_layer
         for name in self.adapter_layer_names:
@@ -46,10 +53,16 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         self._pristine: Tensor | None = None  # the weight before merging: subtracting a delta would not restore it
         self._merged_sum = 0
         self._active_adapter = adapter_name
-        self.update_layer(adapter_name, config, r=r, alpha=alpha)
+        self.update_layer(adapter_name, config, r=r, alpha=alpha, basis=basis)
 
-    def update_layer(self, adapter_name: str, config: SpectralConfig, *, r: int, alpha: float) -> None:
-        """Add an adapter to this layer; its delta is exactly zero."""
+    def update_layer(
+        self, adapter_name: str, config: SpectralConfig, *, r: int, alpha: float, basis: Triplets | None
+    ) -> None:
+        """Add an adapter to this layer; its delta is exactly zero.
+
+        Args:
+            basis: the band's triplets, or None to allocate zeros for a file that is loaded next.
+        """
         weight = self.get_base_layer().weight
         rows, columns = as_matrix(weight).shape
         kind = {"dtype": torch.promote_types(weight.dtype, torch.float32), "device": weight.device}
@@ -62,7 +75,6 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         if config.train_s:
             start = torch.zeros if config.mode == "additive" else torch.ones
             self.spectral_c[adapter_name] = nn.Parameter(start(r, **kind))
-        basis = _basis(weight, Band(config.band, r)) if config.init_basis else None
         if basis is None:
             basis = Triplets(*(torch.zeros(*shape, **kind) for shape in ((rows, r), (r,), (columns, r))))
         for name, part in zip(self.basis_names, basis, strict=True):
@@ -193,11 +205,6 @@ class SpectralConv2d(SpectralLayer):
         base = self.get_base_layer()
         h = base._conv_forward(x, down.reshape(-1, *base.weight.shape[1:]), None)  # keeps stride and padding mode
         return torch.add(y, F.conv2d(h, up[:, :, None, None]), alpha=scaling)
-
-
-def _basis(weight: Tensor, band: Band) -> Triplets | None:
-    """The band's triplets of a weight, or None for a weight without values (on the meta device)."""
-    return None if weight.is_meta else cached_triplets(weight, band.lo, band.hi)
 
 
 def _full(tensor: Tensor) -> Tensor:

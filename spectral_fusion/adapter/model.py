@@ -1,6 +1,6 @@
 """The tuner: finds the layers of a model, checks them all, then wraps each in a spectral layer."""
 
-from typing import Any
+from typing import Any, Literal
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
@@ -10,7 +10,7 @@ from torch import nn
 from spectral_fusion.adapter.config import SPECTRAL, SpectralConfig
 from spectral_fusion.adapter.layer import SpectralConv2d, SpectralLayer, SpectralLinear
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band, as_matrix
+from spectral_fusion.spectral import Band, Triplets, as_matrix, cached_triplets
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 DEFAULT_TARGETS = {
@@ -39,15 +39,18 @@ class SpectralModel(BaseTuner):
         super().__init__(model, peft_config, adapter_name, *args, **kwargs)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        self._bases: dict[str, Triplets] = {}  # of the layers that are about to be wrapped
         try:
             if not adapter_name or "." in adapter_name:
                 raise InputError(f"an adapter cannot be called {adapter_name!r}; give a name without a dot")
             super().inject_adapter(model, adapter_name, *args, **kwargs)
-        except InputError:
+        except BaseException:  # an interruption too must leave a model that can be tried again
             self.peft_config.pop(adapter_name, None)
             if not self.peft_config and getattr(model, "_hf_peft_config_loaded", False):
                 model._hf_peft_config_loaded = False  # diffusers and transformers set it before they call PEFT
             raise
+        finally:
+            self._bases = {}
 
     def _prepare_adapter_config(self, peft_config: SpectralConfig, model_config: dict[str, Any]) -> SpectralConfig:
         if peft_config.target_modules is None:
@@ -58,18 +61,23 @@ class SpectralModel(BaseTuner):
         return peft_config
 
     def _prepare_model(self, peft_config: SpectralConfig, model: nn.Module) -> None:
-        """Check every layer that will be wrapped: PEFT calls this before it touches the first."""
+        """Check and decompose every layer that will be wrapped: PEFT calls this before it touches the first."""
         config = _maybe_include_all_linear_layers(peft_config, model)
         wrapped = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
-        targets = [
-            (name, module)
+        targets = {
+            name: module
             for name, module in model.named_modules()
             if name and not name.startswith(wrapped) and self._check_target_module_exists(config, name)
-        ]
+        }
         if not targets:
             raise InputError(f"target_modules {config.target_modules} match no layer of {type(model).__name__}")
-        for name, module in targets:
-            _check_target(name, module, Band(config.band, _rank(config, name)))
+        bands = {name: Band(config.band, _setting(config, "r", name)) for name in targets}
+        for name, module in targets.items():
+            _check_target(name, module, bands[name])
+        for name, module in targets.items():
+            weight = _base_layer(module).weight
+            if config.init_basis and not weight.is_meta:
+                self._bases[name] = cached_triplets(weight, bands[name].lo, bands[name].hi)
 
     def _create_and_replace(
         self,
@@ -81,23 +89,25 @@ class SpectralModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        r = _rank(peft_config, current_key)
-        alpha = peft_config.alpha_pattern.get(
-            get_pattern_key(peft_config.alpha_pattern, current_key), peft_config.alpha
-        )
+        settings = {
+            "r": _setting(peft_config, "r", current_key),
+            "alpha": _setting(peft_config, "alpha", current_key),
+            "basis": self._bases.get(current_key),
+        }
         if isinstance(target, SpectralLayer):
-            target.update_layer(adapter_name, peft_config, r=r, alpha=alpha)
+            target.update_layer(adapter_name, peft_config, **settings)
             return
-        convolution = isinstance(_base_layer(target), nn.Conv2d)
-        layer_class = SpectralConv2d if convolution else SpectralLinear
-        layer = layer_class(target, adapter_name, peft_config, r=r, alpha=alpha)
+        layer_class = SpectralConv2d if isinstance(_base_layer(target), nn.Conv2d) else SpectralLinear
+        layer = layer_class(target, adapter_name, peft_config, **settings)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
 
-def _rank(config: SpectralConfig, name: str) -> int:
-    return config.rank_pattern.get(get_pattern_key(config.rank_pattern, name), config.r)
+def _setting(config: SpectralConfig, name: Literal["r", "alpha"], layer: str) -> Any:
+    """The rank or the strength of one layer: the pattern's that its name matches, else the common one."""
+    pattern = config.rank_pattern if name == "r" else config.alpha_pattern
+    return pattern.get(get_pattern_key(pattern, layer), getattr(config, name))
 
 
 def _base_layer(module: nn.Module) -> nn.Module:

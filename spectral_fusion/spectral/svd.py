@@ -79,7 +79,8 @@ def _randomized(matrix: Tensor, wanted: int, seed: int) -> Triplets | None:
     basis = torch.empty(limit, width, dtype=matrix.dtype, device=matrix.device)  # orthonormal rows
     image = torch.empty(limit, len(matrix), dtype=matrix.dtype, device=matrix.device)  # basis @ matrix^T
     new = torch.randn(wanted, width, generator=torch.Generator().manual_seed(seed), dtype=matrix.dtype)
-    new, check = new.to(matrix.device), FIRST_CHECK * wanted
+    new = new.to(matrix.device)
+    check: float = FIRST_CHECK * wanted
     for size in range(wanted, limit, wanted):
         done = size - wanted
         for _ in range(2):  # in floating point once is not enough
