@@ -31,7 +31,7 @@ def config(**changes: object) -> TrainConfig:
         ({"caption_dropout": 1.5}, "to 1"),
         ({"random_crop": True, "cache_latents": True}, "random_crop"),
         ({"cache_text": True}, "cache_text"),
-        ({"learning_rate_embedding": 0, "learning_rate_text_encoder": 0, "learning_rate_unet": 0}, "nothing"),
+        ({"learning_rate_text_encoder": 0, "learning_rate_unet": 0}, "adapter"),
         ({"schedule": "constant", "warmup_steps": 10}, "constant_with_warmup"),
         ({"num_class_images": 3, "class_images": None, "prior_weight": -1}, "prior_weight"),
     ],

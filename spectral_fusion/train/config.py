@@ -139,9 +139,8 @@ class TrainConfig:
             raise InputError("random_crop changes what would be cached; leave out one of random_crop and cache_latents")
         if self.cache_text and (self.learning_rate_embedding != 0 or self.learning_rate_text_encoder != 0):
             raise InputError("cache_text needs a text encoder that stays as it is; set both of its learning rates to 0")
-        rates = (self.learning_rate_embedding, self.learning_rate_text_encoder, self.learning_rate_unet)
-        if all(rate == 0 for rate in rates):
-            raise InputError("all three learning rates are 0, so nothing would be learned; raise one")
+        if self.learning_rate_unet == 0 and self.learning_rate_text_encoder == 0:
+            raise InputError("a concept needs an adapter; raise the learning rate of the UNet or of the text encoder")
         if self.warmup_steps and self.schedule == "constant":
             raise InputError("the schedule constant has no warm-up; use constant_with_warmup or leave out warmup_steps")
 

@@ -139,7 +139,7 @@ def target_layers(pipeline: StableDiffusionPipeline, config: TrainConfig) -> dic
         for name, layer in pipeline_layers(pipeline).items()
         if learns[name.partition(".")[0]] and name.endswith(endings)
     }
-    if not found and any(learns.values()):
+    if not found:
         raise InputError(f"target {' '.join(config.target)} matches no layer; give endings such as to_k to_v")
     return found
 
@@ -178,13 +178,13 @@ def _gradient_checkpointing(pipeline: StableDiffusionPipeline, config: TrainConf
         yield
         return
     pipeline.unet.enable_gradient_checkpointing()
-    pipeline.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    pipeline.text_encoder.activation_checkpointing_enable({"use_reentrant": False})
     pipeline.text_encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
     try:
         yield
     finally:
         pipeline.unet.disable_gradient_checkpointing()
-        pipeline.text_encoder.gradient_checkpointing_disable()
+        pipeline.text_encoder.activation_checkpointing_disable()
 
 
 def _stack_masks(samples: list[Sample], device: torch.device) -> Tensor | None:

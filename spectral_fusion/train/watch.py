@@ -1,10 +1,11 @@
 """Looking at a training without touching it: a validation loss that has no luck in it, and grids of samples."""
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from diffusers.utils import make_image_grid
 from PIL import Image
 
+from spectral_fusion.pipeline.samplers import make_sampler
 from spectral_fusion.train.captions import PLACEHOLDER, TEMPLATES
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import LatentPictures
@@ -12,6 +13,7 @@ from spectral_fusion.train.trainee import Trainee
 
 VALIDATION_PHOTOS = 16
 VALIDATION_TIMESTEPS = 8
+SAMPLER = "DPM++ 2M"
 SAMPLE_STEPS = 20
 GUIDANCE_SCALE = 5.0
 
@@ -31,8 +33,8 @@ def validation_loss(trainee: Trainee, pictures: LatentPictures) -> float:
 @torch.no_grad()
 def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, size: int) -> list[Image.Image]:
     """One square picture of `size` pixels for each prompt, all from the same seed."""
-    scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    sampler = type(pipeline)(**pipeline.components | {"scheduler": scheduler}, requires_safety_checker=False)
+    components = pipeline.components | {"scheduler": make_sampler(pipeline, SAMPLER)}
+    sampler = type(pipeline)(**components, requires_safety_checker=False)
     sampler.set_progress_bar_config(disable=True)
     return [
         sampler(

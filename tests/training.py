@@ -1,0 +1,56 @@
+"""What the tests of training share: a folder of pictures, and a training of the tiny base in a process of its own."""
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
+TINY_SETTINGS: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 6, "checkpoint_every": 1}
+
+
+def draw_photos(folder: Path, count: int = 3, size: tuple[int, int] = (40, 40)) -> Path:
+    """Pictures of coloured patches, each another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        patches = np.random.default_rng(i).integers(0, 255, (4, 4, 3), np.uint8)
+        Image.fromarray(patches).resize(size, Image.Resampling.NEAREST).save(folder / f"{i}.png")
+    return folder
+
+
+def train_tiny(images: Path, library: Path, resume: bool = False, **changes: Any) -> None:
+    """One training on the tiny base, as it runs in a process of its own."""
+    import torch
+
+    from spectral_fusion.concept import Library
+    from spectral_fusion.train import TrainConfig, train_concept
+    from tiny import tiny_pipeline
+
+    torch.set_num_threads(1)
+    config = TrainConfig(**TINY_SETTINGS | changes)
+    train_concept(images, config, library=Library(library), pipeline=tiny_pipeline(), resume=resume)
+
+
+def train_tiny_as_rank(rank: int, processes: int, port: int, images: Path, library: Path, changes: dict) -> None:
+    """As `accelerate launch` starts one of several processes on CPUs."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    train_tiny(images, library, **changes)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
