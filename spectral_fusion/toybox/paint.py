@@ -157,23 +157,23 @@ def _pattern(draw: ImageDraw.ImageDraw, frame: Frame, marks: Marks) -> None:
     steps = range(-4, 5)
     if marks.pattern == "stripes":
         for i in steps:
-            box(-1.2, 0.5 * i, 1.2, 0.5 * i + 0.24)
+            box(-1.2, 0.62 * i, 1.2, 0.62 * i + 0.31)
     elif marks.pattern == "bands":
         for i in steps:
-            box(0.5 * i - 0.12, -1.2, 0.5 * i + 0.12, 1.2)
+            box(0.62 * i - 0.16, -1.2, 0.62 * i + 0.16, 1.2)
     elif marks.pattern == "checks":
         for i in steps:
             for j in steps:
                 if (i + j) % 2 == 0:
-                    box(0.36 * i, 0.36 * j, 0.36 * i + 0.36, 0.36 * j + 0.36)
+                    box(0.48 * i, 0.48 * j, 0.48 * i + 0.48, 0.48 * j + 0.48)
     elif marks.pattern == "halves":
         box(0.0, -1.2, 1.2, 1.2)
     else:
         for i in steps:
             for j in steps:
-                x, y = 0.46 * i + (0.23 if j % 2 else 0.0), 0.42 * j
+                x, y = 0.62 * i + (0.31 if j % 2 else 0.0), 0.5 * j
                 draw.ellipse(
-                    (*frame.point(x - 0.13, y - 0.13), *frame.point(x + 0.13, y + 0.13)), fill=marks.pattern_color
+                    (*frame.point(x - 0.18, y - 0.18), *frame.point(x + 0.18, y + 0.18)), fill=marks.pattern_color
                 )
 
 

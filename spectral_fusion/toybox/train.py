@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,7 @@ def main(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
 ) -> None:
     logging.basicConfig(level=logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves too, as Ctrl-C does
     if stage not in (*STAGES, "all", "pack"):
         raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(STAGES)}, all, pack")
     for name in STAGES if stage == "all" else [stage] if stage in STAGES else []:

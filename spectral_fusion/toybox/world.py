@@ -57,8 +57,8 @@ PREFIXES: tuple[str, ...] = ("a photo of ", "a picture of ", "")
 # Centre of each object across the picture, and its half height, by the number of objects; in parts of the picture.
 LAYOUTS: dict[int, tuple[tuple[float, ...], float]] = {
     1: ((0.5,), 0.29),
-    2: ((0.265, 0.735), 0.205),
-    3: ((0.185, 0.5, 0.815), 0.14),
+    2: ((0.26, 0.74), 0.21),
+    3: ((0.18, 0.5, 0.82), 0.155),
 }
 
 
