@@ -122,7 +122,7 @@ def test_a_name_that_is_taken(unet, other):
     assert unet.peft_config == {"rex": other}
 
 
-@pytest.mark.parametrize("name", ["", "rex.v2"])
+@pytest.mark.parametrize("name", ["", "rex.v2", "train", "keys"])
 def test_a_name_that_cannot_be_stored(unet, name):
     with pytest.raises(InputError, match="name"):
         unet.add_adapter(SpectralConfig(r=4), adapter_name=name)

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
 from torch import nn
@@ -41,8 +42,7 @@ class SpectralModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         self._bases: dict[str, Triplets] = {}  # of the layers that are about to be wrapped
         try:
-            if not adapter_name or "." in adapter_name:
-                raise InputError(f"an adapter cannot be called {adapter_name!r}; give a name without a dot")
+            _check_name(adapter_name)
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except BaseException:  # an interruption too must leave a model that can be tried again
             self.peft_config.pop(adapter_name, None)
@@ -112,6 +112,13 @@ def _setting(config: SpectralConfig, name: Literal["r", "alpha"], layer: str) ->
 
 def _base_layer(module: nn.Module) -> nn.Module:
     return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+
+
+def _check_name(adapter_name: str) -> None:
+    """An adapter's name becomes an attribute of PyTorch containers, which have some of their own."""
+    taken = any(hasattr(container, adapter_name) for container in (nn.ParameterDict(), BufferDict()))
+    if not adapter_name or "." in adapter_name or taken:
+        raise InputError(f"PyTorch cannot store an adapter called {adapter_name!r}; give a longer name without a dot")
 
 
 def _check_target(name: str, module: nn.Module, band: Band) -> None:
