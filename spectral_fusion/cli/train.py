@@ -113,10 +113,10 @@ class _Watcher:
     """Shows progress on the terminal and in TensorBoard, and turns Ctrl-C into a stop between two steps."""
 
     def __init__(self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool):
-        from accelerate import PartialState
+        from spectral_fusion.train.processes import is_main
 
         self.library, self.name, self.folder, self.logs = library, name, folder, logs
-        self.main = PartialState().is_main_process
+        self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
         self.loss: float | None = None
         self.stop = False

@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -26,13 +23,13 @@ from spectral_fusion.train.config import Precision, TrainConfig
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.loop import Loop, Progress
 from spectral_fusion.train.prior import class_folder
+from spectral_fusion.train.processes import is_main, on_main, processes
 from spectral_fusion.train.run import Run, run_facts
 from spectral_fusion.train.trainee import DTYPES, target_layers, trainee
 from spectral_fusion.train.watch import preview, sample_grid, validation_loss
 
 PREVIEW = "preview.png"
 OnProgress = Callable[[Progress], None]
-T = TypeVar("T")
 
 
 def train_concept(
@@ -63,9 +60,9 @@ def train_concept(
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
         if pipeline is None:
-            state = PartialState()
-            precision = config.precision or _best_precision(state.device)
-            pipeline = load_base(config.base, dtype=DTYPES[precision], device=state.device)
+            device = processes().device
+            precision = config.precision or _best_precision(device)
+            pipeline = load_base(config.base, dtype=DTYPES[precision], device=device)
         else:
             config = replace(config, base=pipeline.config.get("_name_or_path") or "a loaded pipeline")
         config = config.resolved(
@@ -74,7 +71,7 @@ def train_concept(
             precision=_best_precision(pipeline.device),
         )
         run = Run(library, config.name, run_facts(config, folder), force)
-        with run.locked() if PartialState().is_main_process else nullcontext():
+        with run.locked() if is_main() else nullcontext():
             if resume and not run.checkpoint.exists() and run.is_finished():
                 return library.get(config.name)
             return _run(run, pipeline, folder, config, resume, on_progress)
@@ -88,8 +85,8 @@ def _run(
     resume: bool,
     on_progress: OnProgress | None,
 ) -> Concept:
-    main = PartialState().is_main_process
-    resuming, band = _on_main(lambda: (run.check(resume=resume), _claim(run, pipeline, config)))
+    main = is_main()
+    resuming, band = on_main(lambda: (run.check(resume=resume), _claim(run, pipeline, config)))
     checkpoint = Checkpoint.load(run.checkpoint) if resuming else None
     if checkpoint is not None:
         run = replace(run, force=checkpoint.facts["force"])
@@ -116,7 +113,7 @@ def _run(
 
 def _train(loop: Loop, run: Run, on_progress: OnProgress | None) -> None:
     """Step until done. Checkpoints are written between steps only, when all that they hold is of one step."""
-    config, main = loop.config, PartialState().is_main_process
+    config, main = loop.config, is_main()
     while loop.step < config.steps:
         progress = loop.advance()
         if main:
@@ -178,7 +175,7 @@ def _pictures(
     """The pictures of the subject, and those of its class where the prior is to be preserved."""
     pictures = [subject_pictures(pipeline, folder, config)]
     if config.prior_preservation:
-        with PartialState().main_process_first():
+        with processes().main_process_first():
             others = class_folder(pipeline, config, run.folder / "class")
         captions = [photo.caption for photo in others.photos]
         pictures.append(
@@ -211,20 +208,6 @@ def _best_precision(device: torch.device) -> Precision:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _on_main(function: Callable[[], T]) -> T:
-    """The result of `function`, run in the main process, in every process; also its InputError."""
-    outcome: list = [None, None]
-    if PartialState().is_main_process:
-        try:
-            outcome[0] = function()
-        except InputError as error:
-            outcome[1] = str(error)
-    result, problem = broadcast_object_list(outcome)
-    if problem is not None:
-        raise InputError(problem)
-    return result
 
 
 @contextmanager

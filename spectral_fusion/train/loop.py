@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import reduce
 from PIL import Image
 from torch import Tensor
@@ -21,6 +20,7 @@ from spectral_fusion.train.optimizer import (
     optimizer_state,
     parameter_groups,
 )
+from spectral_fusion.train.processes import processes
 from spectral_fusion.train.trainee import Trainee
 
 
@@ -66,7 +66,7 @@ class Loop:
         self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
         self.learning_rate = LearningRate(self.optimizer, config)
         self.scaler = torch.amp.GradScaler(trainee.pipeline.device.type, enabled=config.precision == "fp16")
-        state = PartialState()
+        state = processes()
         self.shares = shares(config.batch_size, config.gradient_accumulation, state.num_processes, state.process_index)
 
     def advance(self) -> Progress:
@@ -107,7 +107,7 @@ class Loop:
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if PartialState().num_processes > 1:
+        if processes().num_processes > 1:
             grads = [parameter.grad for parameter in self.parameters.values()]
             flat = reduce(torch.cat([loss.reshape(1), *(grad.flatten() for grad in grads)]), reduction="sum")
             first, *parts = flat.split([1, *(grad.numel() for grad in grads)])
