@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
@@ -61,14 +62,14 @@ def run_demo(
     names: Sequence[str] = CHOSEN,
     methods: Sequence[str] = METHODS,
     config: EvaluateConfig | None = None,
-    steps: int | None = None,
+    training: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> DemoFiles:
     """Train examples, fuse them, draw and score them, write a report. What was trained before is kept.
 
     Args:
         pipeline: the bundled base.
-        steps: of each training; None for the preset.
+        training: settings of `TrainConfig` other than the preset's.
         on_progress: told what is done now.
     """
     out, begin = Path(out), time.perf_counter()
@@ -76,7 +77,7 @@ def run_demo(
     concepts, facts = [], {}
     for name, folder in zip(names, folders, strict=True):
         start = time.perf_counter()
-        concepts.append(train_example(name, folder, Library(out / "concepts"), pipeline, steps, on_progress))
+        concepts.append(train_example(name, folder, Library(out / "concepts"), pipeline, training or {}, on_progress))
         facts[f"training {name}"] = f"{time.perf_counter() - start:.1f} s"
     facts["fusing"] = f"{seconds_to_fuse(pipeline, concepts):.2f} s"
     chosen = build_methods(
@@ -107,12 +108,12 @@ def train_example(
     folder: ImageFolder,
     library: Library,
     pipeline: StableDiffusionPipeline,
-    steps: int | None,
+    training: Mapping[str, Any],
     on_progress: OnProgress,
 ) -> Concept:
-    """The example's concept: from the library where settings and pictures are the same, else trained now."""
-    config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, steps=steps)
-    return train_concept(
+    """The example's concept as its file holds it: trained now, unless settings and pictures are as they were."""
+    config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, **training)
+    train_concept(
         folder,
         config,
         library=library,
@@ -121,6 +122,7 @@ def train_example(
         force=True,
         on_progress=lambda progress: on_progress(f"training {name}: step {progress.step} of {progress.steps}"),
     )
+    return library.get(name)
 
 
 def seconds_to_fuse(pipeline: StableDiffusionPipeline, concepts: Sequence[Concept]) -> float:

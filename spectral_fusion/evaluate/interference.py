@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import fsum
 
 import torch
 import torch.nn.functional as F
@@ -110,4 +111,4 @@ def _energy(activations: Tensor) -> float:
 
 def _mean_ratio(number: int, adapter: Adapter, totals: Mapping[str, Energy]) -> float:
     seen = [totals[name] for name in adapter.layers if totals[name].base > 0]
-    return sum((energy.deltas[number] / energy.base) ** 0.5 for energy in seen) / len(seen) if seen else 0.0
+    return fsum((energy.deltas[number] / energy.base) ** 0.5 for energy in seen) / len(seen) if seen else 0.0

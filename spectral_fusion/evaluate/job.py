@@ -168,7 +168,7 @@ class _Job:
     ) -> list[Drawing]:
         """Every prompt from every seed, seeds of one prompt together."""
         return [
-            Drawing(setting, adapter and adapter.name, prompt, picture.seed, picture.image)
+            Drawing(setting, adapter.name if adapter else None, prompt, picture.seed, picture.image)
             for prompt in self.prompts(subject)
             for picture in generate(self.pipeline, self.settings(prompt, self.config.seeds, regions))
         ]
@@ -224,7 +224,7 @@ def joined(subjects: Sequence[str]) -> str:
 def regions_of(adapters: Sequence[Adapter]) -> tuple[Region, ...]:
     """One region for each concept, side by side."""
     boxes = region_boxes(len(adapters))
-    return tuple(Region(f"a {subject_words(a)}", tuple(box)) for a, box in zip(adapters, boxes, strict=True))
+    return tuple(Region(f"a {subject_words(a)}", box) for a, box in zip(adapters, boxes, strict=True))
 
 
 def _by_seed(values: Tensor, seeds: Sequence[int]) -> list[float]:

@@ -171,7 +171,8 @@ def training_config(concept: ConceptInfo, pipeline: StableDiffusionPipeline) -> 
     known = {name: value for name, value in concept.training.items() if name in settings()}
     if not known:
         raise InputError(f"concept {concept.name!r} does not say how it was trained; train it again to compare it")
-    config = TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
+    config = TrainConfig(**values)
     if config.prior_preservation:
         raise InputError(f"concept {concept.name!r} was trained with class pictures; LoRA can be compared without them")
     return config.resolved(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -54,6 +55,8 @@ class PretrainedScorers:
     def __init__(self, clip: str = CLIP, dino: str = DINO):
         from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPProcessor
 
+        if (kind := _model_type(clip)) != "clip":
+            raise InputError(f"scorer {clip!r} is a {kind}; text is judged by a CLIP model, such as {CLIP}")
         self._clip, self._clip_processor = _load(clip, CLIPModel, CLIPProcessor)
         self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor)
 
@@ -80,9 +83,23 @@ class PretrainedScorers:
         return torch.cat(parts)
 
 
+def _model_type(name: str) -> str:
+    """What kind of model it is. Transformers would load another kind too, with random weights."""
+    from transformers import AutoConfig
+
+    with _loading(name):
+        return AutoConfig.from_pretrained(name).model_type
+
+
 def _load(name: str, model: Any, processor: Any) -> tuple[Any, Any]:
-    try:
+    with _loading(name):
         return model.from_pretrained(name).eval(), processor.from_pretrained(name)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(f"scorer {name!r} cannot be loaded ({reason}); give a folder or a hub id in reach") from error

@@ -16,11 +16,11 @@ def markdown(evaluation: Evaluation, heading: str, command: str) -> str:
         command: what writes this text again.
     """
     verdicts = [
-        f"| {verdict.claim} | {verdict.measured} | {'yes' if verdict.holds else '**no**'} |"
+        [verdict.claim, verdict.measured, "yes" if verdict.holds else "**no**"]
         for verdict in tables.verdicts(evaluation)
     ]
     lines = [f"# {heading}", "", f"Written by `{command}`.", ""]
-    lines += ["| what should hold for the first method | measured | holds |", "| --- | --- | --- |", *verdicts, ""]
+    lines += _table(Table("What should hold for the first method", ["claim", "measured", "holds"], verdicts))
     lines += _table(tables.one_in_picture(evaluation)) + _table(tables.all_in_picture(evaluation))
     for method in evaluation.methods:
         lines += _table(tables.by_concept(evaluation, method))
@@ -37,12 +37,16 @@ def _as_table(heat: HeatMap) -> Table:
 
 
 def _table(table: Table) -> list[str]:
-    lines = [f"## {table.title}", ""]
+    lines = [f"## {_plain(table.title)}", ""]
     if table.note:
-        lines += [table.note, ""]
+        lines += [_plain(table.note), ""]
     return [*lines, _row(table.columns), _row(["---"] * len(table.columns)), *map(_row, table.rows), ""]
 
 
 def _row(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(_plain, cells))} |"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, inside a table too."""
+    return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -16,7 +16,7 @@ SHORT: dict[Setting, str] = {
     "alone": "alone",
     "fused": "fused",
     "together": "in one picture",
-    "regions": "with regions",
+    "regions": "in one picture with regions",
 }
 
 
