@@ -2,13 +2,14 @@
 
 from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.cache import cached_triplets
-from spectral_fusion.spectral.factors import Factors, additive_factors, rotational_factors
+from spectral_fusion.spectral.factors import Factors, Mode, additive_factors, rotational_factors
 from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 __all__ = [
     "Band",
     "Factors",
+    "Mode",
     "Triplets",
     "additive_factors",
     "as_matrix",

@@ -5,10 +5,12 @@ arXiv 2405.13952), section 3, multiplied out. Written as in the paper, `U' S' V'
 matrices of the weight's size to get a small one: that costs memory in every step and, in half precision, most digits.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+Mode = Literal["additive", "rotational"]
 
 
 class Factors(NamedTuple):
@@ -50,7 +52,8 @@ def rotational_factors(U: Tensor, S: Tensor, V: Tensor, X_U: Tensor, X_V: Tensor
     """
     E_U, E_V = cayley_minus_identity(torch.stack([X_U, X_V])).unbind()
     D = S if c is None else S * c
-    core = E_U * D + D[:, None] * E_V.T + (E_U * D) @ E_V.T
+    turned = E_U * D
+    core = turned + D[:, None] * E_V.T + turned @ E_V.T
     if c is not None:
         core = core + torch.diag(S * (c - 1))
     return Factors(U @ core, V.T)
