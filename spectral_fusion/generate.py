@@ -77,22 +77,20 @@ class GenerateConfig:
         """
         said = parameters.settings
         width, _, height = said.get("Size", "").partition("x")
-        known: dict[str, Any] = {
-            "num_inference_steps": said.get("Steps"),
-            "guidance_scale": said.get("CFG scale"),
-            "seed": said.get("Seed"),
-            "width": width,
-            "height": height,
-        }
         try:
-            numbers = {
-                name: float(text) if name == "guidance_scale" else int(text) for name, text in known.items() if text
+            values: dict[str, Any] = {
+                "num_inference_steps": int(said.get("Steps", cls.num_inference_steps)),
+                "guidance_scale": float(said.get("CFG scale", cls.guidance_scale)),
+                "seed": int(said.get("Seed", cls.seed)),
+                "width": int(width) if width else None,
+                "height": int(height) if height else None,
+                "regions": tuple(Region(prompt, tuple(box)) for prompt, box in json.loads(said.get("Regions", "[]"))),
             }
-            regions = tuple(Region(prompt, tuple(box)) for prompt, box in json.loads(said.get("Regions", "[]")))
         except (ValueError, TypeError) as error:
             raise InputError(f"the picture's settings cannot be read ({error}); enter them by hand") from error
-        sampler = {"sampler": said["Sampler"]} if said.get("Sampler") in SAMPLERS else {}
-        return cls(parameters.prompt, parameters.negative_prompt, regions=regions, **numbers, **sampler)
+        if said.get("Sampler") in SAMPLERS:
+            values["sampler"] = said["Sampler"]
+        return cls(parameters.prompt, parameters.negative_prompt, **values)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ def unet_key(name: str, per_level: int) -> str:
     for old, new in UNET_ENDS.items():
         if name.startswith(f"{old}."):
             return name.replace(old, new, 1)
-    side, level, kind, index, rest = re.fullmatch(r"(\w+?)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.*)", name).groups()
+    match = re.fullmatch(r"(\w+?)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.*)", name)
+    assert match, name
+    side, level, kind, index, rest = match.groups()
     slot = {"resnets": 0, "attentions": 1}.get(kind)
     if kind == "resnets":
         old = next(part for part in UNET_RESNET if rest.startswith(f"{part}."))

@@ -58,7 +58,7 @@ def test_the_pipeline_is_unchanged(shared_pipeline: StableDiffusionPipeline) -> 
 
 def test_settings_matter(shared_pipeline: StableDiffusionPipeline) -> None:
     plain = generate(shared_pipeline, CONFIG)[0]
-    changes = [
+    changes: list[dict] = [
         {"prompt": "a green cat"},
         {"negative_prompt": "grass"},
         {"guidance_scale": 9.0},

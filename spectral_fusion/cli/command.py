@@ -14,11 +14,6 @@ from typer.core import TyperCommand
 
 from spectral_fusion.errors import InputError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 class Command(TyperCommand):
     """A verb whose list options take several values: `--concepts rex tom` means `--concepts rex --concepts tom`."""
@@ -70,6 +65,10 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML, and for a key that is not `known`.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

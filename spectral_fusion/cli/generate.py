@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from spectral_fusion.cli.base import Device, Precision, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
@@ -27,7 +27,10 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw, with the triggers of concepts: a <rex> dog on grass.")],
     concepts: Annotated[list[str] | None, Option(help="Concepts of the library, or concept files.")] = None,
     weights: Annotated[list[float] | None, Option(help="One weight per concept; 1 where none are given.")] = None,
-    base: Annotated[str, Option(help="toybox, a diffusers folder, a .safetensors checkpoint or a hub id.")] = "toybox",
+    base: Annotated[
+        str | None,
+        Option(help="toybox, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
+    ] = None,
     library: LibraryFolder = None,
     negative: Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")] = "",
     steps: Annotated[int, Option(help="Denoising steps.")] = 25,
@@ -43,10 +46,8 @@ def generate(
     ] = None,
     grid: Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")] = None,
     out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
-    device: Annotated[str | None, Option(help="cpu, cuda, mps. Default: a GPU where there is one.")] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "bf16"] | None, Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
     reduce: Annotated[Literal["sum", "mean"], Option(help="How concepts are added up.")] = "sum",
     on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
     config: ConfigFile = None,
@@ -72,7 +73,8 @@ def generate(
     )
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
-    pipeline = _load(base, device, precision)
+    own_base = next((concept.base_name for concept in chosen if concept.base_name), "toybox")
+    pipeline = open_base(base or own_base, device, precision)
     fusing = {"reduce": reduce, "on_overlap": on_overlap}
     with _progress_bar(settings, len(grid or [1])) as on_step:
         rows = []
@@ -98,17 +100,6 @@ def _draw_seed() -> int:
     return randbelow(2**32)
 
 
-def _load(base: str, device: str | None, precision: str | None) -> "StableDiffusionPipeline":
-    import torch
-
-    from spectral_fusion.pipeline.load import load_base
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or ("fp32" if device == "cpu" else "fp16")
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    return load_base(base, dtype=dtype, device=device)
-
-
 @contextmanager
 def _fused(
     pipeline: "StableDiffusionPipeline", concepts: dict["Concept", float], options: dict[str, Any]
@@ -130,6 +121,7 @@ def _fused(
 
 @contextmanager
 def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spectral_fusion.errors import InputError
 
-EMPHASIS = 1.1
+FACTORS = {"(": 1.1, "[": 1 / 1.1}
 LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 TRIGGER = re.compile(r"<[\w-]+>")
 SYNTAX = re.compile(r"\\(?P<escaped>[()\[\]\\])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<bracket>[()\[\]])")
@@ -78,14 +78,14 @@ def weigh(prompt: str) -> list[tuple[str, float]]:
             add(match["escaped"])
         elif bracket and bracket in "([":
             opened.append((bracket, len(texts)))
-        elif bracket == "]":
-            close("[", 1 / EMPHASIS) or add("]")
         else:
-            factor = float(match["weight"]) if match["weight"] else EMPHASIS
-            close("(", factor) or add(match.group())
+            kind = "[" if bracket == "]" else "("
+            factor = float(match["weight"]) if match["weight"] else FACTORS[kind]
+            if not close(kind, factor):
+                add(match.group())
     add(prompt[position:])
     while opened:
-        close(opened[-1][0], EMPHASIS if opened[-1][0] == "(" else 1 / EMPHASIS)
+        close(opened[-1][0], FACTORS[opened[-1][0]])
     return _join_equals(texts, weights)
 
 
