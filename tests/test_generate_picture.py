@@ -79,6 +79,21 @@ def test_pictures_that_do_not_say(tmp_path: Path) -> None:
         save_picture(picture(), tmp_path / "x.tiff", EXAMPLE)
 
 
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_picture(picture(), tmp_path / "x.png", EXAMPLE)
+    before = path.read_bytes()
+
+    def fill(self: Image.Image, file: Path, *args: object, **kwargs: object) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    with pytest.raises(OSError, match="No space"):
+        save_picture(picture(), path, EXAMPLE)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
 def test_contact_sheet_holds_every_picture() -> None:
     rows = [[Image.new("RGB", (8, 8), color) for color in row] for row in (["red", "blue"], ["lime", "black"])]
     sheet = contact_sheet(rows, ["one", "two"], ["a", "b"])
