@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.atomic import atomic_folder
-from spectral_fusion.concept.attach import FUSED, active_adapters, check_fits, check_weight
-from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factors, measure_overlaps
+from spectral_fusion.concept.attach import FUSED, active_adapters, check_fits
+from spectral_fusion.concept.joint import Overlap, check_same_base, check_weight, joint_factors, measure_overlaps
 from spectral_fusion.concept.lora import provenance
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove_tokens
+from spectral_fusion.pipeline.tokens import add_all_tokens, check_embeddings, remove_all_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ class Fusion:
         for parameter, original in self._originals:
             parameter.data = original.to(parameter.device, parameter.dtype)
         self._originals = []
-        for concept in self.concepts:
-            remove_tokens(self.pipeline, concept.trigger)
+        remove_all_tokens(self.pipeline, [concept.trigger for concept in self.concepts])
         delattr(self.pipeline.unet, FUSED)
 
     def without(self, concept: Concept) -> Fusion:
@@ -122,12 +121,11 @@ def fuse(
     for concept in concepts:
         check_embeddings(pipeline, concept.trigger, concept.embeddings)
     parameters = {name: layer.weight for name, layer in layers.items()}
-    fused = {name: _add_deltas(parameter.detach(), weights, name) for name, parameter in parameters.items()}
+    fused = {name: add_deltas(parameter.detach(), weights, name) for name, parameter in parameters.items()}
     originals = [(parameter, parameter.data) for parameter in parameters.values()]
     for name, parameter in parameters.items():
         parameter.data = fused[name]
-    for concept in concepts:
-        add_tokens(pipeline, concept.trigger, concept.embeddings)
+    add_all_tokens(pipeline, {concept.trigger: concept.embeddings for concept in concepts})
     setattr(pipeline.unet, FUSED, [concept.name for concept in concepts])
     return Fusion(pipeline, dict(concepts), reduce, overlaps, originals)
 
@@ -168,7 +166,7 @@ def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> 
     return overlaps
 
 
-def _add_deltas(weight: Tensor, concepts: Mapping[Concept, float], layer: str) -> Tensor:
+def add_deltas(weight: Tensor, concepts: Mapping[Concept, float], layer: str) -> Tensor:
     """`weight + sum of weighted deltas`, computed in float32, in the weight's shape and type."""
     up, down = (part.to(weight.device) for part in joint_factors(concepts, layer))
     return torch.addmm(weight.flatten(1).float(), up, down).view(weight.shape).to(weight.dtype)

@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from peft import PeftConfig
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band
-
-Mode = Literal["additive", "rotational"]
+from spectral_fusion.spectral import Band, Mode
 
 
 class _MethodName(str):

@@ -1,6 +1,5 @@
 """What is on disk: concepts, the library of them, and what they can be exported to."""
 
-from spectral_fusion.concept.attach import attach, collect, detach
 from spectral_fusion.concept.embedding import export_embedding
 from spectral_fusion.concept.file import Concept, LayerTensors, read_info
 from spectral_fusion.concept.fingerprint import base_fingerprint
@@ -13,11 +12,8 @@ __all__ = [
     "ConceptInfo",
     "LayerTensors",
     "Library",
-    "attach",
     "base_fingerprint",
     "check_name",
-    "collect",
-    "detach",
     "export_embedding",
     "export_lora",
     "read_info",

@@ -1,6 +1,5 @@
 """A concept on a pipeline as a PEFT adapter of its name, and off again; collecting a concept that was trained there."""
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch import nn
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
 from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import base_fingerprint, pipeline_layers, same_weight, weight_fingerprint
+from spectral_fusion.concept.joint import check_weight
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove_tokens, token_ids
 from spectral_fusion.spectral import Band, Triplets, as_matrix
@@ -167,13 +167,6 @@ def _check_fingerprint(concept: Concept, name: str, found: str, pipeline: Stable
             f"concept {concept.name!r} was trained on base {trained_on}, this is base {base_fingerprint(pipeline)} "
             f"(they differ in {name!r}); {_advice(concept)}"
         )
-
-
-def check_weight(concept: Concept, weight: float) -> float:
-    """Return a weight that is a finite number; raises InputError otherwise."""
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
-        raise InputError(f"weight {weight!r} of concept {concept.name!r} is not a number; give one such as 0.8")
-    return float(weight)
 
 
 def refuse_fused(pipeline: StableDiffusionPipeline) -> None:

@@ -5,15 +5,19 @@ value underflows to zero). A hash of signs is therefore the same for every copy 
 hundredth of the weights' size turns about one sign in three hundred: among thousands of samples, some always.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 LAYER_SAMPLES = 2**16
 BASE_SAMPLES = 2**12
@@ -40,6 +44,8 @@ def base_fingerprint(pipeline: StableDiffusionPipeline) -> str:
 
 def base_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Linear and convolution layers under the names they have without adapters, the layers of adapters left out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # takes seconds, and listing a library needs no model
+
     adapters: tuple[str, ...] = ()
     for name, module in model.named_modules():
         if name.startswith(adapters):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.concept.file import Concept, LayerTensors
+from spectral_fusion.concept.metadata import is_number
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, additive_factors, band_overlap
 
@@ -65,11 +66,19 @@ def check_same_base(concepts: Sequence[Concept]) -> None:
             )
 
 
+def check_weight(concept: Concept, weight: float) -> float:
+    """Return a weight that is a finite number; raises InputError otherwise."""
+    if not is_number(weight):
+        raise InputError(f"weight {weight!r} of concept {concept.name!r} is not a number; give one such as 0.8")
+    return float(weight)
+
+
 def measure_overlaps(concepts: Sequence[Concept]) -> list[Overlap]:
     """The overlap of each two concepts in the layer where it is largest; pairs without a common layer are left out.
 
-    The cosines of all saved vectors of a layer come from one product; only layers whose bound (a Frobenius norm is at
-    least the spectral norm) could exceed what was found already are measured exactly.
+    The cosines of all saved vectors of a layer come from one product, which bounds the overlaps (a Frobenius norm is at
+    least the spectral norm). A negligible bound is given as it is; else the layers that could hold the largest overlap
+    are measured exactly.
     """
     names = layer_names(concepts)
     bounds = torch.stack([_bounds(concepts, name) for name in names]) if names else torch.empty(0)
@@ -78,9 +87,11 @@ def measure_overlaps(concepts: Sequence[Concept]) -> list[Overlap]:
         common = concepts[i].layers.keys() & concepts[j].layers.keys()
         worst: Overlap | None = None
         for at in bounds[:, i, j].argsort(descending=True).tolist():
-            if names[at] not in common or (worst and bounds[at, i, j] <= max(worst.value, NEGLIGIBLE)):
+            bound = bounds[at, i, j].item()
+            if names[at] not in common or (worst and bound <= max(worst.value, NEGLIGIBLE)):
                 break
-            value = band_overlap(concepts[i].layers[names[at]].basis, concepts[j].layers[names[at]].basis)
+            bases = [concepts[k].layers[names[at]].basis for k in (i, j)]
+            value = bound if bound <= NEGLIGIBLE else band_overlap(*bases)
             if worst is None or value > worst.value:
                 worst = Overlap(concepts[i].name, concepts[j].name, names[at], value)
         if worst:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, get_args
 
-from spectral_fusion.adapter.config import Mode
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import check_trigger
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Mode
 
 FORMAT_VERSION = "1"
 OURS = "spectral_fusion."
@@ -57,13 +56,18 @@ class ConceptInfo:
             raise InputError(
                 f"concept {self.name!r} has unknown mode {self.mode!r}; known: {', '.join(get_args(Mode))}"
             )
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not math.isfinite(self.alpha):
+        if not is_number(self.alpha):
             raise InputError(f"concept {self.name!r} has alpha {self.alpha!r}; it must be a finite number")
 
     @property
     def capacity(self) -> int:
         """How many bands of this rank the base has room for."""
         return self.directions // self.band.rank
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_name(name: str) -> str:

@@ -4,16 +4,22 @@ A trigger of several vectors follows diffusers' textual inversion: `<rex>`, `<re
 pipeline, whose `maybe_convert_prompt` looks for these names, reads `<rex>` as all of them.
 """
 
+from __future__ import annotations
+
 import json
 import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from spectral_fusion.errors import InputError
+
+if TYPE_CHECKING:  # the library checks triggers, and should not wait for these
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
 TRIGGER = re.compile(r"<[\w-]{1,60}>")
 
@@ -34,8 +40,10 @@ def check_trigger(trigger: str) -> str:
 
 def check_free(pipeline: StableDiffusionPipeline, trigger: str) -> None:
     """Raises InputError where the tokenizer already knows the trigger."""
-    vocabulary = {token.lower() for token in pipeline.tokenizer.get_vocab()}  # the tokenizer lowers what it reads
-    if {trigger.lower(), f"{trigger.lower()}</w>", f"{trigger.lower()}_1"} & vocabulary:
+    added = {token.lower() for token in pipeline.tokenizer.added_tokens_encoder}  # the tokenizer lowers what it reads
+    word = trigger.lower()
+    known = any(pipeline.tokenizer.backend_tokenizer.token_to_id(form) is not None for form in (word, f"{word}</w>"))
+    if known or {word, f"{word}_1"} & added:
         raise InputError(f"trigger {trigger} is already a word of this tokenizer; choose another trigger")
 
 
@@ -67,11 +75,18 @@ def add_tokens(pipeline: StableDiffusionPipeline, trigger: str, embeddings: Tens
     Raises:
         InputError: the trigger is malformed or known, the vectors do not fit, or tokenizer and text encoder disagree.
     """
-    check_embeddings(pipeline, trigger, embeddings)
-    embedding = pipeline.text_encoder.get_input_embeddings()
-    pipeline.tokenizer.add_tokens(token_names(trigger, len(embeddings)))
-    _set_rows(pipeline, torch.cat([embedding.weight.detach(), embeddings.detach().to(embedding.weight)]))
+    add_all_tokens(pipeline, {trigger: embeddings})
     return token_ids(pipeline, trigger)
+
+
+def add_all_tokens(pipeline: StableDiffusionPipeline, triggers: Mapping[str, Tensor]) -> None:
+    """`add_tokens` for several triggers: the embedding matrix is copied once, and nothing changes if one is refused."""
+    for trigger, embeddings in triggers.items():
+        check_embeddings(pipeline, trigger, embeddings)
+    weight = pipeline.text_encoder.get_input_embeddings().weight.detach()
+    for trigger, embeddings in triggers.items():
+        pipeline.tokenizer.add_tokens(token_names(trigger, len(embeddings)))
+    _set_rows(pipeline, torch.cat([weight, *(embeddings.detach().to(weight) for embeddings in triggers.values())]))
 
 
 def check_embeddings(pipeline: StableDiffusionPipeline, trigger: str, embeddings: Tensor) -> None:
@@ -97,13 +112,19 @@ def remove_tokens(pipeline: StableDiffusionPipeline, trigger: str) -> None:
     Raises:
         InputError: the pipeline does not have this trigger.
     """
-    ids = token_ids(pipeline, trigger)
-    if not ids:
-        raise InputError(f"trigger {trigger} is not in this pipeline; nothing to remove")
+    remove_all_tokens(pipeline, [trigger])
+
+
+def remove_all_tokens(pipeline: StableDiffusionPipeline, triggers: Iterable[str]) -> None:
+    """`remove_tokens` for several triggers at once."""
+    ids = {trigger: token_ids(pipeline, trigger) for trigger in triggers}
+    for trigger, found in ids.items():
+        if not found:
+            raise InputError(f"trigger {trigger} is not in this pipeline; nothing to remove")
     weight = pipeline.text_encoder.get_input_embeddings().weight
     keep = torch.ones(len(weight), dtype=torch.bool)
-    keep[ids] = False
-    _forget(pipeline.tokenizer, token_names(trigger, len(ids)))
+    keep[sum(ids.values(), [])] = False
+    _forget(pipeline.tokenizer, [name for trigger, found in ids.items() for name in token_names(trigger, len(found))])
     _set_rows(pipeline, weight.detach()[keep.to(weight.device)])
 
 
