@@ -4,6 +4,7 @@ Only argument parsing is imported here; a verb imports torch when it runs, so `-
 """
 
 import os
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError
 
 # To add a verb: its module above, its function here. The function's docstring is the help text.
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "fuse": fuse.fuse,
     "generate": generate.generate,

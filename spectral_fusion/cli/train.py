@@ -4,15 +4,17 @@ import inspect
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.config import TrainConfig, settings
 from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
@@ -33,13 +35,13 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     hints = get_type_hints(TrainConfig)
     defaults = {name: parameter.default for name, parameter in inspect.signature(TrainConfig).parameters.items()}
-    options = []
+    options: list[inspect.Parameter] = []
     for name, item in settings().items():
         flags = [item.flag] if item.flag else []
         option = typer.Option(
             *flags, help=item.help, rich_help_panel=item.panel, show_default=_shown(name, defaults[name])
         )
-        annotation = Annotated[_option_type(hints[name]) | None, option]
+        annotation: Any = Annotated[_option_type(hints[name]) | None, option]
         options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
@@ -50,8 +52,8 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
 
 def _option_type(hint: Any) -> Any:
     """A field's type as the parser takes it: a tuple comes as a list, a number or a word as text."""
-    if get_origin(hint) is tuple:
-        return list[get_args(hint)[0]]
+    if hint == tuple[str, ...]:
+        return list[str]
     if hint == int | Literal["auto"]:
         return str
     return next(kind for kind in get_args(hint) if kind is not type(None)) if type(None) in get_args(hint) else hint
@@ -70,9 +72,7 @@ def _shown(name: str, default: Any) -> str | bool:
 @with_config_flags
 def train(
     images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
-    library: Annotated[
-        Path | None, typer.Option(help="Folder of concepts. Default: $SPECTRAL_FUSION_LIBRARY, else ./concepts.")
-    ] = None,
+    library: LibraryFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
@@ -94,8 +94,8 @@ def train(
     folder = ImageFolder.scan(images, background=chosen.get("background", "white"))
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs) as watcher:
-        train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
-        watcher.finish(shelf.info(settings.name))
+        concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
+        watcher.finish(concept)
 
 
 def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
@@ -118,29 +118,31 @@ class _Watcher:
         self.library, self.name, self.folder, self.logs = library, name, folder, logs
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
+        self.bar = _progress_bar(self.console)
+        self.task = self.bar.add_task(name, total=None, loss="")
+        self.writer: Any = None
         self.loss: float | None = None
         self.stop = False
 
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-        self._stack = ExitStack()
-        self._stack.enter_context(self._sigint())
-        self.bar = self._stack.enter_context(_progress_bar(self.console))
-        self.task = self.bar.add_task(self.name, total=None, loss="")
-        self.writer: Any = None
+        self.before = signal.signal(signal.SIGINT, self._on_sigint)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
-        self._stack.close()
+        if self.bar.live.is_started:
+            self.bar.stop()
+        signal.signal(signal.SIGINT, self.before)
         if kind is KeyboardInterrupt and self.main:
             again = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--force")]
             line = shlex.join(["spectral-fusion", *again, "--resume"])
-            self.console.print(f"saved; go on with: {line}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(f"go on with: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, progress: "Progress") -> None:
+        self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
         if progress.validation_loss is not None:
@@ -177,23 +179,13 @@ class _Watcher:
 
             self.writer.add_image("samples", asarray(progress.samples), progress.step, dataformats="HWC")
 
-    @contextmanager
-    def _sigint(self) -> Iterator[None]:
-        def on_sigint(*_: object) -> None:
-            if self.stop:
-                raise KeyboardInterrupt  # the second time at once, to the last checkpoint
-            self.stop = True
-            self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
-
-        before = signal.signal(signal.SIGINT, on_sigint)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _on_sigint(self, *_: object) -> None:
+        if self.stop:
+            raise KeyboardInterrupt  # the second time at once, which goes back to the last checkpoint
+        self.stop = True
+        self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
 
 
-def _progress_bar(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _progress_bar(console: Console) -> ProgressBar:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    return Progress(*columns, TimeRemainingColumn(), console=console)
+    return ProgressBar(*columns, TimeRemainingColumn(), console=console)
