@@ -8,8 +8,6 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-import spectral_fusion.cli.base
-import spectral_fusion.evaluate
 from concepts import make_concept, same_weights, weights_of
 from judging import ColourScorers, colour_folders
 from spectral_fusion.cli import app
@@ -93,8 +91,8 @@ def bench(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for band, name in enumerate(("rex", "tom")):
         library.add(make_concept(pipeline, name, band=band))
         os.rename(elsewhere / "photos" / name, library.folder(name) / "images")
-    monkeypatch.setattr(spectral_fusion.pipeline.load, "load_base", lambda *_, **__: pipeline)
-    monkeypatch.setattr(spectral_fusion.evaluate, "load_scorers", lambda *_, **__: ColourScorers())
+    monkeypatch.setattr("spectral_fusion.pipeline.load.load_base", lambda *_, **__: pipeline)
+    monkeypatch.setattr("spectral_fusion.evaluate.load_scorers", lambda *_, **__: ColourScorers())
     return elsewhere
 
 

@@ -71,7 +71,10 @@ def test_watching_changes_nothing_and_ends() -> None:
 def test_energy_matrix_has_a_row_for_each_delta_and_a_column_for_each_prompt(pipeline: StableDiffusionPipeline) -> None:
     layer = pipeline.unet.time_embedding.linear_1
     name = "unet.time_embedding.linear_1"
-    adapters = [Named(who, layers={name: random_factors(*layer.weight.shape, s)}) for s, who in enumerate("ab")]
+    adapters = [
+        Named(who, layers={name: random_factors(layer.out_features, layer.in_features, s)})
+        for s, who in enumerate("ab")
+    ]
     inputs = {who: torch.randn(2, layer.in_features) for who in "ab"}
     matrix = energy_matrix(pipeline, adapters, lambda adapter: layer(inputs[adapter.name]))
     for i, j in ((0, 1), (1, 0), (0, 0)):

@@ -8,30 +8,37 @@ from diffusers import StableDiffusionPipeline
 
 from concepts import make_concept, picture, same_weights, weights_of
 from judging import colour_folders
-from spectral_fusion.concept import ConceptInfo, Library
+from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import Loras, train_loras
 from spectral_fusion.evaluate.lora import Lora, train_lora
 from spectral_fusion.train import TrainConfig, train_concept
 from tiny import tiny_pipeline
 
-SETTINGS = {"steps": 2, "rank": 4, "batch_size": 1, "learning_rate_unet": 0.1, "learning_rate_text_encoder": 0.1}
+TRAINING = TrainConfig(
+    name="rex",
+    class_word="dog",
+    steps=2,
+    rank=4,
+    batch_size=1,
+    learning_rate_unet=0.1,
+    learning_rate_text_encoder=0.1,
+)
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[ConceptInfo, Lora, Path]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Concept, Lora, Path]:
     """A concept, the LoRA trained like it, and where that lies."""
     root, pipeline = tmp_path_factory.mktemp("pair"), tiny_pipeline()
     folder = colour_folders(root)[0]
-    config = TrainConfig(name="rex", class_word="dog", **SETTINGS)
-    concept = train_concept(folder, config, library=Library(root / "library"), pipeline=pipeline)
+    concept = train_concept(folder, TRAINING, library=Library(root / "library"), pipeline=pipeline)
     before = weights_of(pipeline)
     (lora,) = train_loras([concept], [folder], root / "lora", pipeline=pipeline)
     assert same_weights(before, weights_of(pipeline))
     return concept, lora, root
 
 
-def test_it_has_the_concepts_layers_and_as_many_parameters(pair: tuple[ConceptInfo, Lora, Path]) -> None:
+def test_it_has_the_concepts_layers_and_as_many_parameters(pair: tuple[Concept, Lora, Path]) -> None:
     concept, lora, _ = pair
     assert set(lora.layers) == set(concept.fingerprints)
     trained = sum(t.numel() for layer in concept.layers.values() for t in layer.trained.values())
@@ -40,7 +47,7 @@ def test_it_has_the_concepts_layers_and_as_many_parameters(pair: tuple[ConceptIn
 
 
 def test_attaching_adds_the_weighted_delta_and_detaching_restores(
-    pair: tuple[ConceptInfo, Lora, Path], pipeline: StableDiffusionPipeline
+    pair: tuple[Concept, Lora, Path], pipeline: StableDiffusionPipeline
 ) -> None:
     _, lora, _ = pair
     before, plain = weights_of(pipeline), picture(pipeline, "a dog")
@@ -56,9 +63,7 @@ def test_attaching_adds_the_weighted_delta_and_detaching_restores(
     assert torch.equal(picture(pipeline, "a dog"), plain)
 
 
-def test_the_mean_of_two_has_half_of_each(
-    pair: tuple[ConceptInfo, Lora, Path], pipeline: StableDiffusionPipeline
-) -> None:
+def test_the_mean_of_two_has_half_of_each(pair: tuple[Concept, Lora, Path], pipeline: StableDiffusionPipeline) -> None:
     _, lora, _ = pair
     other = Lora("tom", "<tom>", "cat", lora.layers, lora.embeddings, lora.facts)
     name = next(name for name in lora.layers if name.startswith("text_encoder."))
@@ -73,7 +78,7 @@ def test_the_mean_of_two_has_half_of_each(
 
 
 def test_a_file_is_read_as_it_was_written_and_by_diffusers(
-    pair: tuple[ConceptInfo, Lora, Path], pipeline: StableDiffusionPipeline
+    pair: tuple[Concept, Lora, Path], pipeline: StableDiffusionPipeline
 ) -> None:
     _, lora, root = pair
     again = Lora.load(root / "lora" / "rex.safetensors")
@@ -83,7 +88,7 @@ def test_a_file_is_read_as_it_was_written_and_by_diffusers(
 
 
 def test_it_is_kept_where_nothing_changed_and_trained_again_where_something_did(
-    pair: tuple[ConceptInfo, Lora, Path], pipeline: StableDiffusionPipeline, tmp_path: Path
+    pair: tuple[Concept, Lora, Path], pipeline: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     concept, lora, root = pair
     path = root / "lora" / "rex.safetensors"

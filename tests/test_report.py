@@ -30,7 +30,7 @@ def scores(identity: float = 0.9) -> Scores:
 
 
 def drawings(first: int) -> tuple[Drawing, ...]:
-    found = []
+    found: list[Drawing] = []
     for setting in SETTINGS:
         for concept in NAMES if setting in ("alone", "fused") else (None,):
             for seed in (0, 1):
@@ -144,7 +144,7 @@ def test_large_pictures_are_made_small_files() -> None:
 
 def test_the_contact_sheet_shows_each_concept_and_all_together(evaluation: Evaluation, tmp_path: Path) -> None:
     sheet = Image.open(write_sheet(evaluation, tmp_path / "sheet.png"))
-    seen = {colour for _, colour in sheet.getcolors(sheet.width * sheet.height)}
+    seen = {colour for _, colour in sheet.getcolors(sheet.width * sheet.height) or []}
     wanted = [d.image for d in evaluation.methods[0].drawings] + [p for s in evaluation.subjects for p in s.photos]
     assert {image.getpixel((0, 0)) for image in wanted} <= seen
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from spectral_fusion.toybox.world import LAYOUTS
+
 GROUND = 0.885  # height of the line that subjects stand on, from the top
-HALF_HEIGHTS = {1: 0.29, 2: 0.205, 3: 0.14}
-CENTRES = {1: (0.5,), 2: (0.265, 0.735), 3: (0.185, 0.5, 0.815)}
+ROOM = 0.42  # twice this, over their number, is the height of more subjects than toybox's scenes hold
 
 
 class Box(NamedTuple):
@@ -22,8 +23,7 @@ class Box(NamedTuple):
 
 def standing_boxes(count: int) -> list[Box]:
     """Squares for `count` subjects side by side on the ground, left to right, as toybox's scenes place them."""
-    half = HALF_HEIGHTS.get(count, 0.42 / count)
-    centres = CENTRES.get(count, tuple((place + 0.5) / count for place in range(count)))
+    centres, half = LAYOUTS.get(count) or (tuple((place + 0.5) / count for place in range(count)), ROOM / count)
     return [Box(x - half, GROUND - 2 * half, x + half, GROUND) for x in centres]
 
 

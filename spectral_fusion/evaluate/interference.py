@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import fsum
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def overlap_matrix(adapters: Sequence[Adapter]) -> list[list[float]]:
         for j in range(i):
             both = [name for name in adapters[i].layers if name in adapters[j].layers]
             values = [delta_overlap(adapters[i].factors(name), adapters[j].factors(name)) for name in both]
-            matrix[i][j] = matrix[j][i] = sum(values) / len(values) if values else 0.0
+            matrix[i][j] = matrix[j][i] = fmean(values) if values else 0.0
     return matrix
 
 
@@ -111,4 +111,4 @@ def _energy(activations: Tensor) -> float:
 
 def _mean_ratio(number: int, adapter: Adapter, totals: Mapping[str, Energy]) -> float:
     seen = [totals[name] for name in adapter.layers if totals[name].base > 0]
-    return fsum((energy.deltas[number] / energy.base) ** 0.5 for energy in seen) / len(seen) if seen else 0.0
+    return fmean((energy.deltas[number] / energy.base) ** 0.5 for energy in seen) if seen else 0.0
