@@ -106,6 +106,7 @@ def test_settings_from_a_file(generate, tmp_path: Path) -> None:
         (["a dog", "--weights", "1"], "0 concepts and 1 weights"),
         (["a dog", "--region", "a cat", "0,0,2,1"], "outside the picture"),
         (["a dog", "--region", "a cat"], "--region PROMPT"),
+        (["a dog", "--region", "a cat <lora:rex:1>", "0,0,1,1"], "<lora:rex:1>"),
         (["a dog", "--grid", "0.5", "1"], "--concepts"),
         (["a dog", "--sampler", "Oiler"], "Euler"),
         (["a dog", "--num-images", "0"], "num_images"),

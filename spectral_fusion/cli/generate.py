@@ -75,14 +75,27 @@ def generate(
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     own_base = next((concept.base_name for concept in chosen if concept.base_name), "toybox")
     pipeline = open_base(base or own_base, device, precision)
-    fusing = {"reduce": reduce, "on_overlap": on_overlap}
-    with _progress_bar(settings, len(grid or [1])) as on_step:
-        rows = []
-        for factor in grid or [1.0]:
-            with _fused(pipeline, {concept: weight * factor for concept, weight in chosen.items()}, fusing) as notes:
-                rows.append(_generate_and_save(pipeline, replace(settings, notes=notes), out, on_step))
+    rows = _generate_rows(pipeline, settings, chosen, grid or [1.0], {"reduce": reduce, "on_overlap": on_overlap}, out)
     if grid:
         _save_sheet(rows, grid, out)
+
+
+def _generate_rows(
+    pipeline: "StableDiffusionPipeline",
+    settings: "GenerateConfig",
+    concepts: dict["Concept", float],
+    factors: list[float],
+    fusing: dict[str, Any],
+    out: Path,
+) -> list[list["Picture"]]:
+    """One row of pictures per factor that all weights are multiplied by."""
+    rows = []
+    with _progress_bar(settings, len(factors)) as on_step:
+        for factor in factors:
+            scaled = {concept: weight * factor for concept, weight in concepts.items()}
+            with _fused(pipeline, scaled, fusing) as notes:
+                rows.append(_generate_and_save(pipeline, replace(settings, notes=notes), out, on_step))
+    return rows
 
 
 def _regions(words: list[str]) -> Iterator[Any]:
