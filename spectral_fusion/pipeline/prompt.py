@@ -124,7 +124,9 @@ def known_triggers(pipeline: StableDiffusionPipeline) -> list[str]:
 def check_triggers(pipeline: StableDiffusionPipeline, prompt: str) -> None:
     """Raises InputError where a prompt names a concept that the pipeline does not have: `<rxe>` suggests `<rex>`."""
     if tag := LORA_TAG.search(prompt):
-        raise InputError(f"{tag.group()} stands where it has no effect; write it in the picture's prompt, not a region's")
+        raise InputError(
+            f"{tag.group()} stands where it has no effect; write it in the picture's prompt, not a region's"
+        )
     known = known_triggers(pipeline)
     for trigger in TRIGGER.findall(prompt):
         if trigger not in known:
