@@ -75,8 +75,8 @@ def painter(shown: dict[str, str]) -> Callable[..., list[Picture]]:
         names.sort(key=config.prompt.index)
         image = Image.new("RGB", (SIZE, SIZE), "black")
         for name, box in zip(names, standing_boxes(len(names)) if names else [], strict=True):
-            left, top, right, bottom = (round(edge * SIZE) for edge in box)
-            image.paste(COLOURS[shown.get(name, name)], (left, top, right, bottom))
+            x, y = round((box.left + box.right) / 2 * SIZE), round((box.top + box.bottom) / 2 * SIZE)
+            image.paste(COLOURS[shown.get(name, name)], (x - 3, y - 3, x + 3, y + 3))
         seeds = range(config.seed, config.seed + config.num_images)
         return [Picture(image, seed, Parameters(config.prompt)) for seed in seeds]
 

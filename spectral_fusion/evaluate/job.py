@@ -24,6 +24,7 @@ from spectral_fusion.generate import GenerateConfig, generate
 from spectral_fusion.pipeline.regions import Region
 
 OnProgress = Callable[[str], None]
+CROWD_MARGIN = 0.15  # round each of several subjects: less, so that a crop does not show the neighbours
 
 
 def evaluate(
@@ -183,7 +184,8 @@ class _Job:
 
     def score_crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
         """All concepts stand in each picture, left to right in the order of the prompt."""
-        crops = [[crop_square(drawing.image, box) for drawing in drawings] for box in standing_boxes(len(adapters))]
+        boxes = standing_boxes(len(adapters))
+        crops = [[crop_square(drawing.image, box, CROWD_MARGIN) for drawing in drawings] for box in boxes]
         seeds = [[drawing.seed for drawing in drawings]] * len(adapters)
         aligned = self.alignment(drawings, joined([adapter.class_word for adapter in adapters]))
         return self.scores(crops, seeds, aligned)
