@@ -34,7 +34,7 @@ def train_stage(
     runner.run(on_step)
     model = runner.use_average().cpu()
     if name == "vae":
-        _set_scaling(model, seed)
+        _normalize(model, seed)
     if name == "unet":
         model.unet.save_pretrained(out / "unet")
         model.text_encoder.save_pretrained(out / "text_encoder")
@@ -43,10 +43,17 @@ def train_stage(
 
 
 @torch.no_grad()
-def _set_scaling(vae: AutoencoderKL, seed: int) -> None:
-    """Sets `scaling_factor` so that scaled latents have unit variance, as Stable Diffusion's do."""
+def _normalize(vae: AutoencoderKL, seed: int) -> None:
+    """Centres the latents and sets `scaling_factor` to give them unit variance: what the denoiser's noise assumes.
+
+    The mean goes into the biases of the two 1 x 1 convolutions round the latents, so that decoding stays the same.
+    """
     batch = next(iter(loader(Drawings(data.captioned_picture, seed, "scaling"), 256, 0, 1)))
-    deviation = vae.encode(batch["pixels"]).latent_dist.mean.std().item()
+    latents = vae.encode(batch["pixels"]).latent_dist.mean
+    mean = latents.mean(dim=(0, 2, 3))
+    vae.quant_conv.bias[: len(mean)] -= mean
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
+    deviation = (latents - mean[:, None, None]).std().item()
     vae.register_to_config(scaling_factor=round(1 / deviation, 5))
 
 
