@@ -261,10 +261,11 @@ def test_no_usable_picture_names_the_files(tmp_path: Path) -> None:
 
 def test_small_pictures_and_a_single_one_are_warned_of(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", (100, 300))
-    folder = ImageFolder.scan(tmp_path, resolution=512)
-    assert any("only picture" in line for line in folder.warnings)
-    assert any("a quarter of 512" in line for line in folder.warnings)
-    assert not any("quarter" in line for line in ImageFolder.scan(tmp_path, resolution=256).warnings)
+    folder = ImageFolder.scan(tmp_path)
+    assert "only picture" in left_out(folder, "a.png")
+    (line,) = folder.size_warnings(512)
+    assert "a.png" in line
+    assert not folder.size_warnings(256)
 
 
 def test_an_unknown_background_is_an_error(good: Path) -> None:
@@ -275,9 +276,10 @@ def test_an_unknown_background_is_an_error(good: Path) -> None:
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not on this machine")
 def test_real_photographs() -> None:
     for subject in ("dog6", "cat2", "rc_car"):
-        folder = ImageFolder.scan(PHOTOS / subject, resolution=512)
+        folder = ImageFolder.scan(PHOTOS / subject)
         assert len(folder.photos) == 5
         assert folder.warnings == ()
+        assert folder.size_warnings(512) == []
 
 
 def test_the_folder_is_only_read(good: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

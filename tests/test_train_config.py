@@ -32,6 +32,7 @@ def config(**changes: object) -> TrainConfig:
         ({"random_crop": True, "cache_latents": True}, "random_crop"),
         ({"cache_text": True}, "cache_text"),
         ({"learning_rate_text_encoder": 0, "learning_rate_unet": 0}, "adapter"),
+        ({"optimizer": "prodigy", "learning_rate_unet": 1, "learning_rate_embedding": 0.5}, "prodigy"),
         ({"schedule": "constant", "warmup_steps": 10}, "constant_with_warmup"),
         ({"num_class_images": 3, "class_images": None, "prior_weight": -1}, "prior_weight"),
     ],
@@ -89,3 +90,10 @@ def test_the_settings_that_a_file_keeps_hold_no_path_of_this_machine() -> None:
 def test_settings_that_only_cost_time_or_memory_are_not_kept() -> None:
     assert config(gradient_accumulation=2).result_settings() == config().result_settings()
     assert config(seed=1).result_settings() != config().result_settings()
+
+
+def test_prodigy_starts_from_a_factor_of_one() -> None:
+    filled = config(optimizer="prodigy", learning_rate_text_encoder=0).resolved(
+        resolution=64, prediction_type="epsilon", precision="fp32"
+    )
+    assert (filled.learning_rate_embedding, filled.learning_rate_text_encoder, filled.learning_rate_unet) == (1, 0, 1)

@@ -141,6 +141,11 @@ class TrainConfig:
             raise InputError("cache_text needs a text encoder that stays as it is; set both of its learning rates to 0")
         if self.learning_rate_unet == 0 and self.learning_rate_text_encoder == 0:
             raise InputError("a concept needs an adapter; raise the learning rate of the UNet or of the text encoder")
+        asked = {getattr(self, name) for name in LEARNING_RATES} - {OPEN, 0}
+        if self.optimizer == "prodigy" and len(asked) > 1:
+            raise InputError(
+                "prodigy finds one step size for all; leave the learning rates out, or give one value"
+            )
         if self.warmup_steps and self.schedule == "constant":
             raise InputError("the schedule constant has no warm-up; use constant_with_warmup or leave out warmup_steps")
 
@@ -163,6 +168,8 @@ class TrainConfig:
             "min_snr_gamma": 5.0 if prediction_type == "epsilon" else 0.0,
             "cache_latents": not self.random_crop,
         }
+        if self.optimizer == "prodigy":  # its rates are factors of the step size that it finds
+            defaults |= dict.fromkeys(LEARNING_RATES, 1.0)
         filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         text_is_frozen = filled.learning_rate_embedding == 0 and filled.learning_rate_text_encoder == 0
         return replace(filled, cache_text=text_is_frozen) if filled.cache_text is None else filled
@@ -192,6 +199,7 @@ def settings() -> dict[str, Setting]:
     return {name: hint.__metadata__[0] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 
 
+LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
 CHOICES = {
     "mode": get_args(Mode),
     "optimizer": get_args(Optimizer),

@@ -1,5 +1,6 @@
 """The job: a folder of pictures in, a concept in the library out."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ from spectral_fusion.concept.attach import adapter_name, smallest_directions
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.load import load_base
+from spectral_fusion.pipeline.tokens import check_trigger
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint
@@ -23,10 +25,12 @@ from spectral_fusion.train.config import Precision, TrainConfig
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.loop import Loop, Progress
 from spectral_fusion.train.prior import class_folder
-from spectral_fusion.train.processes import is_main, on_main, processes
+from spectral_fusion.train.processes import deterministic, is_main, on_main, processes
 from spectral_fusion.train.run import Run, run_facts
 from spectral_fusion.train.trainee import DTYPES, target_layers, trainee
 from spectral_fusion.train.watch import preview, sample_grid, validation_loss
+
+logger = logging.getLogger(__name__)
 
 PREVIEW = "preview.png"
 OnProgress = Callable[[Progress], None]
@@ -57,6 +61,8 @@ def train_concept(
         InputError: something that was given cannot be used, or there is not enough memory.
     """
     check_name(config.name)
+    if config.trigger is not None:
+        check_trigger(config.trigger)
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
         if pipeline is None:
@@ -70,6 +76,8 @@ def train_concept(
             prediction_type=pipeline.scheduler.config.prediction_type,
             precision=_best_precision(pipeline.device),
         )
+        for warning in folder.size_warnings(config.resolution):
+            logger.warning("%s", warning)
         run = Run(library, config.name, run_facts(config, folder), force)
         with run.locked() if is_main() else nullcontext():
             if resume and not run.checkpoint.exists() and run.is_finished():
@@ -92,7 +100,7 @@ def _run(
         run = replace(run, force=checkpoint.facts["force"])
     try:
         pictures = _pictures(run, pipeline, folder, config)
-        with trainee(pipeline, config, band) as learner:
+        with trainee(pipeline, config, band) as learner, deterministic(pipeline.device):
             loop = Loop(learner, pictures, config)
             if checkpoint is not None:
                 loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])

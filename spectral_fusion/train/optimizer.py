@@ -1,6 +1,7 @@
 """Optimizers and the learning rate as a function of the step."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -36,13 +37,10 @@ def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.
         return torch.optim.AdamW(groups, fused=True, **settings)
     if config.optimizer == "adamw8bit":
         return _optional("bitsandbytes.optim", "AdamW8bit", "bitsandbytes")(groups, **settings)
-    # Prodigy estimates one step size for all; the rates given are its factors.
     return _optional("prodigyopt", "Prodigy", "prodigyopt")(groups, safeguard_warmup=True, **settings)
 
 
 def _optional(module: str, name: str, package: str) -> Callable[..., torch.optim.Optimizer]:
-    from importlib import import_module
-
     try:
         return getattr(import_module(module), name)
     except ImportError as error:

@@ -32,7 +32,7 @@ def validation_loss(trainee: Trainee, pictures: LatentPictures) -> float:
 
 @torch.no_grad()
 def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, size: int) -> list[Image.Image]:
-    """One square picture of `size` pixels for each prompt, all from the same seed."""
+    """One square picture of `size` pixels, in whole eights, for each prompt, all from the same seed."""
     components = pipeline.components | {"scheduler": make_sampler(pipeline, SAMPLER)}
     sampler = type(pipeline)(**components, requires_safety_checker=False)
     sampler.set_progress_bar_config(disable=True)
@@ -41,8 +41,8 @@ def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, siz
             prompt,
             num_inference_steps=SAMPLE_STEPS,
             guidance_scale=GUIDANCE_SCALE,
-            height=size,
-            width=size,
+            height=size // 8 * 8,
+            width=size // 8 * 8,
             generator=torch.Generator("cpu").manual_seed(seed),
         ).images[0]
         for prompt in prompts

@@ -38,7 +38,7 @@ class ImageFolder:
     background: str = "white"
 
     @classmethod
-    def scan(cls, path: str | Path, *, background: str = "white", resolution: int | None = None) -> "ImageFolder":
+    def scan(cls, path: str | Path, *, background: str = "white") -> "ImageFolder":
         """Read the folder `path`; nothing in it is changed.
 
         Layouts: pictures with captions (`a.txt`, `a.caption`, `metadata.jsonl`) and masks (`a-masklabel.png`) beside
@@ -47,7 +47,6 @@ class ImageFolder:
 
         Args:
             background: colour that transparency is flattened on, a name or `#rrggbb`.
-            resolution: warn of pictures smaller than a quarter of it, in pixels.
 
         Raises:
             InputError: no such folder, no usable picture in it, a caption or metadata file that cannot be read, or a
@@ -63,8 +62,17 @@ class ImageFolder:
         notes = [note for part in parts for note in part.warnings]
         if not photos:
             raise InputError(_nothing_usable(path, notes))
-        notes += _size_warnings(photos, resolution)
+        if len(photos) == 1:
+            notes.append(f"{photos[0].path} is the only picture: the concept will repeat it; five or more are better")
         return cls(path, photos, tuple(notes), next((p.class_word for p in parts if p.class_word), None), background)
+
+    def size_warnings(self, resolution: int) -> list[str]:
+        """A line for each picture smaller than a quarter of `resolution`, in pixels."""
+        small = [photo for photo in self.photos if min(photo.width, photo.height) * 4 < resolution]
+        return [
+            f"{photo.path} is {photo.width}x{photo.height}, under a quarter of {resolution} px: it will look blurred"
+            for photo in small
+        ]
 
     def read(self, photo: Photo) -> Image.Image:
         """The pixels of `photo`, upright 8-bit RGB."""
@@ -179,16 +187,3 @@ def _nothing_usable(path: Path, notes: list[str]) -> str:
     subfolders = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
     advice = f"give one of its folders, such as {path / subfolders[0]}" if subfolders else f"give {', '.join(ENDINGS)}"
     return f"{path} holds no usable picture ({'; '.join(reasons[:3])}{more}); {advice}"
-
-
-def _size_warnings(photos: tuple[Photo, ...], resolution: int | None) -> list[str]:
-    notes = []
-    if len(photos) == 1:
-        notes.append(f"{photos[0].path} is the only picture: the concept will repeat it; five or more are better")
-    if resolution is not None:
-        small = [photo for photo in photos if min(photo.width, photo.height) * 4 < resolution]
-        notes += [
-            f"{photo.path} is {photo.width}x{photo.height}, under a quarter of {resolution} px: it will look blurred"
-            for photo in small
-        ]
-    return notes
