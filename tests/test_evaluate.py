@@ -11,12 +11,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-import spectral_fusion.evaluate.job as job
 from concepts import make_concept, same_weights, weights_of
 from judging import COLOURS, QUICK, ColourScorers, Named, Nothing, colour_folders, painter
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Spectral, build_methods, evaluate
+from spectral_fusion.evaluate import painter as painting
 from spectral_fusion.evaluate.boxes import Box, crop_square, standing_boxes
 from spectral_fusion.evaluate.similarity import Photos, confusion
 
@@ -29,7 +29,7 @@ def folders(tmp_path: Path) -> list[ImageFolder]:
 def scored(
     monkeypatch: pytest.MonkeyPatch, pipeline: StableDiffusionPipeline, folders: list[ImageFolder], **shown: str
 ) -> Evaluation:
-    monkeypatch.setattr(job, "generate", painter(shown))
+    monkeypatch.setattr(painting, "generate", painter(shown))
     method = Nothing(tuple(Named(name) for name in COLOURS))
     return evaluate(pipeline, [method], folders, ColourScorers(), QUICK)
 
@@ -57,7 +57,7 @@ def test_a_generator_that_mixes_two_up_shows_in_the_confusion_matrix(
 def test_all_methods_are_given_the_same_prompts_and_seeds(
     monkeypatch: pytest.MonkeyPatch, shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
 ) -> None:
-    monkeypatch.setattr(job, "generate", painter({}))
+    monkeypatch.setattr(painting, "generate", painter({}))
     methods = [Nothing(tuple(Named(name) for name in COLOURS), label) for label in ("one", "two")]
     first, second = evaluate(shared_pipeline, methods, folders, ColourScorers(), QUICK).methods
     drawn = [[(d.setting, d.concept, d.prompt, d.seed) for d in method.drawings] for method in (first, second)]
@@ -79,7 +79,7 @@ def test_alignment_asks_for_the_prompt_in_plain_words(
             asked.update(captions)
             return super().text_alignment(images, captions)
 
-    monkeypatch.setattr(job, "generate", painter({}))
+    monkeypatch.setattr(painting, "generate", painter({}))
     subjects = (Named("rex"), Named("tom", "cat"), Named("kit", "cat"))
     found = evaluate(shared_pipeline, [Nothing(subjects)], folders, Listening(), QUICK)
     plain = {"a photo of a dog", "a photo of a cat", "a photo of a dog, a cat and a cat"}

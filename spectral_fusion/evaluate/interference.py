@@ -46,7 +46,8 @@ def measure_energy(layers: Mapping[str, nn.Module], adapters: Sequence[Adapter])
     """
     totals = {name: Energy(deltas=[0.0] * len(adapters)) for name in layers}
     factors = {
-        name: [adapter.factors(name) if name in adapter.layers else None for adapter in adapters] for name in layers
+        name: [_factors_on(layer, adapter.factors(name)) if name in adapter.layers else None for adapter in adapters]
+        for name, layer in layers.items()
     }
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -90,13 +91,17 @@ def energy_matrix(
 
 
 def apply_delta(layer: nn.Module, x: Tensor, delta: Factors) -> Tensor:
-    """`delta x` for a linear or convolution layer, in float32, without the bias."""
-    up, down, x = delta.up.to(x.device), delta.down.to(x.device), x.float()
+    """`delta x` for a linear or convolution layer, in float32, without the bias; the factors lie where x does."""
+    up, down, x = delta.up, delta.down, x.float()
     if isinstance(layer, nn.Conv2d):
         kernel = down.unflatten(1, layer.weight.shape[1:])
         hidden = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
         return F.conv2d(hidden, up[:, :, None, None])
     return F.linear(F.linear(x, down), up)
+
+
+def _factors_on(layer: nn.Module, delta: Factors) -> Factors:
+    return Factors(delta.up.to(layer.weight.device), delta.down.to(layer.weight.device))
 
 
 def _without_bias(layer: nn.Module, output: Tensor) -> Tensor:
@@ -106,7 +111,7 @@ def _without_bias(layer: nn.Module, output: Tensor) -> Tensor:
 
 
 def _energy(activations: Tensor) -> float:
-    return float(activations.double().square().sum())
+    return float(activations.float().square().sum())
 
 
 def _mean_ratio(number: int, adapter: Adapter, totals: Mapping[str, Energy]) -> float:

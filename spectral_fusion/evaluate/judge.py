@@ -1,0 +1,76 @@
+"""From pictures to scores: identity, nearest photo, alignment with the prompt in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.evaluate.boxes import crop_square, standing_boxes
+from spectral_fusion.evaluate.methods import Adapter
+from spectral_fusion.evaluate.painter import Painter, joined
+from spectral_fusion.evaluate.result import Drawing, Scores
+from spectral_fusion.evaluate.scorers import Scorers
+from spectral_fusion.evaluate.similarity import Photos, confusion
+
+CROWD_MARGIN = 0.15  # round each of several subjects: less, so that a crop does not show the neighbours
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores what a painter drew, against the concepts' photos."""
+
+    painter: Painter
+    scorers: Scorers
+    photos: Photos
+
+    def singles(self, drawings: Sequence[Sequence[Drawing]], adapters: Sequence[Adapter]) -> Scores:
+        """drawings: [concept][picture], one concept in each picture."""
+        box = standing_boxes(1)[0]
+        crops = [[crop_square(drawing.image, box) for drawing in part] for part in drawings]
+        aligned = [self.alignment(part, a.class_word) for part, a in zip(drawings, adapters, strict=True)]
+        return self._scores(crops, drawings, mean_of(aligned))
+
+    def crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
+        """All concepts stand in each picture, left to right in the order of the prompt."""
+        boxes = standing_boxes(len(adapters))
+        crops = [[crop_square(drawing.image, box, CROWD_MARGIN) for drawing in drawings] for box in boxes]
+        aligned = self.alignment(drawings, joined([adapter.class_word for adapter in adapters]))
+        return self._scores(crops, [drawings] * len(adapters), aligned)
+
+    def alignment(self, drawings: Sequence[Drawing], words: str) -> list[float]:
+        """[seed]: the mean cosine of each picture, in the painter's order, with its prompt about `words`."""
+        prompts = self.painter.prompts(words)
+        cosines = self.scorers.text_alignment([drawing.image for drawing in drawings], prompts)
+        own = torch.arange(len(prompts)).repeat_interleave(self.painter.config.seeds)
+        return by_seed(cosines.gather(1, own[:, None])[:, 0], drawings)
+
+    def _scores(
+        self, crops: Sequence[Sequence[Image.Image]], drawings: Sequence[Sequence[Drawing]], alignment: list[float]
+    ) -> Scores:
+        """crops, and the drawings that they are of: [concept][picture]."""
+        seen = [self.scorers.embed_identity(part) for part in crops]
+        identity = [
+            by_seed(self.photos.similarity(part)[:, number], of)
+            for number, (part, of) in enumerate(zip(seen, drawings, strict=True))
+        ]
+        wanted = torch.cat([torch.full((len(part),), number) for number, part in enumerate(seen)])
+        nearest = torch.cat([self.photos.nearest(part) for part in seen])
+        return Scores(identity, alignment, confusion(wanted, nearest, len(crops)))
+
+
+def by_seed(values: Tensor, drawings: Sequence[Drawing]) -> list[float]:
+    """The mean of the values of each seed's drawings, seeds in order."""
+    groups: dict[int, list[float]] = {}
+    for value, drawing in zip(values.tolist(), drawings, strict=True):
+        groups.setdefault(drawing.seed, []).append(value)
+    return [fmean(groups[seed]) for seed in sorted(groups)]
+
+
+def mean_of(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The mean over rows, column by column."""
+    return [fmean(column) for column in zip(*rows, strict=True)]
