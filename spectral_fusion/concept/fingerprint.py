@@ -19,15 +19,16 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-LAYER_SAMPLES = 2**16
+LAYER_SAMPLES = 2**14
 BASE_SAMPLES = 2**12
 NORM_TOLERANCE = 0.01  # rounding to bfloat16 changes a norm by a ten thousandth
 
 
 def weight_fingerprint(weight: Tensor) -> str:
     """Fingerprint of one weight of any shape: a hash of signs, and a norm, which signs say nothing about."""
-    norm = torch.linalg.vector_norm(_samples(weight, LAYER_SAMPLES), dtype=torch.float32)
-    return f"{_hash_signs([weight], LAYER_SAMPLES)}:{norm.item():.4g}"
+    samples = _samples(weight, LAYER_SAMPLES)
+    norm = torch.linalg.vector_norm(samples, dtype=torch.float32)
+    return f"{_hash_signs([(tuple(weight.shape), samples)])}:{norm.item():.4g}"
 
 
 def same_weight(first: str, second: str) -> bool:
@@ -39,7 +40,7 @@ def same_weight(first: str, second: str) -> bool:
 def base_fingerprint(pipeline: StableDiffusionPipeline) -> str:
     """Fingerprint of a whole base: UNet and text encoder, without token embeddings and whatever adapters are on."""
     weights = [layer.weight for model in (pipeline.unet, pipeline.text_encoder) for _, layer in base_layers(model)]
-    return _hash_signs(weights, BASE_SAMPLES)
+    return _hash_signs([(tuple(weight.shape), _samples(weight, BASE_SAMPLES)) for weight in weights])
 
 
 def base_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -66,15 +67,15 @@ def pipeline_layers(pipeline: StableDiffusionPipeline) -> dict[str, nn.Module]:
     }
 
 
-def _hash_signs(weights: list[Tensor], samples: int) -> str:
+def _hash_signs(samples: list[tuple[tuple[int, ...], Tensor]]) -> str:
     digest = hashlib.sha256()
-    for weight in weights:
-        signs = torch.signbit(_samples(weight, samples)).cpu().numpy()
-        digest.update(f"{tuple(weight.shape)}".encode())
-        digest.update(np.packbits(signs).tobytes())
+    for shape, values in samples:
+        digest.update(str(shape).encode())
+        digest.update(np.packbits(torch.signbit(values).cpu().numpy()).tobytes())
     return digest.hexdigest()[:16]
 
 
 def _samples(weight: Tensor, samples: int) -> Tensor:
+    """Evenly spread elements, about `samples` of them, as a contiguous vector."""
     step = max(1, weight.numel() // samples) | 1  # odd: an even step would meet the same columns in each row
-    return weight.detach().reshape(-1)[::step]
+    return weight.detach().reshape(-1)[::step].contiguous()

@@ -6,7 +6,6 @@ pipeline, whose `maybe_convert_prompt` looks for these names, reads `<rex>` as a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -117,14 +116,16 @@ def remove_tokens(pipeline: StableDiffusionPipeline, trigger: str) -> None:
 
 def remove_all_tokens(pipeline: StableDiffusionPipeline, triggers: Iterable[str]) -> None:
     """`remove_tokens` for several triggers at once."""
-    ids = {trigger: token_ids(pipeline, trigger) for trigger in triggers}
-    for trigger, found in ids.items():
-        if not found:
-            raise InputError(f"trigger {trigger} is not in this pipeline; nothing to remove")
     weight = pipeline.text_encoder.get_input_embeddings().weight
     keep = torch.ones(len(weight), dtype=torch.bool)
-    keep[sum(ids.values(), [])] = False
-    _forget(pipeline.tokenizer, [name for trigger, found in ids.items() for name in token_names(trigger, len(found))])
+    names = []
+    for trigger in triggers:
+        ids = token_ids(pipeline, trigger)
+        if not ids:
+            raise InputError(f"trigger {trigger} is not in this pipeline; nothing to remove")
+        keep[ids] = False
+        names += token_names(trigger, len(ids))
+    _forget(pipeline.tokenizer, names)
     _set_rows(pipeline, weight.detach()[keep.to(weight.device)])
 
 
@@ -136,15 +137,18 @@ def _set_rows(pipeline: StableDiffusionPipeline, rows: Tensor) -> None:
 
 
 def _forget(tokenizer: CLIPTokenizer, names: list[str]) -> None:
-    """Take added tokens out; `tokenizers` cannot, so its saved form is edited and read back, later ids moving up."""
+    """Take added tokens out. `tokenizers` cannot, so the parts go into a new one; later ids move up."""
     old = tokenizer.backend_tokenizer
-    state = json.loads(old.to_str())
-    kept = [token for token in state["added_tokens"] if token["content"] not in names]
-    first = len(tokenizer) - sum(not token["special"] for token in state["added_tokens"])
-    for number, token in enumerate(token for token in kept if not token["special"]):
-        token["id"] = first + number
-    state["added_tokens"] = kept
-    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
-    tokenizer._tokenizer.encode_special_tokens = old.encode_special_tokens
+    new = Tokenizer(old.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder", "encode_special_tokens"):
+        setattr(new, part, getattr(old, part))
+    for _, token in sorted(old.get_added_tokens_decoder().items()):
+        if token.content not in names:
+            (new.add_special_tokens if token.special else new.add_tokens)([token])
+    if old.truncation:
+        new.enable_truncation(**old.truncation)
+    if old.padding:
+        new.enable_padding(**old.padding)
+    tokenizer._tokenizer = new
     if hasattr(tokenizer, "_wrap_decode_method_backend_tokenizer"):
         tokenizer._wrap_decode_method_backend_tokenizer()  # CLIP's own clean-up of decoded text
