@@ -1,0 +1,142 @@
+"""Fusing ten concepts of Stable Diffusion 1.5 size, beside reading and writing the adapted weights once.
+
+    python benchmarks/fuse.py [--concepts 10] [--rounds 7] [--device cuda] [--dtype float16] [--small]
+
+Both alternate in one process, so that a busy machine slows both; a figure is the median of its ratio to the copy in the
+same round. The concepts are random, in disjoint bands. On a CPU, set OMP_NUM_THREADS=1: the clock is that of the
+processor.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import sd15
+import torch
+from report import write_report
+from torch import Tensor, nn
+
+from spectral_fusion.concept import Concept, LayerTensors
+from spectral_fusion.concept.fingerprint import pipeline_layers, weight_fingerprint
+from spectral_fusion.concept.joint import measure_overlaps
+from spectral_fusion.fuse import add_deltas, fuse
+from spectral_fusion.pipeline.clip_tokenizer import clip_tokenizer
+from spectral_fusion.spectral import Band, Triplets
+
+RANK = 8
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
+
+
+def make_pipeline(device: str, dtype: torch.dtype, small: bool) -> Any:
+    """UNet, text encoder and tokenizer, with memory for the adapted weights and the word vectors alone."""
+    with torch.device("meta"):
+        pipeline = SimpleNamespace(unet=sd15.unet(small=small), text_encoder=sd15.text_encoder(small=small))
+    pipeline.tokenizer = clip_tokenizer()
+    for name, layer in pipeline_layers(pipeline).items():  # type: ignore[arg-type]  # has what fusing looks at
+        if name.endswith(TARGETS):
+            layer.weight = nn.Parameter(0.02 * torch.randn(layer.weight.shape, device=device, dtype=dtype))
+    words = pipeline.text_encoder.get_input_embeddings()
+    words.weight = nn.Parameter(torch.randn(words.weight.shape, device=device, dtype=dtype))
+    return pipeline
+
+
+def make_concepts(pipeline: Any, number: int) -> list[Concept]:
+    """Random concepts whose bands are consecutive columns of random orthonormal matrices."""
+    weights = {name: m.weight for name, m in pipeline_layers(pipeline).items() if name.endswith(TARGETS)}
+    prints = {name: weight_fingerprint(weight) for name, weight in weights.items()}
+    layers: list[dict[str, LayerTensors]] = [{} for _ in range(number)]
+    for name, weight in weights.items():
+        U, V = (torch.linalg.qr(torch.randn(size, number * RANK)).Q for size in weight.shape)
+        for i in range(number):
+            columns = slice(i * RANK, (i + 1) * RANK)
+            basis = Triplets(U[:, columns].contiguous(), torch.rand(RANK) + 1, V[:, columns].contiguous())
+            trained = {"A": 0.01 * torch.randn(len(U), RANK), "B": 0.01 * torch.randn(len(V), RANK)}
+            layers[i][name] = LayerTensors(basis, trained)
+    return [
+        Concept(
+            name=f"c{i}",
+            trigger=f"<c{i}>",
+            class_word="thing",
+            band=Band(i, RANK),
+            mode="additive",
+            base="0" * 16,
+            directions=min(min(weight.shape) for weight in weights.values()),
+            fingerprints=prints,
+            layers=layers[i],
+            embeddings=torch.randn(2, 768),
+        )
+        for i in range(number)
+    ]
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    if device == "cpu":
+        begin = time.process_time()
+        work()
+        return time.process_time() - begin
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def measure(pipeline: Any, concepts: list[Concept], rounds: int, device: str) -> dict[str, list[float]]:
+    weights = {name: m.weight for name, m in pipeline_layers(pipeline).items() if name in concepts[0].layers}
+    ones = dict.fromkeys(concepts, 1.0)
+
+    def copy() -> list[Tensor]:
+        return [weight.detach().clone() for weight in weights.values()]
+
+    def deltas() -> list[Tensor]:
+        return [add_deltas(weight.detach(), ones, name) for name, weight in weights.items()]
+
+    taken: dict[str, list[float]] = {}
+    for _ in range(rounds + 1):  # the first round warms up
+        steps = {"reading and writing the weights once": copy, "the sum alone": deltas}
+        steps["measuring all overlaps"] = lambda: measure_overlaps(concepts)
+        for name, work in steps.items():
+            taken.setdefault(name, []).append(seconds(work, device))
+        fusions: list[Any] = []
+        whole = seconds(lambda: fusions.append(fuse(pipeline, ones)), device)  # noqa: B023  # called at once
+        taken.setdefault("fuse: checks, overlaps, sum, tokens", []).append(whole)
+        taken.setdefault("undo", []).append(seconds(fusions[0].undo, device))
+    return {name: times[1:] for name, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concepts", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--small", action="store_true", help="narrow models, nothing written")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    pipeline = make_pipeline(options.device, getattr(torch, options.dtype), options.small)
+    concepts = make_concepts(pipeline, min(options.concepts, 8) if options.small else options.concepts)
+    taken = measure(pipeline, concepts, options.rounds, options.device)
+    copies = next(iter(taken.values()))
+    rows = [
+        (
+            name,
+            f"{statistics.median(times):.3f}",
+            f"{statistics.median(t / copy for t, copy in zip(times, copies, strict=True)):.2f}",
+        )
+        for name, times in taken.items()
+    ]
+    numbers = sum(len(layer.basis.U) * len(layer.basis.V) for layer in concepts[0].layers.values())
+    remarks = f"""
+{options.concepts} additive concepts at r={RANK} on all {len(concepts[0].layers)} attention projections of the Stable
+Diffusion 1.5 UNet and text encoder: {numbers / 1e6:.0f} million weights in {options.dtype} on {options.device}. The sum
+is one product of rank {2 * RANK * options.concepts} a layer: {4 * RANK * options.concepts} operations a weight.
+"""
+    name = "fuse" if options.device == "cpu" else "fuse-gpu"
+    write_report(name, "Fusing", ("step", "seconds", "times the copy"), rows, remarks, save=not options.small)
+
+
+if __name__ == "__main__":
+    main()
