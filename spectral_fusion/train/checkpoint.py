@@ -29,7 +29,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         header = json.dumps({"step": self.step, "facts": self.facts})
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        # Copies: an optimizer may keep one tensor under several names, which safetensors refuses.
+        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.tensors.items()}
         with atomic_file(path) as part:
             save_file(tensors, part, {KEY: header})
 

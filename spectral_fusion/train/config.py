@@ -143,9 +143,7 @@ class TrainConfig:
             raise InputError("a concept needs an adapter; raise the learning rate of the UNet or of the text encoder")
         asked = {getattr(self, name) for name in LEARNING_RATES} - {OPEN, 0}
         if self.optimizer == "prodigy" and len(asked) > 1:
-            raise InputError(
-                "prodigy finds one step size for all; leave the learning rates out, or give one value"
-            )
+            raise InputError("prodigy finds one step size for all; leave the learning rates out, or give one value")
         if self.warmup_steps and self.schedule == "constant":
             raise InputError("the schedule constant has no warm-up; use constant_with_warmup or leave out warmup_steps")
 

@@ -68,20 +68,30 @@ class LearningRate:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state as tensors named `<parameter number>.<key>`, and the rest and the groups' settings as JSON values."""
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    scalars: dict[str, Any] = {}
-    for number, entries in state["state"].items():
-        for key, value in entries.items():
-            (tensors if isinstance(value, Tensor) else scalars)[f"{number}.{key}"] = value
-    return tensors, {"state": scalars, "param_groups": state["param_groups"]}
+    """The state as tensors and as JSON values, each named by its path: `state/<parameter number>/exp_avg`."""
+    saved = optimizer.state_dict()
+    flat = _flat({"state": saved["state"], "param_groups": dict(enumerate(saved["param_groups"]))})
+    tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
+    return tensors, {name: value for name, value in flat.items() if name not in tensors}
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
     """The inverse of `optimizer_state`."""
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **rest["state"]}.items():
-        number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+    tree: dict[str, Any] = {"state": {}, "param_groups": {}}
+    for name, value in {**tensors, **rest}.items():
+        *path, last = name.split("/")
+        branch = tree
+        for key in path:
+            branch = branch.setdefault(key, {})
+        branch[last] = value
+    state = {int(number): entry for number, entry in tree["state"].items()}
+    groups = [tree["param_groups"][number] for number in sorted(tree["param_groups"], key=int)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _flat(tree: dict[Any, Any], path: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a/b": 1}`; some optimizers nest their state."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{path}{key}/") if isinstance(value, dict) else {f"{path}{key}": value}
+    return flat
