@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
 from spectral_fusion.train.checkpoint import Checkpoint
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import Schedule, TrainConfig
 from spectral_fusion.train.optimizer import (
     LearningRate,
     build_optimizer,
