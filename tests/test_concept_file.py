@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from concepts import delta, make_concept
+from concepts import ATTENTION, delta, make_concept
 from spectral_fusion.concept import Concept, LayerTensors, export_embedding, export_lora, read_info
+from spectral_fusion.concept.fingerprint import base_layers
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Triplets
+from spectral_fusion.spectral import Band, Triplets
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +232,34 @@ def test_names_that_are_no_safe_file_names_are_refused(concept: Concept, name: s
 def test_other_types_than_half_and_single_are_refused(concept: Concept, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="float16 or float32"):
         concept.save(tmp_path / "rex.safetensors", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(("mode", "megabytes"), [("additive", 10), ("rotational", 5)])
+def test_a_concept_of_stable_diffusion_1_5_takes_at_most_10_megabytes(
+    tmp_path: Path, mode: str, megabytes: float
+) -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768)  # else the defaults are those of SD 1.5
+        text_encoder = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+    base = {f"unet.{name}": layer.weight.shape for name, layer in base_layers(unet)}
+    base |= {f"text_encoder.{name}": layer.weight.shape for name, layer in base_layers(text_encoder)}
+    shapes = {name: shape for name, shape in base.items() if name.endswith(ATTENTION)}
+    assert len(shapes) == 128 + 48
+    layers = {}
+    for name, (rows, columns) in shapes.items():
+        basis = Triplets(torch.randn(rows, 8), torch.rand(8), torch.randn(columns, 8))
+        sizes = {"A": rows, "B": columns} if mode == "additive" else {"X_U": 8, "X_V": 8}
+        layers[name] = LayerTensors(basis, {part: torch.randn(size, 8) for part, size in sizes.items()})
+    concept = Concept(
+        name="rex",
+        trigger="<rex>",
+        class_word="dog",
+        band=Band(0, 8),
+        mode=mode,
+        base="0123456789abcdef",
+        directions=320,
+        fingerprints=dict.fromkeys(layers, "0123456789abcdef:12.34"),
+        layers=layers,
+        embeddings=torch.randn(4, 768),
+    )
+    assert concept.save(tmp_path / "rex.safetensors").stat().st_size <= megabytes * 1e6

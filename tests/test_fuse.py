@@ -15,7 +15,7 @@ from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
 from spectral_fusion.fuse import OVERLAP_TOLERANCE, fuse
-from spectral_fusion.spectral import Triplets, additive_factors, band_overlap
+from spectral_fusion.spectral import Triplets, additive_factors, band_overlap, leading_triplets
 from tiny import tiny_pipeline
 
 PROMPT = "a <rex> dog and a <tom> cat on grass"
@@ -175,32 +175,40 @@ def test_measured_overlaps_are_the_largest_of_all_layers(shared_pipeline: Stable
     assert measure_overlaps([tom, apart]) == []
 
 
+def decaying_weight() -> torch.Tensor:
+    """(512, 384), with singular values that fall off as in trained weights."""
+    generator = torch.Generator().manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(n, 384, generator=generator)).Q for n in (512, 384))
+    return U * (10 * 0.9 ** torch.arange(384)) @ V.T
+
+
 SEPARATE = """
 import sys, torch
 from concepts import make_concept
+from test_fuse import decaying_weight
 from tiny import tiny_pipeline
 name, band, method, path = sys.argv[1:]
 pipeline = tiny_pipeline()
 layer = pipeline.text_encoder.encoder.layers[0].mlp.fc1 = torch.nn.Linear(384, 512)
-generator = torch.Generator().manual_seed(0)
-U, V = (torch.linalg.qr(torch.randn(n, 384, generator=generator)).Q for n in (512, 384))
-layer.weight.data = U * 10 * 0.9 ** torch.arange(384) @ V.T  # falls off as in trained weights
+layer.weight.data = decaying_weight()
 make_concept(pipeline, name, band=int(band), method=method, targets=("layers.0.mlp.fc1",)).save(path)
 """
 
 
 def test_separate_processes_and_decompositions_measure_as_disjoint(tmp_path: Path) -> None:
-    here, jobs = Path(__file__).parent, []
-    for name, band, method in (("rex", "0", "full"), ("tom", "1", "randomized"), ("bot", "1", "full")):
+    jobs = []
+    for name, band, method in (("rex", "0", "full"), ("tom", "1", "randomized")):
         command = [sys.executable, "-c", SEPARATE, name, band, method, str(tmp_path / name)]
-        jobs.append(subprocess.Popen(command, cwd=here))
-    assert [job.wait() for job in jobs] == [0, 0, 0]
-    rex, tom, bot = (Concept.load(tmp_path / name) for name in ("rex", "tom", "bot"))
+        jobs.append(subprocess.Popen(command, cwd=Path(__file__).parent))
+    assert [job.wait() for job in jobs] == [0, 0]
+    rex, tom = (Concept.load(tmp_path / name) for name in ("rex", "tom"))
     (layer,) = rex.layers
-    assert not torch.equal(tom.layers[layer].basis.U, bot.layers[layer].basis.U)  # the decompositions did differ
-    assert band_overlap(tom.layers[layer].basis, bot.layers[layer].basis) > 0.999
-    overlaps = measure_overlaps([rex, tom, bot])
-    assert [overlap.value < 1e-3 < OVERLAP_TOLERANCE for overlap in overlaps] == [True, True, False]
+    assert band_overlap(rex.layers[layer].basis, tom.layers[layer].basis) < 1e-3
+    assert measure_overlaps([rex, tom])[0].value < 1e-3 < OVERLAP_TOLERANCE
+    weight = decaying_weight()
+    U = leading_triplets(weight, 4, 8, method="full").U
+    assert not torch.equal(leading_triplets(weight, 4, 8, method="randomized").U, U)  # the ways did differ
+    torch.testing.assert_close(tom.layers[layer].basis.U, U, rtol=0, atol=1e-3)
 
 
 def test_fusing_needs_no_decomposition(
