@@ -102,9 +102,7 @@ def test_the_learning_rate_is_a_function_of_the_step() -> None:
     assert [backwards.set(step)["unet"] for step in reversed(range(10))] == rates[::-1]
 
 
-@pytest.mark.parametrize(
-    "schedule", ["constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "polynomial"]
-)
+@pytest.mark.parametrize("schedule", get_args(Schedule))
 def test_every_schedule_keeps_within_its_rate(schedule: str) -> None:
     config = settings(learning_rate_unet=1.0, schedule=schedule)
     rate = LearningRate(build_optimizer(parameter_groups(parameters(), config), config), config)
