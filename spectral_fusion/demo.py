@@ -18,7 +18,7 @@ from spectral_fusion.fuse import fuse
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox.world import identity
-from spectral_fusion.train import TrainConfig, train_concept
+from spectral_fusion.train import Progress, TrainConfig, train_concept
 
 OnProgress = Callable[[str], None]
 PHOTOS = 6
@@ -74,11 +74,11 @@ def run_demo(
     """
     out, begin = Path(out), time.perf_counter()
     folders = [ImageFolder.scan(example_images(name, out / "images")) for name in names]
+    library = Library(out / "concepts")
     concepts, facts = [], {}
     for name, folder in zip(names, folders, strict=True):
-        start = time.perf_counter()
-        concepts.append(train_example(name, folder, Library(out / "concepts"), pipeline, training or {}, on_progress))
-        facts[f"training {name}"] = f"{time.perf_counter() - start:.1f} s"
+        concept, facts[f"training {name}"] = train_example(name, folder, library, pipeline, training or {}, on_progress)
+        concepts.append(concept)
     facts["fusing"] = f"{seconds_to_fuse(pipeline, concepts):.2f} s"
     chosen = build_methods(
         methods,
@@ -110,19 +110,19 @@ def train_example(
     pipeline: StableDiffusionPipeline,
     training: Mapping[str, Any],
     on_progress: OnProgress,
-) -> Concept:
-    """The example's concept as its file holds it: trained now, unless settings and pictures are as they were."""
+) -> tuple[Concept, str]:
+    """The example's concept as its file holds it, and how long its training took: none where nothing has changed."""
+    begin, steps = time.perf_counter(), 0
+
+    def count(progress: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        on_progress(f"training {name}: step {progress.step} of {progress.steps}")
+
     config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, **training)
-    train_concept(
-        folder,
-        config,
-        library=library,
-        pipeline=pipeline,
-        resume=True,
-        force=True,
-        on_progress=lambda progress: on_progress(f"training {name}: step {progress.step} of {progress.steps}"),
-    )
-    return library.get(name)
+    train_concept(folder, config, library=library, pipeline=pipeline, resume=True, force=True, on_progress=count)
+    took = f"{time.perf_counter() - begin:.1f} s, {steps} steps" if steps else "kept from an earlier run"
+    return library.get(name), took
 
 
 def seconds_to_fuse(pipeline: StableDiffusionPipeline, concepts: Sequence[Concept]) -> float:

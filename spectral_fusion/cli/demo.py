@@ -12,7 +12,7 @@ Option = typer.Option
 def demo(
     out: Annotated[Path, Option(help="Folder for everything that the demo makes.")] = Path("out/demo"),
     seeds: Annotated[int, Option(help="Pictures of each prompt.")] = 3,
-    compare: Annotated[bool, Option(help="Train LoRAs of the same size too, and compare.")] = True,
+    compare: Annotated[bool, Option("--compare", help="Train LoRAs of the same size too: twice the time.")] = False,
     docs: Annotated[Path | None, Option(metavar="FILE.md", help="Also write the figures as Markdown.")] = None,
 ) -> None:
     """Train three shipped examples, fuse them, draw each alone and all together, score them: minutes on a CPU."""
