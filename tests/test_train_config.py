@@ -25,6 +25,7 @@ def config(**changes: object) -> TrainConfig:
         ({"target": ()}, "target"),
         ({"steps": 0}, "from 1"),
         ({"batch_size": 0}, "from 1"),
+        ({"batch_size": 2.5}, "whole number"),
         ({"learning_rate_unet": -1e-4}, "from 0"),
         ({"learning_rate_unet": float("nan")}, "nan"),
         ({"steps": float("inf")}, "inf"),
@@ -50,6 +51,16 @@ def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int
     assert filled.trigger == "<rex>"
     assert filled.resolution == resolution
     assert None not in [getattr(filled, name) for name in settings() if name != "class_images"]
+
+
+def test_rotations_learn_at_larger_rates_than_shifts() -> None:
+    for resolution in (64, 512):
+        additive, rotational = (
+            config(mode=mode).resolved(resolution=resolution, prediction_type="epsilon", precision="fp32")
+            for mode in ("additive", "rotational")
+        )
+        assert rotational.learning_rate_unet > additive.learning_rate_unet
+        assert rotational.rank == additive.rank
 
 
 def test_what_was_given_stays() -> None:

@@ -44,7 +44,7 @@ class Nested(torch.optim.Optimizer):
             for parameter in group["params"]:
                 self.state[parameter] = {"step": 0, "inner": {"table": table, "sum": torch.zeros(3)}}
 
-    def step(self, closure: Callable | None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]

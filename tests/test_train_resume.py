@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,9 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., byte
     monkeypatch.setattr(watch, "SAMPLE_STEPS", 2)
     photos = draw_photos(tmp_path / "photos")
 
-    def train(library: Library, *, stop_after: int | None = None, resume: bool = False, force: bool = False, **given):
+    def train(
+        library: Library, *, stop_after: int | None = None, resume: bool = False, force: bool = False, **given: Any
+    ) -> bytes:
         def on_progress(progress: Progress) -> None:
             if progress.step == stop_after:
                 raise KeyboardInterrupt

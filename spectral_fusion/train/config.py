@@ -1,7 +1,6 @@
 """Settings of one training. Each is documented once, here: the command line reads its help texts from the fields."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -110,15 +109,9 @@ class TrainConfig:
         self._check_together()
 
     def _check_choices(self) -> None:
-        for name, choices in (
-            ("mode", Mode),
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("precision", Precision),
-        ):
-            value = getattr(self, name)
-            if value not in get_args(choices) and not (name == "precision" and value is None):
-                raise InputError(f"{name} {value!r} is unknown; use one of {', '.join(get_args(choices))}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices and not (name == "precision" and self.precision is OPEN):
+                raise InputError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
         for name in ("name", "class_word"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; give {'--name rex' if name == 'name' else '--class dog'}")
@@ -130,9 +123,13 @@ class TrainConfig:
     def _check_ranges(self) -> None:
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
+            whole = isinstance(low, int)
+            fits = value is OPEN or (
+                math.isfinite(value) and low <= value <= high and (isinstance(value, int) or not whole)
+            )
+            if not fits:
                 most = "" if math.isinf(high) else f" to {high}"
-                raise InputError(f"{name} is {value}; give a number from {low}{most}")
+                raise InputError(f"{name} is {value}; give a {'whole ' if whole else ''}number from {low}{most}")
 
     def _check_together(self) -> None:
         if self.random_crop and self.cache_latents:
@@ -159,7 +156,7 @@ class TrainConfig:
             prediction_type: the scheduler's, `epsilon` or `v_prediction`.
             precision: what the device is best at.
         """
-        defaults = preset(resolution) | {
+        defaults = preset(resolution, self.mode) | {
             "trigger": f"<{self.name}>",
             "resolution": resolution,
             "precision": precision,
@@ -186,11 +183,6 @@ class TrainConfig:
                 values[name] = Path(values[name]).name
         return values
 
-    def changed_settings(self, other: Mapping[str, Any]) -> list[str]:
-        """One "name: theirs, now ours" for each result setting that differs from `other`, a `result_settings()`."""
-        ours = self.result_settings()
-        return [f"{name} was {other.get(name)!r}, is {ours[name]!r}" for name in ours if other.get(name) != ours[name]]
-
 
 def settings() -> dict[str, Setting]:
     """The description of each field of `TrainConfig`, in order."""
@@ -204,25 +196,25 @@ CHOICES = {
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
 }
-RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
     "vectors": (1, 64),
     "rank": (1, math.inf),
     "steps": (1, math.inf),
     "batch_size": (1, math.inf),
     "gradient_accumulation": (1, math.inf),
-    "learning_rate_embedding": (0, 10),
-    "learning_rate_text_encoder": (0, 10),
-    "learning_rate_unet": (0, 10),
+    "learning_rate_embedding": (0.0, 10),
+    "learning_rate_text_encoder": (0.0, 10),
+    "learning_rate_unet": (0.0, 10),
     "warmup_steps": (0, math.inf),
-    "weight_decay": (0, 1),
-    "max_grad_norm": (0, math.inf),
+    "weight_decay": (0.0, 1),
+    "max_grad_norm": (0.0, math.inf),
     "seed": (0, 2**63 - 1),
-    "min_snr_gamma": (0, math.inf),
-    "noise_offset": (0, 1),
+    "min_snr_gamma": (0.0, math.inf),
+    "noise_offset": (0.0, 1),
     "num_class_images": (0, math.inf),
-    "prior_weight": (0, math.inf),
+    "prior_weight": (0.0, math.inf),
     "resolution": (16, 4096),
-    "caption_dropout": (0, 1),
+    "caption_dropout": (0.0, 1),
     "keep_tags": (0, math.inf),
     "checkpoint_every": (1, math.inf),
     "sample_every": (0, math.inf),

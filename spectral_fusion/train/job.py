@@ -20,7 +20,7 @@ from spectral_fusion.pipeline.load import load_base
 from spectral_fusion.pipeline.tokens import check_trigger
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.captions import with_trigger
-from spectral_fusion.train.checkpoint import Checkpoint
+from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.config import Precision, TrainConfig
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.loop import Loop, Progress
@@ -94,7 +94,7 @@ def _run(
     on_progress: OnProgress | None,
 ) -> Concept:
     main = is_main()
-    resuming, band = on_main(lambda: (run.check(resume=resume), _claim(run, pipeline, config)))
+    resuming, band = on_main(lambda: _begin(run, pipeline, config, resume))
     checkpoint = Checkpoint.load(run.checkpoint) if resuming else None
     if checkpoint is not None:
         run = replace(run, force=checkpoint.facts["force"])
@@ -104,7 +104,7 @@ def _run(
             loop = Loop(learner, pictures, config)
             if checkpoint is not None:
                 loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
-            _train(loop, run, on_progress)
+            _train(loop, run, band, on_progress)
             concept = _collect(pipeline, config, run)
             if main:
                 _save_picture(preview(learner, config), run.library.folder(config.name) / PREVIEW)
@@ -119,7 +119,22 @@ def _run(
     return concept
 
 
-def _train(loop: Loop, run: Run, on_progress: OnProgress | None) -> None:
+def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, resume: bool) -> tuple[bool, Band]:
+    """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
+    resuming = run.check(resume=resume)
+    band = read_header(run.checkpoint)["facts"]["band"] if resuming else config.band
+    directions = smallest_directions(layer.weight for layer in target_layers(pipeline, config).values())
+    return resuming, run.library.claim(
+        config.name,
+        config.trigger,
+        base_fingerprint(pipeline),
+        config.rank,
+        band=None if band == "auto" else band,
+        directions=directions,
+    )
+
+
+def _train(loop: Loop, run: Run, band: Band, on_progress: OnProgress | None) -> None:
     """Step until done. Checkpoints are written between steps only, when all that they hold is of one step."""
     config, main = loop.config, is_main()
     while loop.step < config.steps:
@@ -127,13 +142,13 @@ def _train(loop: Loop, run: Run, on_progress: OnProgress | None) -> None:
         if main:
             progress = _watch(loop, run, progress)
             if loop.step % config.checkpoint_every == 0 or loop.step == config.steps:
-                _save_checkpoint(loop, run)
+                _save_checkpoint(loop, run, band)
         if on_progress is not None:
             try:
                 on_progress(progress)
             except BaseException:
                 if main:
-                    _save_checkpoint(loop, run)
+                    _save_checkpoint(loop, run, band)
                 raise
 
 
@@ -148,27 +163,15 @@ def _watch(loop: Loop, run: Run, progress: Progress) -> Progress:
     return progress
 
 
-def _save_checkpoint(loop: Loop, run: Run) -> None:
+def _save_checkpoint(loop: Loop, run: Run, band: Band) -> None:
     tensors, rest = loop.state()
-    facts = {"run": run.facts, "config": asdict(loop.config), "force": run.force, "loop": rest}
+    facts = {"run": run.facts, "config": asdict(loop.config), "band": band.index, "force": run.force, "loop": rest}
     Checkpoint(loop.step, tensors, facts).save(run.checkpoint)
 
 
 def _save_picture(picture: Image.Image, path: Path) -> None:
     with atomic_file(path) as part:
         picture.save(part, format="png")
-
-
-def _claim(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig) -> Band:
-    """The band of this training, reserved in the library until the concept is in it."""
-    return run.library.claim(
-        config.name,
-        config.trigger,
-        base_fingerprint(pipeline),
-        config.rank,
-        band=None if config.band == "auto" else config.band,
-        directions=smallest_directions(layer.weight for layer in target_layers(pipeline, config).values()),
-    )
 
 
 def subject_pictures(pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig) -> LatentPictures:

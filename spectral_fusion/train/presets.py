@@ -16,6 +16,8 @@ FULL_SIZE: dict[str, Any] = {
     "noise_offset": 0.01,
     "checkpoint_every": 100,
 }
+# The paper's rates for rotations: turning vectors by so little moves a weight far less than shifting them does.
+FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet": 1e-2}
 # Small weights bear, and need, larger steps.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
@@ -28,8 +30,11 @@ MINIATURE: dict[str, Any] = {
     "noise_offset": 0.0,
     "checkpoint_every": 50,
 }
+MINIATURE_ROTATIONAL = {"learning_rate_text_encoder": 1e-2, "learning_rate_unet": 3e-2}
 
 
-def preset(resolution: int) -> dict[str, Any]:
-    """The preset for a base that draws pictures `resolution` pixels wide."""
-    return MINIATURE if resolution <= LARGEST_MINIATURE else FULL_SIZE
+def preset(resolution: int, mode: str) -> dict[str, Any]:
+    """The preset for a base that draws pictures `resolution` pixels wide, and a mode of adapter."""
+    if resolution <= LARGEST_MINIATURE:
+        return MINIATURE | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
+    return FULL_SIZE | (FULL_SIZE_ROTATIONAL if mode == "rotational" else {})
