@@ -123,6 +123,7 @@ def test_concepts_lists_with_a_map_of_bands(library: Library) -> None:
         assert (bar.count("█"), bar.count("░")) == (12, 20)
     assert [record["name"] for record in json.loads(run("concepts", "--json").stdout)] == ["rex", "tom", "bot"]
     assert "No concepts" in run("concepts", "list", "--library", "empty").stdout
+    assert "No concepts" in run("concepts", "--library", "empty", "list").stdout
 
 
 def test_concepts_add_remove_restore_rename_show(library: Library, shared_pipeline: StableDiffusionPipeline) -> None:

@@ -149,6 +149,27 @@ def test_pickles_are_refused_and_never_opened(tmp_path: Path, name: str) -> None
         Concept.load(path)
 
 
+def test_a_file_that_starts_like_a_pickle_by_chance_is_read(file: Path) -> None:
+    """The first bytes are the header's length: 0x10280 looks like a pickle of protocol 2, 0x14B50 like a zip file."""
+    for length in (0x10280, 0x14B50):
+        edit(file, metadata={"padding": ""})
+        size = int.from_bytes(file.read_bytes()[:8], "little")
+        edit(file, metadata={"padding": "x" * (length - size)})
+        assert file.read_bytes()[:2] in (b"\x80\x02", b"PK")
+        Concept.load(file)
+
+
+def test_convolutions_of_an_impossible_kernel_are_refused(
+    shared_pipeline: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    path = make_concept(shared_pipeline, targets=("conv1",)).save(tmp_path / "rex.safetensors")
+    for kernel in ([7, 7], [0, 3], [-3, -3]):
+        kernels = dict.fromkeys(read_info(path).kernels, kernel)
+        edit(path, metadata={"spectral_fusion.kernels": json.dumps(kernels)})
+        with pytest.raises(InputError, match="kernel of"):
+            Concept.load(path)
+
+
 def test_other_kinds_of_file_are_named(concept: Concept, tmp_path: Path) -> None:
     for to in ("diffusers", "kohya"):
         with pytest.raises(InputError, match="is a LoRA"):
@@ -180,6 +201,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"metadata": {"spectral_fusion.band": "99"}}, "needs 400 directions"),
         ({"metadata": {"spectral_fusion.mode": "sideways"}}, "mode 'sideways'"),
         ({"metadata": {"spectral_fusion.alpha": "nan"}}, "alpha nan"),
+        ({"metadata": {"spectral_fusion.directions": "64"}}, "claims 64 directions; its layers have 32"),
+        ({"metadata": {"spectral_fusion.directions": str(10**12)}}, "1000000000000"),
+        ({"metadata": {"spectral_fusion.class_word": "\x1b[31mdog"}}, "without escapes"),
         ({"metadata": {"spectral_fusion.name": "../../rex"}}, "cannot name a concept"),
         ({"metadata": {"spectral_fusion.trigger": "rex"}}, "angle brackets"),
         ({"metadata": {"spectral_fusion.fingerprints": "[1, 2]"}}, "malformed metadata"),

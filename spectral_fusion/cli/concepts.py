@@ -25,6 +25,8 @@ app = typer.Typer(help="List, add, remove and rename the concepts of a library."
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, library: LibraryFolder = None, as_json: AsJson = False) -> None:
     """The library of concepts. Without a command: list."""
+    if library:  # before the command it counts too
+        context.default_map = {command.name: {"library": library} for command in app.registered_commands}
     if context.invoked_subcommand is None:
         list_concepts(library, as_json)
 
@@ -104,7 +106,7 @@ def rename(
 
 
 def _print_base(console: Console, base: str, members: "list[ConceptInfo]") -> None:
-    from spectral_fusion.concept.library import free_bands
+    from spectral_fusion.concept.claim import free_bands
 
     rank, directions = members[0].band.rank, min(info.directions for info in members)
     console.print(f"[bold]Base {escape(members[0].base_name) or 'without a name'}[/bold] [dim]{base}")

@@ -104,7 +104,7 @@ def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) ->
 
 def _free(concepts: list["Concept"]) -> int:
     """How many more concepts of the first one's rank fit."""
-    from spectral_fusion.concept.library import free_bands
+    from spectral_fusion.concept.claim import free_bands
 
     directions = min(concept.directions for concept in concepts)
     return len(free_bands([concept.band for concept in concepts], concepts[0].band.rank, directions))

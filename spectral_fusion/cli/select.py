@@ -43,7 +43,7 @@ def concept_path(name: str, library: Path | None = None) -> Path:
         InputError: it is not there.
     """
     from spectral_fusion.concept import Library
-    from spectral_fusion.concept.file import find_file
+    from spectral_fusion.concept.read import find_file
 
     if name.endswith(".safetensors") or "/" in name or os.sep in name:
         return find_file(name)

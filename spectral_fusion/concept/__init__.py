@@ -1,11 +1,12 @@
 """What is on disk: concepts, the library of them, and what they can be exported to."""
 
 from spectral_fusion.concept.embedding import export_embedding
-from spectral_fusion.concept.file import Concept, LayerTensors, read_info
+from spectral_fusion.concept.file import Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import base_fingerprint
 from spectral_fusion.concept.library import Library
 from spectral_fusion.concept.lora import export_lora
 from spectral_fusion.concept.metadata import ConceptInfo, check_name
+from spectral_fusion.concept.read import read_info
 
 __all__ = [
     "Concept",

@@ -10,6 +10,7 @@ from spectral_fusion.concept.lora import provenance
 def export_embedding(concept: Concept, path: str | Path) -> Path:
     """Write the trigger's vectors as `{trigger: (n, width)}`, which `load_textual_inversion` reads without a name."""
     tensors = {concept.trigger: concept.embeddings.float()}
-    metadata = provenance({concept: 1.0}) | {"modelspec.architecture": "stable-diffusion-v1/textual-inversion"}
+    metadata = provenance({concept: 1.0})
+    metadata["modelspec.architecture"] = metadata["modelspec.architecture"].replace("lora", "textual-inversion")
     write_safetensors(Path(path), tensors, metadata)
     return Path(path)

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spectral_fusion.concept.atomic import write_safetensors
-from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, to_metadata
+from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
+from spectral_fusion.concept.read import find_file, read_info, read_tensors
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-FILE_NAME = "concept.safetensors"
 EMBEDDINGS = "embeddings"
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 HALF_ERROR = 1e-3  # rounding a well-scaled tensor to float16 costs 3e-4 of its norm; tiny or huge values cost more
 
 
@@ -58,6 +56,10 @@ class Concept(ConceptInfo):
             raise InputError(f"layers and fingerprints of concept {self.name!r} differ, first in {odd[0]!r}")
         for name, layer in self.layers.items():
             _check_layer(name, layer, self)
+        sides = [len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V)]
+        smallest = min(sides, default=self.directions)
+        if self.directions != smallest:
+            raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
         if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
             shape = tuple(self.embeddings.shape)
             raise InputError(f"embeddings of concept {self.name!r} have shape {shape}; it must be (n, width)")
@@ -105,7 +107,7 @@ class Concept(ConceptInfo):
         """
         path = find_file(path)
         info = read_info(path)
-        tensors = _read_tensors(path)
+        tensors = read_tensors(path)
         for key, tensor in tensors.items():
             if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
                 raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
@@ -143,70 +145,6 @@ class Concept(ConceptInfo):
         detach(self, pipeline)
 
 
-def read_info(path: str | Path) -> ConceptInfo:
-    """The metadata of a concept file, without reading its tensors.
-
-    Raises:
-        InputError: the file is missing, broken, or not a concept (the message says what it is).
-    """
-    path = find_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata, keys = file.metadata() or {}, list(file.keys())
-    except SafetensorError as error:
-        raise _broken(path, error) from error
-    if OURS + "format_version" not in metadata:
-        raise InputError(f"{path} is {_kind(keys)}, not a concept; concepts carry spectral_fusion.* metadata")
-    return from_metadata(metadata, str(path))
-
-
-def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
-    """Copy a concept file with other metadata, its tensors bit for bit; source and target may be the same file."""
-    write_safetensors(Path(target), _read_tensors(find_file(source)), to_metadata(info))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-    except SafetensorError as error:
-        raise _broken(path, error) from error
-
-
-def find_file(path: str | Path) -> Path:
-    """A concept file, or the one in a concept's folder.
-
-    Raises:
-        InputError: there is none, or it is a pickle.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    if not path.is_file():
-        raise InputError(f"no concept file at {path}; give a .safetensors file or the folder of a concept")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if path.suffix in PICKLES or start in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise InputError(f"{path} is a pickle, which can run any program when opened; get the .safetensors file")
-    return path
-
-
-def _broken(path: Path, error: SafetensorError) -> InputError:
-    reason = str(error).splitlines()[0]
-    return InputError(f"{path} ({path.stat().st_size} bytes) is empty, cut off or no safetensors file: {reason}")
-
-
-def _kind(keys: list[str]) -> str:
-    """What a safetensors file without our metadata is, from the names of its tensors."""
-    if any("lora_" in key or ".lora." in key for key in keys):
-        return "a LoRA (load it with load_lora_weights)"
-    if any(key.startswith(("model.diffusion_model.", "down_blocks.", "first_stage_model.")) for key in keys):
-        return "a base model (give it as --base)"
-    if len(keys) == 1 or "emb_params" in keys:
-        return "a textual-inversion embedding (load it with load_textual_inversion)"
-    return "some other safetensors file"
-
-
 def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> LayerTensors:
     basis = Triplets(*(tensors.pop(f"{name}.{part}") for part in BASIS))
     trained = {part: tensors.pop(f"{name}.{part}") for part in TRAINED[info.mode]}
@@ -223,10 +161,13 @@ def _check_layer(name: str, layer: LayerTensors, info: ConceptInfo) -> None:
         if tuple(tensor.shape) != shapes[part]:
             raise InputError(f"{part} of {name!r} has shape {tuple(tensor.shape)}, rank {r} needs {shapes[part]}")
         _check_finite(f"{name}.{part}", tensor)
-    if info.band.hi > min(rows, columns):
+    if layer.trained.keys() - {"c"} != set(TRAINED[info.mode]):
         raise InputError(
-            f"band {info.band.index} at rank {r} needs {info.band.hi} directions; {name!r} has {min(rows, columns)}"
+            f"{name!r} holds {', '.join(layer.trained)}; {info.mode} needs {', '.join(TRAINED[info.mode])}"
         )
+    height, width = info.kernels.get(name, (1, 1))
+    if height < 1 or width < 1 or columns % (height * width):
+        raise InputError(f"{name!r} has {columns} inputs, which a kernel of {height} x {width} does not divide")
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

@@ -1,21 +1,22 @@
 """The library: a folder of concepts, one folder each, that several processes may use at once."""
 
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept.atomic import atomic_file, atomic_folder
-from spectral_fusion.concept.file import FILE_NAME, Concept, read_info, rewrite
+from spectral_fusion.concept.atomic import atomic_folder
+from spectral_fusion.concept.claim import Claim, lowest_free_band
+from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.metadata import ConceptInfo, check_name
+from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import check_trigger
 from spectral_fusion.spectral import Band
@@ -27,16 +28,6 @@ TRASH = ".trash"
 LOCK = ".lock"
 LOCK_SECONDS = 30.0
 CLAIM = "claim.json"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A band, name and trigger that a training has taken and not yet filled."""
-
-    name: str
-    trigger: str
-    base: str
-    band: Band
 
 
 class Library:
@@ -164,7 +155,7 @@ class Library:
         Raises:
             InputError: all bands are taken; says how many fit and what to do.
         """
-        return _lowest_free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
+        return lowest_free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
 
     def claim(
         self, name: str, trigger: str, base: str, rank: int, *, band: int | None = None, directions: int | None = None
@@ -188,14 +179,11 @@ class Library:
                 chosen = old.band
             elif band is None:
                 taken = [used for other, used in self._bands(base).items() if other != name]
-                chosen = _lowest_free_band(taken, rank, directions or self._directions(base))
+                chosen = lowest_free_band(taken, rank, directions or self._directions(base))
             else:
                 chosen = Band(band, rank)
                 self._refuse_band(chosen, base, but=name)
-            self.folder(name).mkdir(parents=True, exist_ok=True)
-            record = {"trigger": trigger, "base": base, "band": chosen.index, "rank": chosen.rank}
-            with atomic_file(self.folder(name) / CLAIM) as part:
-                part.write_text(json.dumps(record), encoding="utf-8")
+            Claim(trigger, base, chosen).save(self.folder(name) / CLAIM)
         return chosen
 
     def release(self, name: str) -> None:
@@ -207,15 +195,7 @@ class Library:
                 folder.rmdir()
 
     def _claims(self) -> dict[str, Claim]:
-        claims = {}
-        for path in self.root.glob(f"[!.]*/{CLAIM}"):
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                band = Band(record["band"], record["rank"])
-                claims[path.parent.name] = Claim(path.parent.name, record["trigger"], record["base"], band)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
-        return claims
+        return {path.parent.name: Claim.load(path) for path in self.root.glob(f"[!.]*/{CLAIM}")}
 
     def _bands(self, base: str) -> dict[str, Band]:
         claimed = {name: claim.band for name, claim in self._claims().items() if claim.base == base}
@@ -233,7 +213,7 @@ class Library:
                 )
 
     def _refuse_trigger(self, trigger: str, *, but: str) -> None:
-        owners = {claim.name: claim.trigger for claim in self._claims().values()}
+        owners = {name: claim.trigger for name, claim in self._claims().items()}
         owners |= {info.name: info.trigger for info in self.list()}
         for name, owned in owners.items():
             if name != but and owned.lower() == trigger.lower():
@@ -260,23 +240,3 @@ class Library:
                 yield
         except Timeout as error:
             raise InputError(f"the library {self.root} is in use by another process; try again") from error
-
-
-def free_bands(taken: Iterable[Band], rank: int, directions: int) -> list[Band]:
-    """All bands of this rank, lowest first, that touch none of `taken` and end within `directions`."""
-    taken = list(taken)
-    bands = [Band(index, rank) for index in range(directions // rank)]
-    return [band for band in bands if not any(band.overlaps(other) for other in taken)]
-
-
-def _lowest_free_band(taken: list[Band], rank: int, directions: int | None) -> Band:
-    Band(0, rank)
-    end = max((band.hi for band in taken), default=0) + 2 * rank  # where no end is known, the next band after the last
-    free = free_bands(taken, rank, directions or end)
-    if not free:
-        raise InputError(
-            f"no free band of rank {rank}: this base has room for {(directions or end) // rank}, {len(taken)} concepts "
-            "use it. Train at a lower --rank, remove a concept, or start another --library for subjects never fused "
-            "with these"
-        )
-    return free[0]

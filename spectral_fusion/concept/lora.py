@@ -70,7 +70,7 @@ def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:
     first = next(iter(concepts))
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.architecture": f"{_generation(first)[0]}/lora",
         "modelspec.title": " + ".join(concept.name for concept in concepts),
         "modelspec.date": datetime.now(timezone.utc).date().isoformat(),
         "modelspec.trigger_phrase": ", ".join(concept.trigger for concept in concepts),
@@ -84,14 +84,20 @@ def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:
 
 
 def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, str]:
+    first = next(iter(concepts))
     return {
         "ss_output_name": "_".join(concept.name for concept in concepts),
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(rank)),
-        "ss_base_model_version": "sd_v1",
-        "ss_sd_model_name": next(iter(concepts)).base_name,
+        "ss_base_model_version": _generation(first)[1],
+        "ss_sd_model_name": first.base_name,
     }
+
+
+def _generation(concept: Concept) -> tuple[str, str]:
+    """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
+    return ("stable-diffusion-v2", "sd_v2") if concept.embeddings.shape[1] == 1024 else ("stable-diffusion-v1", "sd_v1")
 
 
 def _diffusers_names(name: str) -> tuple[str, str, str | None]:

@@ -16,6 +16,7 @@ FORMAT_VERSION = "1"
 OURS = "spectral_fusion."
 NAME = re.compile(r"[^\W_][\w-]{0,63}")
 RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # not usable as file names on Windows
+MAX_DIRECTIONS = 2**17  # more than any layer has; a damaged file must not make a map of bands endless
 VERSIONED = ("spectral-fusion", "torch", "diffusers", "transformers", "peft")
 
 
@@ -52,6 +53,14 @@ class ConceptInfo:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_trigger(self.trigger)
+        for text in (self.class_word, self.base, self.base_name):
+            if not isinstance(text, str) or not text.isprintable():
+                raise InputError(f"concept {self.name!r} has the text {text!r}; write it in one line, without escapes")
+        if not self.band.hi <= self.directions <= MAX_DIRECTIONS:
+            raise InputError(
+                f"band {self.band.index} at rank {self.band.rank} needs {self.band.hi} directions; the smallest layer "
+                f"of concept {self.name!r} has {self.directions}. Lower the rank or the band"
+            )
         if self.mode not in get_args(Mode):
             raise InputError(
                 f"concept {self.name!r} has unknown mode {self.mode!r}; known: {', '.join(get_args(Mode))}"
