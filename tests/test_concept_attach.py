@@ -152,7 +152,7 @@ def test_another_base_is_refused_with_both_fingerprints(pipeline: StableDiffusio
 
 def test_layers_that_do_not_fit_are_refused(pipeline: StableDiffusionPipeline) -> None:
     concept = make_concept(pipeline)
-    name, layer = next(iter(concept.layers.items()))
+    name, layer = next((name, layer) for name, layer in concept.layers.items() if len(layer.basis.U) == 64)
 
     def with_layer(key: str, tensors: LayerTensors) -> Concept:
         layers = {k: v for k, v in concept.layers.items() if k != name} | {key: tensors}
@@ -161,7 +161,7 @@ def test_layers_that_do_not_fit_are_refused(pipeline: StableDiffusionPipeline) -
 
     refused(with_layer("unet.nowhere.to_q", layer), pipeline, "adapts 'unet.nowhere.to_q', which this base lacks")
     U = layer.basis.U
-    small = LayerTensors(layer.basis._replace(U=U[:16]), layer.trained | {"A": layer.trained["A"][:16]})
+    small = LayerTensors(layer.basis._replace(U=U[:48]), layer.trained | {"A": layer.trained["A"][:48]})
     refused(with_layer(name, small), pipeline, "of shape")
     refused(replace(concept, embeddings=torch.zeros(1, 32)), pipeline, "embeddings of <rex>")
     assert concept.layers[name].basis.U is U
