@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from spectral_fusion import __version__
 from spectral_fusion.concept import base_fingerprint
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
@@ -251,5 +251,5 @@ def _parameters(pipeline: StableDiffusionPipeline, config: GenerateConfig, heigh
     }
     if config.regions:
         settings["Regions"] = json.dumps([[region.prompt, list(region.box)] for region in config.regions])
-    settings["Version"] = f"spectral-fusion {version('spectral-fusion')}"
+    settings["Version"] = f"spectral-fusion {__version__}"
     return Parameters(config.prompt, config.negative_prompt, settings)

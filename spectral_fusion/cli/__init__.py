@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from spectral_fusion import __version__
 from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError
@@ -54,9 +55,7 @@ def error_line(error: InputError | OSError) -> str:
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"spectral-fusion {version('spectral-fusion')}")
+        typer.echo(f"spectral-fusion {__version__}")
         raise typer.Exit
 
 
