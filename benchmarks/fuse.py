@@ -35,7 +35,7 @@ def make_pipeline(device: str, dtype: torch.dtype, small: bool) -> Any:
     with torch.device("meta"):
         pipeline = SimpleNamespace(unet=sd15.unet(small=small), text_encoder=sd15.text_encoder(small=small))
     pipeline.tokenizer = clip_tokenizer()
-    for name, layer in pipeline_layers(pipeline).items():  # type: ignore[arg-type]  # has what fusing looks at
+    for name, layer in pipeline_layers(pipeline).items():
         if name.endswith(TARGETS):
             layer.weight = nn.Parameter(0.02 * torch.randn(layer.weight.shape, device=device, dtype=dtype))
     words = pipeline.text_encoder.get_input_embeddings()
@@ -96,7 +96,7 @@ def measure(pipeline: Any, concepts: list[Concept], rounds: int, device: str) ->
 
     taken: dict[str, list[float]] = {}
     for _ in range(rounds + 1):  # the first round warms up
-        steps = {"reading and writing the weights once": copy, "the sum alone": deltas}
+        steps: dict[str, Callable[[], object]] = {"reading and writing the weights once": copy, "the sum alone": deltas}
         steps["measuring all overlaps"] = lambda: measure_overlaps(concepts)
         for name, work in steps.items():
             taken.setdefault(name, []).append(seconds(work, device))

@@ -26,7 +26,7 @@ app = typer.Typer(help="List, add, remove and rename the concepts of a library."
 def start(context: typer.Context, library: LibraryFolder = None, as_json: AsJson = False) -> None:
     """The library of concepts. Without a command: list."""
     if library:  # before the command it counts too
-        context.default_map = {command.name: {"library": library} for command in app.registered_commands}
+        context.default_map = {str(command.name): {"library": library} for command in app.registered_commands}
     if context.invoked_subcommand is None:
         list_concepts(library, as_json)
 
