@@ -69,3 +69,14 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path):
     with pytest.raises(InputError, match="learning_rate"):
         _runner(tmp_path, learning_rate=5e-3)
     assert (tmp_path / "toy.checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_can_begin_with_finished_weights(tmp_path):
+    finished = _runner(tmp_path / "first")
+    finished.run()
+    weights = {name: weight.clone() for name, weight in finished.use_average().state_dict().items()}
+    second = _runner(tmp_path / "second")
+    second.begin_with(weights)
+    assert all(torch.equal(weights[name], weight) for name, weight in second.use_average().state_dict().items())
+    with pytest.raises(InputError, match="do not fit"):
+        second.begin_with({name: weight[:1] for name, weight in weights.items()})

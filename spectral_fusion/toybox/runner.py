@@ -103,6 +103,23 @@ class Runner:
         self.step += 1
         return loss.item()
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Starts from finished weights instead of random ones.
+
+        Raises InputError if they are of another model.
+        """
+        missing = [
+            name
+            for name, weight in zip(self.names, self.weights, strict=True)
+            if name not in weights or weights[name].shape != weight.shape
+        ]
+        if missing:
+            raise InputError(f"the weights to begin with do not fit: {missing[0]} is missing or of another shape")
+        with torch.no_grad():
+            for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
+                weight.copy_(weights[name])
+                average.copy_(weights[name])
+
     def use_average(self) -> nn.Module:
         """Puts the averaged weights into the model and returns it, ready for evaluation."""
         with torch.no_grad():

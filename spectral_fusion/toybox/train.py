@@ -13,6 +13,8 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPVisionModelWithProjection
 
 from spectral_fusion.toybox import data, models
@@ -24,13 +26,25 @@ logger = logging.getLogger(__name__)
 
 
 def train_stage(
-    name: str, out: Path, *, seed: int = 0, steps: int | None = None, on_step: Callable | None = None
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    init: Path | None = None,
+    on_step: Callable | None = None,
 ) -> None:
-    """Trains one stage to its end, from its checkpoint if there is one, and writes its averaged weights to `out`."""
+    """Trains one stage to its end, from its checkpoint if there is one, and writes its averaged weights to `out`.
+
+    Args:
+        init: a packed folder of finished weights to begin with, where there is no checkpoint.
+    """
     vae = AutoencoderKL.from_pretrained(out / "vae").eval().requires_grad_(False) if name == "unet" else None
     if vae is not None and torch.cuda.is_available():
         vae = vae.cuda()
     runner = make_runner(name, out, seed=seed, steps=steps, vae=vae)
+    if init is not None and runner.step == 0:
+        runner.begin_with(_finished(name, init))
     runner.run(on_step)
     model = runner.use_average().cpu()
     if name == "vae":
@@ -40,6 +54,16 @@ def train_stage(
         model.text_encoder.save_pretrained(out / "text_encoder")
     else:
         model.save_pretrained(out / name)
+
+
+def _finished(name: str, folder: Path) -> dict[str, Tensor]:
+    """The weights of one stage from a folder that `pack` wrote, named as in the stage's model."""
+    parts = {"vae": {"": "vae"}, "unet": {"unet.": "unet", "text_encoder.": "text_encoder"}}
+    weights: dict[str, Tensor] = {}
+    for prefix, part in parts.get(name, {"": f"scorers/{name}"}).items():
+        for path in (folder / part).glob("*.safetensors"):
+            weights |= {prefix + key: tensor for key, tensor in load_file(path).items()}
+    return weights
 
 
 @torch.no_grad()
@@ -100,13 +124,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and finished weights.")] = Path("out/toybox"),
     seed: int = 0,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Packed weights to begin with instead of random ones.")] = None,
 ) -> None:
     logging.basicConfig(level=logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves too, as Ctrl-C does
     if stage not in (*STAGES, "all", "pack"):
         raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(STAGES)}, all, pack")
     for name in STAGES if stage == "all" else [stage] if stage in STAGES else []:
-        train_stage(name, out, seed=seed, steps=steps, on_step=_printer(name))
+        train_stage(name, out, seed=seed, steps=steps, init=init, on_step=_printer(name))
     if stage in ("all", "pack"):
         print(f"packed in {pack(out)}")
 
