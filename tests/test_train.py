@@ -150,7 +150,8 @@ def test_embeddings_start_from_the_class_word_and_move(train: Train, pipeline: S
     frozen = train(learning_rate_embedding=0)
     assert torch.allclose(frozen.embeddings[0], words[dog])
     assert frozen.embeddings[1].std() == pytest.approx(words.std().item(), rel=0.5)
-    assert not torch.allclose(train(force=True).embeddings[0], words[dog], atol=1e-4)
+    moved = train(force=True).embeddings - frozen.embeddings
+    assert (moved.norm(dim=1) > 1e-3).all()
 
 
 def test_masks_decide_what_is_learned(train: Train, tmp_path: Path) -> None:

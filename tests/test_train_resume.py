@@ -119,12 +119,25 @@ def test_killed_between_saving_and_cleaning_up_it_only_cleans_up(quick: Callable
     checkpoint = library.folder("rex") / "training" / "checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt):
         quick(library, stop_after=4)
-    left = checkpoint.read_bytes()
+    left = {file: file.read_bytes() for file in (checkpoint, library.folder("rex") / "claim.json")}
     first = quick(library, resume=True)
-    checkpoint.write_bytes(left)
+    for file, content in left.items():
+        file.write_bytes(content)
     assert quick(library, resume=True) == first
-    assert not checkpoint.exists()
+    assert not any(file.exists() for file in left)
     assert not list(library.root.glob(".trash/*"))
+
+
+def test_what_a_kill_left_half_written_is_cleaned_up(quick: Callable[..., bytes], tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        quick(library, stop_after=1)
+    folder = library.folder("rex")
+    halves = [folder / ".preview.png.a.part", folder / "training" / ".checkpoint.safetensors.b.part"]
+    for half in halves:
+        half.write_bytes(b"half")
+    quick(library, resume=True)
+    assert not any(half.exists() for half in halves)
 
 
 def test_a_stopped_training_is_neither_lost_nor_mixed_with_another(quick: Callable[..., bytes], tmp_path: Path) -> None:
@@ -176,16 +189,13 @@ def test_a_name_is_trained_by_one_process_at_a_time(quick: Callable[..., bytes],
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spectral_fusion.train.checkpoint as module
-
     path = tmp_path / "checkpoint.safetensors"
     Checkpoint(1, {}, {}).save(path)
 
-    def full(tensors: object, file: Path, header: object) -> None:
-        Path(file).write_bytes(b"half")
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
         Checkpoint(2, {}, {}).save(path)
     assert Checkpoint.load(path).step == 1

@@ -26,6 +26,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what `atomic_file` left in `folder`, at any depth, when a kill gave it no chance to.
+
+    Only for a folder in which nobody else is writing now.
+    """
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; it takes the place of `path` on success and is gone on failure."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept.atomic import atomic_folder
+from spectral_fusion.concept.atomic import atomic_folder, remove_leftovers
 from spectral_fusion.concept.claim import Claim, lowest_free_band
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.metadata import ConceptInfo, check_name
@@ -163,7 +163,7 @@ class Library:
         """Take a band, name and trigger for a training that starts now; `add` fills it, `release` gives it back.
 
         A claim outlives its process, so that a killed training can resume: claiming again with the same name, base and
-        rank returns the same band.
+        rank returns the same band. Half-written files of the killed one are deleted.
 
         Args:
             band: None chooses the lowest free one.
@@ -183,6 +183,7 @@ class Library:
             else:
                 chosen = Band(band, rank)
                 self._refuse_band(chosen, base, but=name)
+            remove_leftovers(self.folder(name))
             Claim(trigger, base, chosen).save(self.folder(name) / CLAIM)
         return chosen
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.concept.atomic import write_safetensors
 from spectral_fusion.errors import InputError
 
 FILE_NAME = "checkpoint.safetensors"
@@ -30,9 +29,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         header = json.dumps({"step": self.step, "facts": self.facts})
         # Copies: an optimizer may keep one tensor under several names, which safetensors refuses.
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.tensors.items()}
-        with atomic_file(path) as part:
-            save_file(tensors, part, {KEY: header})
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        write_safetensors(path, tensors, {KEY: header})
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

@@ -113,7 +113,9 @@ def _run(
             run.library.release(config.name)
         raise
     if main:
-        if not run.is_finished():
+        if run.is_finished():  # killed last time between this and the next line
+            run.library.release(config.name)
+        else:
             run.library.add(concept, force=run.force)
         run.checkpoint.unlink(missing_ok=True)
     return concept
