@@ -15,8 +15,10 @@ from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.evaluate import SETTINGS, Evaluation
 from spectral_fusion.evaluate.result import Drawing
 from spectral_fusion.report import tables
+from spectral_fusion.report.sheet import draw_sheet
 
-SMALL = 256  # px: pictures up to this size are kept exactly, larger ones as WebP
+SMALL = 256  # px: pictures up to this size are kept exactly, larger ones with the losses of WebP at this quality
+QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def render(evaluation: Evaluation, title: str) -> str:
     environment.filters["data_uri"] = data_uri
     return environment.get_template("page.html").render(
         title=title,
+        sheet=draw_sheet(evaluation),
         evaluation=evaluation,
         verdicts=tables.verdicts(evaluation),
         comparisons=[tables.one_in_picture(evaluation), tables.all_in_picture(evaluation)],
@@ -72,7 +75,7 @@ def galleries(evaluation: Evaluation) -> list[Gallery]:
 
 def data_uri(image: Image.Image) -> str:
     """A picture as text that a browser shows."""
-    kind, settings = ("png", {}) if max(image.size) <= SMALL else ("webp", {"quality": 90})
+    kind, settings = ("png", {}) if max(image.size) <= SMALL else ("webp", {"quality": QUALITY})
     buffer = BytesIO()
     image.save(buffer, kind, **settings)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

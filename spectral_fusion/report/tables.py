@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from spectral_fusion.evaluate import SETTINGS, Evaluation, MethodResult
+from spectral_fusion.evaluate import Evaluation, MethodResult
 from spectral_fusion.evaluate.result import Setting, spread
 
 IDENTITY_TOLERANCE = 0.02
@@ -16,7 +16,7 @@ SHORT: dict[Setting, str] = {
     "alone": "alone",
     "fused": "fused",
     "together": "in one picture",
-    "regions": "in one picture with regions",
+    "regions": "with regions",
 }
 
 
@@ -142,7 +142,6 @@ def confusions(evaluation: Evaluation, method: MethodResult) -> list[HeatMap]:
             [[count / max(1, sum(row)) for count in row] for row in method.scores[setting].confusion],
             high=1.0,
             digits=2,
-            note=f"{SETTINGS[setting]}: row asked for, column nearest photo",
         )
         for setting in SHORT
     ]
@@ -167,7 +166,7 @@ def interference(evaluation: Evaluation) -> list[HeatMap]:
                 method.energy,
                 highest,
                 3,
-                "‖Δx‖ / ‖Wx‖, mean over layers: row whose delta, column whose prompts",
+                "‖Δx‖ / ‖Wx‖, mean over layers; row: whose delta, column: whose prompts",
             ),
         ]
     return maps
