@@ -195,7 +195,12 @@ attention projections adapted at r={RANK}; batch 1, latents {settings.latents}x{
 Memory is the peak of a process of its own. "none" computes the gradient of the inputs only; the dense reference
 rebuilds each weight from `U, S, V` at each forward, as the authors' code does."""
     write_report(
-        f"adapter_step_{settings.device}", "A training step by adapter", columns, rows, remarks, save=not settings.small
+        f"adapter_step_{settings.device}_{settings.latents}",
+        "A training step by adapter",
+        columns,
+        rows,
+        remarks,
+        save=not settings.small,
     )
 
 
