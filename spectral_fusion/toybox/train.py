@@ -24,6 +24,8 @@ from spectral_fusion.toybox.tokens import make_tokenizer
 
 logger = logging.getLogger(__name__)
 
+SCORERS = {"classifier": CLIPVisionModelWithProjection, "identity": CLIPVisionModelWithProjection, "text": CLIPModel}
+
 
 def train_stage(
     name: str,
@@ -95,12 +97,11 @@ def pack(out: Path) -> Path:
     )
     folder = out / "weights"
     pipeline.to(torch.float16).save_pretrained(folder)
-    for name, kind in (
-        ("classifier", CLIPVisionModelWithProjection),
-        ("identity", CLIPVisionModelWithProjection),
-        ("text", CLIPModel),
-    ):
-        kind.from_pretrained(out / name).half().save_pretrained(folder / "scorers" / name)
+    for name, kind in SCORERS.items():
+        if (out / name).exists():
+            kind.from_pretrained(out / name).half().save_pretrained(folder / "scorers" / name)
+        else:
+            logger.warning("no finished scorer %r in %s: run --stage %s, then pack again", name, out, name)
     return folder
 
 
