@@ -68,8 +68,9 @@ def crop_box(image: Image.Image, box: tuple[float, float, float, float], margin:
     x, y = (left + right) / 2, (top + bottom) / 2
     x, y = (min(max(c, half), 1 - half) if half < 0.5 else 0.5 for c in (x, y))
     half = min(half, 0.5)
-    bounds = tuple(round(v * SIZE) for v in (x - half, y - half, x + half, y + half))
-    return image.crop(bounds).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    corners = (x - half, y - half, x + half, y + half)
+    left, top, right, bottom = (round(v * SIZE) for v in corners)
+    return image.crop((left, top, right, bottom)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from spectral_fusion.toybox.shapes import FIXED, SHAPES, Part, Shape
 from spectral_fusion.toybox.world import Color, Marks, Placed, Scene
@@ -51,18 +51,12 @@ def draw_scene(scene: Scene) -> Image.Image:
 
 def draw_mask(scene: Scene, index: int) -> Image.Image:
     """Where the thing of that index is: "L", 64 x 64, 255 inside, its accessory and outline included."""
-    placed = scene.things[index]
-    before, after = Image.new("RGB", (CANVAS, CANVAS), (1, 2, 3)), Image.new("RGB", (CANVAS, CANVAS), (1, 2, 3))
-    _draw_thing(after, placed)
-    changed = [Image.eval(a, lambda v: v) for a in after.split()]
-    mask = Image.new("L", (CANVAS, CANVAS), 0)
-    for channel, plain in zip(changed, before.split(), strict=True):
-        mask.paste(255, mask=_differs(channel, plain.getpixel((0, 0))))
-    return mask.reduce(FACTOR)
-
-
-def _differs(channel: Image.Image, value: int) -> Image.Image:
-    return channel.point([0 if level == value else 255 for level in range(256)])
+    before = Image.new("RGB", (CANVAS, CANVAS), (1, 2, 3))  # a colour that nothing is painted in
+    after = before.copy()
+    _draw_thing(after, scene.things[index])
+    red, green, blue = ImageChops.difference(before, after).split()
+    changed = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return changed.point([0, *[255] * 255]).reduce(FACTOR)
 
 
 @lru_cache(maxsize=256)

@@ -105,19 +105,22 @@ def pack(out: Path) -> Path:
     return folder
 
 
-def _printer(name: str, every: float = 20.0) -> Callable[[int, float], None]:
-    begin, state = time.monotonic(), {"shown": 0.0, "mean": math.nan, "first": None}
+class _Printer:
+    """Prints a line every so many seconds: step, smoothed loss, pictures a second."""
 
-    def on_step(step: int, loss: float) -> None:
-        state["mean"] = loss if math.isnan(state["mean"]) else 0.98 * state["mean"] + 0.02 * loss
-        state["first"] = step if state["first"] is None else state["first"]
+    def __init__(self, name: str, every: float = 20.0) -> None:
+        self.name, self.every = name, every
+        self.begin = self.shown = time.monotonic()
+        self.steps, self.mean = 0, math.nan
+
+    def __call__(self, step: int, loss: float) -> None:
+        self.steps += 1
+        self.mean = loss if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * loss
         now = time.monotonic()
-        if now - state["shown"] > every:
-            state["shown"] = now
-            rate = (step - state["first"]) * STAGES[name].batch / max(now - begin, 1e-9)
-            print(f"{name} step {step} loss {state['mean']:.4f} {rate:.0f} pictures/s", flush=True)
-
-    return on_step
+        if now - self.shown > self.every:
+            self.shown = now
+            rate = self.steps * STAGES[self.name].batch / (now - self.begin)
+            print(f"{self.name} step {step} loss {self.mean:.4f} {rate:.0f} pictures/s", flush=True)
 
 
 def main(
@@ -132,7 +135,7 @@ def main(
     if stage not in (*STAGES, "all", "pack"):
         raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(STAGES)}, all, pack")
     for name in STAGES if stage == "all" else [stage] if stage in STAGES else []:
-        train_stage(name, out, seed=seed, steps=steps, init=init, on_step=_printer(name))
+        train_stage(name, out, seed=seed, steps=steps, init=init, on_step=_Printer(name))
     if stage in ("all", "pack"):
         print(f"packed in {pack(out)}")
 
