@@ -34,17 +34,21 @@ def train_stage(
     seed: int = 0,
     steps: int | None = None,
     init: Path | None = None,
+    compiled: bool = False,
     on_step: Callable | None = None,
 ) -> None:
     """Trains one stage to its end, from its checkpoint if there is one, and writes its averaged weights to `out`.
 
     Args:
         init: a packed folder of finished weights to begin with, where there is no checkpoint.
+        compiled: by torch.compile, which needs a C++ compiler.
     """
     vae = AutoencoderKL.from_pretrained(out / "vae").eval().requires_grad_(False) if name == "unet" else None
     if vae is not None and torch.cuda.is_available():
         vae = vae.cuda()
-    runner = make_runner(name, out, seed=seed, steps=steps, vae=vae)
+    if vae is not None and compiled:
+        vae.encoder.compile(dynamic=False)
+    runner = make_runner(name, out, seed=seed, steps=steps, vae=vae, compiled=compiled)
     if init is not None and runner.step == 0:
         runner.begin_with(_finished(name, init))
     runner.run(on_step)
@@ -131,13 +135,14 @@ def main(
     seed: int = 0,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
     init: Annotated[Path | None, typer.Option(help="Packed weights to begin with instead of random ones.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile: needs a C++ compiler.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves too, as Ctrl-C does
     if stage not in (*STAGES, "all", "pack"):
         raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(STAGES)}, all, pack")
     for name in STAGES if stage == "all" else [stage] if stage in STAGES else []:
-        train_stage(name, out, seed=seed, steps=steps, init=init, on_step=_Printer(name))
+        train_stage(name, out, seed=seed, steps=steps, init=init, compiled=compiled, on_step=_Printer(name))
     if stage in ("all", "pack"):
         print(f"packed in {pack(out)}")
 
