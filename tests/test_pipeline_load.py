@@ -14,6 +14,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.clip_tokenizer import clip_tokenizer
 from spectral_fusion.pipeline.load import load_base
 
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 OLD_CLIP = ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")
 
 
@@ -45,6 +46,25 @@ def test_dtype(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None
     shared_pipeline.save_pretrained(tmp_path / "base")
     loaded = load_base(tmp_path / "base", dtype=torch.bfloat16)
     assert {loaded.unet.dtype, loaded.vae.dtype, loaded.text_encoder.dtype} == {torch.bfloat16}
+
+
+def test_a_folder_of_half_precision_files_alone(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+    shared_pipeline.save_pretrained(tmp_path / "base", variant="fp16")
+    assert not list((tmp_path / "base").glob("*/*_model.safetensors"))
+    assert np.array_equal(picture(load_base(tmp_path / "base")), picture(shared_pipeline))
+
+
+def test_a_hub_id_is_read_from_the_hubs_cache_offline(
+    shared_pipeline: StableDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "models--somebody--tiny-diffusion"
+    shared_pipeline.save_pretrained(repository / "snapshots" / REVISION)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    loaded = load_base("somebody/tiny-diffusion")
+    assert np.array_equal(picture(loaded), picture(shared_pipeline))
+    assert loaded.name_or_path == "somebody/tiny-diffusion"
 
 
 def test_single_file_of_sd1(sd1: StableDiffusionPipeline, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:

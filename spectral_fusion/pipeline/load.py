@@ -114,18 +114,23 @@ def _load_folder(folder: str, dtype: torch.dtype) -> StableDiffusionPipeline:
         raise InputError(_reason(folder, error)) from error
     if kind != "StableDiffusionPipeline":
         raise InputError(f"base {folder} is a {kind}; give a StableDiffusionPipeline (Stable Diffusion 1.x or 2.x)")
-    try:
-        return StableDiffusionPipeline.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(_reason(folder, error)) from error
+    first: Exception | None = None
+    for variant in (None, "fp16"):  # many repositories hold the half-precision files alone
+        try:
+            return StableDiffusionPipeline.from_pretrained(
+                folder,
+                dtype=dtype,
+                variant=variant,
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                image_encoder=None,
+                requires_safety_checker=False,
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            first = first or error
+    assert first is not None
+    raise InputError(_reason(folder, first)) from first
 
 
 def _reason(folder: str, error: Exception) -> str:
