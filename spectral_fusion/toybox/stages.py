@@ -30,7 +30,9 @@ def vae_loss(vae: nn.Module, batch: Example, generator: torch.Generator) -> Tens
     few = latents[: max(1, len(latents) // 4)]
     small = vae.decode(F.avg_pool2d(few, 2)).sample - F.avg_pool2d(pixels[: len(few)], 2)
     kl = posterior.kl().mean() / latents[0].numel()
-    return error.abs().mean() + SQUARE_WEIGHT * error.square().mean() + SCALE_WEIGHT * small.abs().mean() + KL_WEIGHT * kl
+    return (
+        error.abs().mean() + SQUARE_WEIGHT * error.square().mean() + SCALE_WEIGHT * small.abs().mean() + KL_WEIGHT * kl
+    )
 
 
 class Denoiser(nn.Module):
