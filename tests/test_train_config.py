@@ -15,6 +15,7 @@ def config(**changes: object) -> TrainConfig:
     ("changes", "words"),
     [
         ({"mode": "spiral"}, "additive"),
+        ({"preset": "hasty"}, "careful"),
         ({"optimizer": "sgd"}, "prodigy"),
         ({"schedule": "step"}, "cosine"),
         ({"precision": "fp8"}, "bf16"),
@@ -51,6 +52,14 @@ def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int
     assert filled.trigger == "<rex>"
     assert filled.resolution == resolution
     assert None not in [getattr(filled, name) for name in settings() if name != "class_images"]
+
+
+def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:
+    def steps(**changes: object) -> int:
+        return config(**changes).resolved(resolution=64, prediction_type="epsilon", precision="fp32").steps
+
+    assert steps(preset="quick") < steps() == steps(preset="balanced") < steps(preset="careful")
+    assert steps(preset="careful", steps=7) == 7
 
 
 def test_rotations_learn_at_larger_rates_than_shifts() -> None:

@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -16,6 +17,7 @@ from rich.progress import Progress as ProgressBar
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
+from spectral_fusion.journal import Journal
 from spectral_fusion.train.config import TrainConfig, settings
 from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.train import Progress
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
 
 
@@ -76,10 +79,27 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
+    journal: Annotated[Path | None, typer.Option(help="Write a JSON line a step here, for other programs.")] = None,
     config: ConfigFile = None,
     **given: Any,
 ) -> None:
     """Train a concept from a folder of pictures, into the library."""
+    from spectral_fusion.train.processes import is_main
+
+    with Journal(journal, append=resume) if journal and is_main() else nullcontext() as book:
+        _train(images, library, resume=resume, force=force, logs=logs, journal=book, given=given)
+
+
+def _train(
+    images: Path,
+    library: Path | None,
+    *,
+    resume: bool,
+    force: bool,
+    logs: bool,
+    journal: Journal | None,
+    given: dict[str, Any],
+) -> None:
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.train import train_concept
@@ -93,7 +113,7 @@ def train(
         chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
     folder = ImageFolder.scan(images, background=chosen.get("background", "white"))
     settings = build_config(chosen, folder)
-    with _Watcher(shelf, settings.name, folder, logs=logs) as watcher:
+    with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
         watcher.finish(concept)
 
@@ -110,12 +130,17 @@ def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
 
 
 class _Watcher:
-    """Shows progress on the terminal and in TensorBoard, and turns Ctrl-C into a stop between two steps."""
+    """Shows progress on the terminal, in TensorBoard and in a journal.
 
-    def __init__(self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool):
+    Ctrl-C, or SIGTERM, becomes a stop between two steps, and at once before the first.
+    """
+
+    def __init__(
+        self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool, journal: Journal | None = None
+    ):
         from spectral_fusion.train.processes import is_main
 
-        self.library, self.name, self.folder, self.logs = library, name, folder, logs
+        self.library, self.name, self.folder, self.logs, self.journal = library, name, folder, logs, journal
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
         self.bar = _progress_bar(self.console)
@@ -127,7 +152,7 @@ class _Watcher:
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-        self.before = signal.signal(signal.SIGINT, self._on_sigint)
+        self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -135,7 +160,8 @@ class _Watcher:
             self.writer.close()
         if self.bar.live.is_started:
             self.bar.stop()
-        signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
         if kind is KeyboardInterrupt and self.main:
             again = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--force")]
             line = shlex.join(["spectral-fusion", *again, "--resume"])
@@ -148,6 +174,14 @@ class _Watcher:
         if progress.validation_loss is not None:
             self.console.print(f"step {progress.step}: validation loss {progress.validation_loss:.4f}", highlight=False)
         self._log(progress)
+        if self.journal is not None:
+            self.journal.write(
+                step=progress.step,
+                steps=progress.steps,
+                loss=progress.loss,
+                validation_loss=progress.validation_loss,
+                samples=progress.samples is not None,
+            )
         if self.stop:
             raise KeyboardInterrupt
 
@@ -179,9 +213,9 @@ class _Watcher:
 
             self.writer.add_image("samples", asarray(progress.samples), progress.step, dataformats="HWC")
 
-    def _on_sigint(self, *_: object) -> None:
-        if self.stop:
-            raise KeyboardInterrupt  # the second time at once, which goes back to the last checkpoint
+    def _on_signal(self, *_: object) -> None:
+        if self.stop or self.loss is None:
+            raise KeyboardInterrupt  # nothing done yet; or the second time, which goes back to the last checkpoint
         self.stop = True
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
 

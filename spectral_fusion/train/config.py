@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.presets import preset
+from spectral_fusion.train.presets import Preset, preset
 
 Mode = Literal["additive", "rotational"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
@@ -57,6 +57,12 @@ class TrainConfig:
     train_s: Annotated[bool, Subject("Train the singular values of the band too.")] = False
     target: Annotated[tuple[str, ...], Subject("Endings of the names of the layers to adapt.")] = ATTENTION
 
+    preset: Annotated[
+        Preset,
+        Learning(
+            "How much time to take, where --steps does not say: careful takes twice the steps.", shapes_result=False
+        ),
+    ] = "balanced"
     steps: Annotated[int, Learning("Optimizer steps.")] = OPEN
     batch_size: Annotated[int, Learning("Pictures a step, over all processes and accumulated parts.")] = OPEN
     gradient_accumulation: Annotated[
@@ -156,7 +162,7 @@ class TrainConfig:
             prediction_type: the scheduler's, `epsilon` or `v_prediction`.
             precision: what the device is best at.
         """
-        defaults = preset(resolution, self.mode) | {
+        defaults = preset(resolution, self.mode, self.preset) | {
             "trigger": f"<{self.name}>",
             "resolution": resolution,
             "precision": precision,
@@ -192,6 +198,7 @@ def settings() -> dict[str, Setting]:
 LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
 CHOICES = {
     "mode": get_args(Mode),
+    "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),

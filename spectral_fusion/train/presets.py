@@ -1,6 +1,9 @@
-"""What a setting left open becomes, by the size of the base."""
+"""What a setting left open becomes, by the size of the base and the pains to be taken."""
 
-from typing import Any
+from typing import Any, Literal
+
+Preset = Literal["quick", "balanced", "careful"]
+STEPS: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "careful": 2.0}  # times the steps below
 
 LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
 
@@ -33,8 +36,10 @@ MINIATURE: dict[str, Any] = {
 MINIATURE_ROTATIONAL = {"learning_rate_text_encoder": 1e-2, "learning_rate_unet": 3e-2}
 
 
-def preset(resolution: int, mode: str) -> dict[str, Any]:
-    """The preset for a base that draws pictures `resolution` pixels wide, and a mode of adapter."""
+def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:
+    """The settings for a base that draws pictures `resolution` pixels wide, and a mode of adapter."""
     if resolution <= LARGEST_MINIATURE:
-        return MINIATURE | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
-    return FULL_SIZE | (FULL_SIZE_ROTATIONAL if mode == "rotational" else {})
+        chosen = MINIATURE | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
+    else:
+        chosen = FULL_SIZE | (FULL_SIZE_ROTATIONAL if mode == "rotational" else {})
+    return chosen | {"steps": round(chosen["steps"] * STEPS[name])}

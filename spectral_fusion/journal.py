@@ -1,0 +1,79 @@
+"""A job as it goes: a JSON line for each event, for another process to follow."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO, cast
+
+from spectral_fusion.errors import InputError
+
+Outcome = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event. `time` in seconds since 1970; `outcome` on the last one of a job that ended by itself."""
+
+    time: float
+    data: dict[str, Any]
+    outcome: Outcome | None = None
+
+
+class Journal:
+    """`with Journal(path) as journal: journal.write(step=1)`. Its last line says how the block ended.
+
+    A job that was killed leaves no such line: whoever reads sees that the process is gone.
+    """
+
+    def __init__(self, path: str | Path, *, append: bool = False):
+        """append: go on with the journal of a job that is resumed, instead of beginning it anew."""
+        self.path, self.append = Path(path), append
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Journal:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a" if self.append else "w", encoding="utf-8", buffering=1)
+        if self.append:
+            self._file.write("\n")  # ends a line that a kill cut off
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self._line({"outcome": "finished"})
+        elif isinstance(error, KeyboardInterrupt):
+            self._line({"outcome": "stopped"})
+        else:
+            known = isinstance(error, (InputError, OSError))
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            self._line({"outcome": "failed", "data": {"error": text}})
+        cast(TextIO, self._file).close()
+
+    def write(self, **data: Any) -> None:
+        """Add an event of JSON values."""
+        self._line({"data": data})
+
+    def _line(self, entry: dict[str, Any]) -> None:
+        cast(TextIO, self._file).write(json.dumps({"time": time.time()} | entry) + "\n")
+
+
+def read_journal(path: str | Path) -> list[Entry]:
+    """All events so far; none where there is no journal yet.
+
+    A line that is being written now, or that a kill cut off, is left out.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        entries.append(Entry(record["time"], record.get("data", {}), record.get("outcome")))
+    return entries
