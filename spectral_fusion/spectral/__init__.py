@@ -4,6 +4,7 @@ from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.cache import cached_triplets
 from spectral_fusion.spectral.factors import Factors, Mode, additive_factors, rotational_factors
 from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
+from spectral_fusion.spectral.partition import balanced_directions, interleaved_directions, own_space, project_onto
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 __all__ = [
@@ -13,10 +14,14 @@ __all__ = [
     "Triplets",
     "additive_factors",
     "as_matrix",
+    "balanced_directions",
     "band_overlap",
     "cached_triplets",
     "delta_norm",
     "delta_overlap",
+    "interleaved_directions",
     "leading_triplets",
+    "own_space",
+    "project_onto",
     "rotational_factors",
 ]
