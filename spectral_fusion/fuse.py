@@ -19,6 +19,7 @@ from spectral_fusion.concept.attach import FUSED, active_adapters, check_fits
 from spectral_fusion.concept.joint import Overlap, check_same_base, check_weight, joint_factors, measure_overlaps
 from spectral_fusion.concept.lora import provenance
 from spectral_fusion.errors import InputError
+from spectral_fusion.picture import format_weights
 from spectral_fusion.pipeline.tokens import add_all_tokens, check_embeddings, remove_all_tokens
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,12 @@ class Fusion:
     reduce: Reduce
     overlaps: list[Overlap]
     _originals: list[tuple[nn.Parameter, Tensor]] = field(repr=False)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What pictures made with it should say of it, for `GenerateConfig.notes`: the concepts, and the plain base."""
+        listed = {concept.name: weight for concept, weight in self.concepts.items()}
+        return {"Model hash": next(iter(self.concepts)).base[:10], "Concepts": format_weights(listed)}
 
     def undo(self) -> None:
         """Put every weight back bit for bit, and forget the tokens.

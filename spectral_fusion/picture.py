@@ -49,6 +49,25 @@ class Parameters:
         first = starts[0] if starts else len(lines)
         return cls("\n".join(lines[:first]), "\n".join(lines[first:])[len(NEGATIVE) :], settings)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight by name of the concepts that it was made with.
+
+        Raises:
+            InputError: the setting "Concepts" is there and cannot be read.
+        """
+        listed = self.settings.get("Concepts", "")
+        try:
+            pairs = (item.rpartition(":") for item in listed.split(",") if item.strip())
+            return {name.strip(): float(weight) for name, _, weight in pairs}
+        except ValueError as error:
+            raise InputError(f"the picture's concepts {listed!r} cannot be read; choose them by hand") from error
+
+
+def format_weights(weights: Mapping[str, float]) -> str:
+    """Concepts and weights as pictures record them, `Parameters.weights` is the inverse: `rex: 1, tom: 0.8`."""
+    return ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
+
 
 def _quote(value: str) -> str:
     """As JSON where the plain text would be read otherwise."""

@@ -18,9 +18,8 @@ def open_base(base: str, device: str | None = None, precision: str | None = None
     """Load a base; None chooses a GPU where there is one, and what is fast there. Raises InputError."""
     import torch
 
-    from spectral_fusion.pipeline.load import load_base
+    from spectral_fusion.pipeline.load import best_device, best_dtype, load_base
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or ("fp32" if device == "cpu" else "fp16")
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    return load_base(base, dtype=dtype, device=device)
+    device = device or best_device()
+    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    return load_base(base, dtype=dtypes[precision] if precision else best_dtype(device), device=device)

@@ -125,9 +125,7 @@ def _fused(
         return
     fusion = fuse(pipeline, concepts, **options)
     try:
-        base = next(iter(concepts)).base
-        listed = ", ".join(f"{concept.name}: {weight:g}" for concept, weight in concepts.items())
-        yield {"Model hash": base[:10], "Concepts": listed}
+        yield fusion.notes
     finally:
         fusion.undo()
 

@@ -72,6 +72,16 @@ def load_base(
     return pipeline.to(device)
 
 
+def best_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_dtype(device: str) -> torch.dtype:
+    """What is fast there without harm: float32 on the CPU, float16 on a GPU."""
+    return torch.float32 if device == "cpu" else torch.float16
+
+
 def _check_device(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
