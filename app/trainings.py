@@ -1,0 +1,217 @@
+"""Trainings: each a process of its own with a folder of its own, shown from what is on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from spectral_fusion.concept import Library
+from spectral_fusion.errors import InputError
+from spectral_fusion.journal import Entry
+from spectral_fusion.train import TrainConfig
+from spectral_fusion_app.processes import VerbProcess
+
+Kind = Literal["preparing", "training", "stopping", "finished", "stopped", "failed"]
+ACTIVE = ("preparing", "training", "stopping")
+IMAGES = "images"
+SETTINGS = "settings.toml"
+RECORD = "training.json"
+STOPPING = "stopping"
+RECENT = 50  # steps that the time left is judged by
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one step told. `time` in seconds since 1970."""
+
+    step: int
+    loss: float
+    time: float
+    validation_loss: float | None = None
+    samples: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a training stands.
+
+    Attributes:
+        points: one for each step done, also those before it was resumed.
+        steps: in all; 0 before the first is done.
+        error: of a failed one, one line.
+    """
+
+    kind: Kind
+    points: tuple[Point, ...] = ()
+    steps: int = 0
+    error: str = ""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.points[-1].step if self.points else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace of the last steps; None before there is one."""
+        times = [point.time for point in self.points[-RECENT:]]
+        if len(times) < 2:
+            return None
+        pace = median(after - before for before, after in pairwise(times))
+        return pace * (self.steps - self.step)
+
+
+class Training:
+    """One training, running or not. `id` is the name of its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        self.process = VerbProcess(folder)
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        self.name: str = record["name"]
+        self.library = Library(record["library"])
+        self.force: bool = record["force"]
+
+    @property
+    def images(self) -> Path:
+        """Its own copy of the pictures."""
+        return self.folder / IMAGES
+
+    def state(self) -> TrainingState:
+        """Where it stands now."""
+        running = self.process.running  # before its journal: a process that is gone has written all
+        entries = self.process.entries()
+        points, steps = read_points(entries)
+        if running:
+            kind: Kind = "training" if points else "preparing"
+            return TrainingState("stopping" if self._asked_to_stop() else kind, points, steps)
+        last = entries[-1] if entries else None
+        if last is not None and last.outcome is not None:
+            return TrainingState(last.outcome, points, steps, last.data.get("error", ""))
+        if self._asked_to_stop():
+            return TrainingState("stopped", points, steps)
+        said = self.process.last_words()
+        return TrainingState("failed", points, steps, f"the training ended by itself{said and f': {said}'}")
+
+    def grids(self) -> list[Path]:
+        """Its sample grids, the first steps first."""
+        folder = self.library.folder(self.name) / "training" / "samples"
+        steps = [point.step for point in self.state().points if point.samples]
+        return [path for step in steps if (path := folder / f"step-{step:06d}.png").is_file()]
+
+    def cancel(self) -> None:
+        """Stop after this step, with a checkpoint; a second time at once. Nothing happens where it has ended."""
+        (self.folder / STOPPING).touch()
+        self.process.stop()
+
+    def run(self, *, resume: bool) -> None:
+        """Start the process; see `Trainings` for who may."""
+        (self.folder / STOPPING).unlink(missing_ok=True)
+        arguments = ["train", str(self.images), "--config", str(self.folder / SETTINGS), "--no-logs"]
+        arguments += ["--library", str(self.library.root)]
+        arguments += ["--force"] if self.force else []
+        self.process.start([*arguments, "--resume"] if resume else arguments)
+
+    def _asked_to_stop(self) -> bool:
+        return (self.folder / STOPPING).exists()
+
+
+class Trainings:
+    """All trainings of one server, the newest first. One runs at a time: two would share memory that one needs."""
+
+    def __init__(self, root: Path, library: Path) -> None:
+        """root: their folders lie here; library: where the concepts go."""
+        self.root, self.library = root.absolute(), library.absolute()
+        self._lock = threading.Lock()
+
+    def list(self) -> list[Training]:
+        """All of them, the newest first."""
+        records = sorted(self.root.glob(f"[0-9]*/{RECORD}"), reverse=True)
+        return [Training(path.parent) for path in records]
+
+    def find(self, id: str) -> Training:
+        """One of them. Raises InputError where there is none."""
+        for training in self.list():
+            if training.id == id:
+                return training
+        raise InputError(f"there is no training {str(id)[:100]!r}; choose one of the list")
+
+    def running(self) -> Training | None:
+        """The one that runs."""
+        return next((training for training in self.list() if training.process.running), None)
+
+    def start(self, images: Path, settings: Mapping[str, Any], *, force: bool = False) -> Training:
+        """Start a training on a copy of a folder of pictures.
+
+        Args:
+            settings: fields of `TrainConfig`; None is left to the base.
+            force: replace the library's concept, or the stopped training, of this name.
+
+        Raises:
+            InputError: a setting is out of range, the library has a concept of this name, or another training runs.
+        """
+        given = {key: value for key, value in settings.items() if value is not None}
+        config = TrainConfig(**given)
+        if Library(self.library).path(config.name).exists() and not force:
+            raise InputError(f"the library has a concept {config.name!r} already; give another name, or replace it")
+        with self._lock:
+            self._refuse_a_second()
+            folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{config.name}"
+            shutil.copytree(images, folder / IMAGES)
+            (folder / SETTINGS).write_text(to_toml(given), encoding="utf-8")
+            record = {"name": config.name, "library": str(self.library), "force": force}
+            (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+            training = Training(folder)
+            training.run(resume=False)
+            return training
+
+    def resume(self, id: str) -> Training:
+        """Go on with a training that was stopped or failed. Raises InputError where it or another one runs."""
+        training = self.find(id)
+        with self._lock:
+            self._refuse_a_second()
+            if training.state().kind == "finished":
+                raise InputError(f"the training of {training.name!r} is finished; its concept is in the library")
+            training.run(resume=True)
+            return training
+
+    def photos(self, name: str) -> Path | None:
+        """The pictures that the concept of this name was trained on here, the newest training first."""
+        return next((training.images for training in self.list() if training.name == name), None)
+
+    def _refuse_a_second(self) -> None:
+        if (other := self.running()) is not None:
+            raise InputError(f"{other.name!r} is being trained; wait until it is done, or cancel it")
+
+
+def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
+    """The steps that a journal tells of, and how many there will be.
+
+    A resumed training goes back to its checkpoint and does some steps again: those replace the old ones.
+    """
+    points: list[Point] = []
+    steps = 0
+    for entry in entries:
+        if "step" in entry.data:
+            data = dict(entry.data)
+            steps = data.pop("steps")
+            while points and points[-1].step >= data["step"]:
+                points.pop()
+            points.append(Point(time=entry.time, **data))
+    return tuple(points), steps
+
+
+def to_toml(settings: Mapping[str, Any]) -> str:
+    """Settings as a flat TOML file: strings, numbers, truth values and lists are written there as in JSON."""
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
