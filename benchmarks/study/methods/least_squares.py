@@ -1,0 +1,91 @@
+"""Fusing with data: gradient fusion, and the weights of a plain sum in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from study.activations import Grams
+from study.methods.applied import Deltas, Merge
+from study.methods.inputs import concept_inputs
+from study.methods.merging import present_factors
+from study.settings import Settings
+
+ITERATIONS = 100
+RIDGE = 1e-6  # of the mean diagonal: two concepts with parallel deltas leave the weights open
+
+
+def gradient_fusion(settings: Settings) -> Merge:
+    """Mix-of-Show's fusion (Gu et al., 2023, section 3.3): one weight that answers each concept's inputs as its own."""
+
+    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence) -> Deltas:
+        grams = concept_inputs(pipeline, adapters, settings)
+        return {
+            name: least_squares_delta([f.up @ f.down for f in factors], _of_layer(grams, name)).float()
+            for name, factors in present_factors(adapters)
+        }
+
+    return merge
+
+
+def closed_form_weights(settings: Settings) -> Merge:
+    """The sum with the weights, of each layer, that answer each concept's inputs most nearly as the concept alone."""
+
+    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence) -> Deltas:
+        grams = concept_inputs(pipeline, adapters, settings)
+        deltas = {}
+        for name, factors in present_factors(adapters):
+            own = [f.up @ f.down for f in factors]
+            weights = best_weights(own, _of_layer(grams, name)).float()
+            deltas[name] = torch.einsum("k,koi->oi", weights, torch.stack(own))
+        return deltas
+
+    return merge
+
+
+def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
+    """The D that minimises `sum_i ||(D - delta_i) X_i||^2`, by L-BFGS from zero, in float64.
+
+    The loss needs only `X_i X_i^T`, so its cost does not grow with the number of inputs. Starting from zero, D stays
+    zero on what no input has: the smallest of all solutions.
+
+    Args:
+        deltas: each (out, in).
+        grams: each `X_i X_i^T`, (in, in).
+    """
+    total = torch.stack([gram.double() for gram in grams]).sum(0)
+    aim = torch.stack([delta.double() @ gram for delta, gram in zip(deltas, grams, strict=True)]).sum(0)
+    scale = total.diagonal().mean()
+    total, aim = total / scale, aim / scale
+    found = torch.zeros_like(aim, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [found], max_iter=ITERATIONS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        # up to a constant half the loss; its gradient is `D total - aim`
+        found.grad = (found.detach() @ total) - aim
+        return (found.detach() * (0.5 * (found.detach() @ total) - aim)).sum()
+
+    optimizer.step(closure)
+    return found.detach()
+
+
+def best_weights(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
+    """The w that minimise `sum_i ||(sum_j w_j delta_j - delta_i) X_i||^2`, from the normal equations; (concepts,).
+
+    With one and the same inputs for all it is 1 / n each, the mean.
+    """
+    stacked = torch.stack([delta.double() for delta in deltas])
+    inputs = torch.stack([gram.double() for gram in grams])
+    normal = torch.einsum("joi,koi->jk", stacked @ inputs.sum(0), stacked)
+    aim = torch.einsum("joi,koi->j", stacked, stacked @ inputs)
+    ridge = RIDGE * normal.diagonal().mean().clamp(min=1e-30)
+    return torch.linalg.solve(normal + ridge * torch.eye(len(stacked), dtype=normal.dtype), aim)
+
+
+def _of_layer(grams: Sequence[Grams], name: str) -> list[Tensor]:
+    return [gram[name] for gram in grams if name in gram]

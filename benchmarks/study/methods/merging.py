@@ -1,0 +1,78 @@
+"""Merging without data: sums, means, and PEFT's ties and dare_linear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from diffusers import StableDiffusionPipeline
+from peft.utils.merge_utils import dare_linear, ties
+from torch import Tensor
+
+from spectral_fusion.fuse import Reduce, fuse
+from spectral_fusion.spectral import Factors
+from study.methods.applied import Deltas, Fuse
+from study.training import Adapter
+
+DENSITY = 0.5  # share of the numbers that ties and dare keep: what PEFT's guide on merging uses
+
+
+def product_fuse(reduce: Reduce) -> Fuse:
+    """What this project ships, bands that overlap allowed."""
+
+    @contextmanager
+    def fused(pipeline: StableDiffusionPipeline, concepts: Sequence[Adapter]) -> Iterator[None]:
+        fusion = fuse(pipeline, dict.fromkeys(concepts, 1.0), reduce=reduce, on_overlap="allow")  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            fusion.undo()
+
+    return fused
+
+
+def summed(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
+    """The sum of the deltas."""
+    return {name: sum_of(present) for name, present in present_factors(adapters)}
+
+
+def averaged(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
+    """The sum over the number of concepts, as federated averaging takes it (FedAvg, McMahan et al., 2017)."""
+    return {name: sum_of(present) / len(adapters) for name, present in present_factors(adapters)}
+
+
+def ties_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
+    """PEFT's `combination_type="ties"` (Yadav et al., 2023), all weights one."""
+    return {
+        name: matrixwise(lambda part: ties(part, torch.ones(len(part)), DENSITY), present)
+        for name, present in present_factors(loras)
+    }
+
+
+def dare_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
+    """PEFT's `combination_type="dare_linear"` (Yu et al., 2023), all weights one; which numbers go is seeded."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            name: matrixwise(lambda part: dare_linear(part, torch.ones(len(part)), DENSITY), present)
+            for name, present in present_factors(loras)
+        }
+
+
+def matrixwise(combine: Callable[[list[Tensor]], Tensor], factors: Sequence[Factors]) -> Tensor:
+    """Combine all A and all B by themselves, then multiply, as PEFT's `add_weighted_adapter` does; (out, in)."""
+    down = combine([part.down for part in factors])
+    return combine([part.up for part in factors]) @ down
+
+
+def sum_of(factors: Iterable[Factors]) -> Tensor:
+    """(out, in)."""
+    ups, downs = zip(*factors, strict=True)
+    return torch.cat(ups, dim=1) @ torch.cat(downs)
+
+
+def present_factors(adapters: Sequence[Adapter]) -> Iterator[tuple[str, list[Factors]]]:
+    """Each layer that any adapter adapts, with the factors of those that do."""
+    for name in dict.fromkeys(name for adapter in adapters for name in adapter.layers):
+        yield name, [adapter.factors(name) for adapter in adapters if name in adapter.layers]

@@ -1,0 +1,79 @@
+"""Pictures in batches: what `spectral_fusion.generate` draws one by one, in a fraction of the time on small bases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from spectral_fusion.pipeline.prompt import encode_prompts
+from spectral_fusion.pipeline.regions import Region, regional_prompts
+from spectral_fusion.pipeline.samplers import make_sampler
+from study.settings import Settings
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to draw."""
+
+    prompt: str
+    seed: int
+
+
+@torch.no_grad()
+def paint(
+    pipeline: StableDiffusionPipeline,
+    requests: Sequence[Request],
+    settings: Settings,
+    *,
+    regions: Sequence[Region] = (),
+    num_inference_steps: int | None = None,
+) -> list[Image.Image]:
+    """One picture for each request; a prompt and a seed give the same picture in whatever company.
+
+    Args:
+        regions: rule in their boxes, in all pictures.
+        num_inference_steps: None: the settings'.
+    """
+    before = pipeline.scheduler
+    pipeline.scheduler = make_sampler(pipeline, settings.sampler)
+    try:
+        pictures: list[Image.Image] = []
+        for start in range(0, len(requests), BATCH):
+            pictures += _batch(pipeline, requests[start : start + BATCH], settings, regions, num_inference_steps)
+        return pictures
+    finally:
+        pipeline.scheduler = before
+
+
+def _batch(
+    pipeline: StableDiffusionPipeline,
+    requests: Sequence[Request],
+    settings: Settings,
+    regions: Sequence[Region],
+    num_inference_steps: int | None,
+) -> list[Image.Image]:
+    wanted = ["", *dict.fromkeys(request.prompt for request in requests)]
+    encoded = encode_prompts(pipeline, [*wanted, *(region.prompt for region in regions)])
+    rows = [wanted.index(request.prompt) for request in requests]
+    latent = pipeline.unet.config.sample_size
+    with regional_prompts(
+        pipeline,
+        regions,
+        encoded[len(wanted) :],
+        height=latent,
+        width=latent,
+        guided=settings.guidance_scale > 1,
+    ):
+        return pipeline(
+            prompt_embeds=encoded[rows],
+            negative_prompt_embeds=encoded[:1].expand(len(rows), -1, -1),
+            num_inference_steps=num_inference_steps or settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+        ).images

@@ -1,0 +1,108 @@
+"""Trained concepts, kept: found again where family, photos, settings and base are the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+
+from spectral_fusion.concept import Concept
+from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.evaluate.lora import Lora
+from study.activations import Grams
+from study.identities import photos
+from study.settings import Settings
+from study.training import Adapter, Diverged, Job, Plan, plan_training, train
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The folder of one study's concepts and photos, and the base that they are trained on.
+
+    neutral: makes the inputs of the base on neutral prompts; called at most once.
+    """
+
+    root: Path
+    pipeline: StableDiffusionPipeline
+    settings: Settings
+    neutral: Callable[[], Grams]
+
+    @cached_property
+    def _neutral(self) -> Grams:
+        return self.neutral()
+
+    def folders(self, job: Job) -> list[ImageFolder]:
+        """The photos of each of the job's subjects."""
+        return [photos(subject, self.root / "photos", self.settings.photos) for subject in job.subjects]
+
+    def has(self, job: Job) -> bool:
+        """Whether the job is done, or known to diverge."""
+        plan = plan_training(self.pipeline, job, self.folders(job), self.settings)
+        return self._diverged(job, plan) is not None or self._find(job, plan) is not None
+
+    def get(self, job: Job) -> tuple[list[Adapter], float | None]:
+        """The adapters of a job, trained now if they are not there; and the seconds that it took if it was now.
+
+        Raises:
+            Diverged: the training diverges, now or when it was tried.
+        """
+        folders = self.folders(job)
+        plan = plan_training(self.pipeline, job, folders, self.settings)
+        if (reason := self._diverged(job, plan)) is not None:
+            raise Diverged(reason)
+        if (found := self._find(job, plan)) is not None:
+            return found, None
+        neutral = self._neutral if job.family.neutral_penalty else {}
+        try:
+            adapters, seconds = train(self.pipeline, job, plan, folders, self.settings, neutral)
+        except Diverged as error:
+            self._mark_diverged(job, plan, str(error))
+            raise
+        for path, adapter in zip(self._paths(job), adapters, strict=True):
+            adapter.save(path)
+        return [_load(path) for path in self._paths(job)], seconds
+
+    def _paths(self, job: Job) -> list[Path]:
+        folder = self.root / "concepts" / job.family.name
+        label = f"seed{job.seed}-slot{job.slot}-rate{job.factor:g}"
+        if job.family.joint:
+            label += f"-of{len(job.subjects)}"
+        return [folder / f"{label}-{subject.name}.safetensors" for subject in job.subjects]
+
+    def _find(self, job: Job, plan: Plan) -> list[Adapter] | None:
+        paths = self._paths(job)
+        if not all(path.is_file() for path in paths):
+            return None
+        adapters = [_load(path) for path in paths]
+        return adapters if all(_facts(adapter) == plan.facts for adapter in adapters) else None
+
+    def _marker(self, job: Job) -> Path:
+        return self._paths(job)[0].with_suffix(".diverged.json")
+
+    def _diverged(self, job: Job, plan: Plan) -> str | None:
+        marker = self._marker(job)
+        if not marker.is_file():
+            return None
+        said = json.loads(marker.read_text(encoding="utf-8"))
+        return said["reason"] if said["facts"] == plan.facts else None
+
+    def _mark_diverged(self, job: Job, plan: Plan, reason: str) -> None:
+        with atomic_file(self._marker(job)) as part:
+            part.write_text(json.dumps({"reason": reason, "facts": plan.facts}), encoding="utf-8")
+
+
+def _load(path: Path) -> Adapter:
+    """A concept file or a LoRA of the study; each says in its header what it is."""
+    with safe_open(path, framework="pt") as file:
+        is_concept = "spectral_fusion.format_version" in file.metadata()
+    return Concept.load(path) if is_concept else Lora.load(path)
+
+
+def _facts(adapter: Adapter) -> dict:
+    return adapter.training if isinstance(adapter, Concept) else adapter.facts
