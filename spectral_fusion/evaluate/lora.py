@@ -156,7 +156,7 @@ def train_lora(
         loop = Loop(learner, [subject_pictures(pipeline, images, config)], config)
         while loop.step < config.steps:
             loop.advance()
-        lora = _collect(pipeline, config, facts)
+        lora = collect_lora(pipeline, config, facts)
     pipeline.unload_lora_weights()
     lora.save(path)
     return lora
@@ -187,7 +187,8 @@ def lora_adapter(config: TrainConfig, band: Band, targets: list[str]) -> LoraCon
     return LoraConfig(r=band.rank, lora_alpha=band.rank, target_modules=targets)
 
 
-def _collect(pipeline: StableDiffusionPipeline, config: TrainConfig, facts: dict[str, Any]) -> Lora:
+def collect_lora(pipeline: StableDiffusionPipeline, config: TrainConfig, facts: dict[str, Any]) -> Lora:
+    """The LoRA that was trained under the settings' name and trigger; its tensors are copies in float32 on the CPU."""
     adapter = adapter_name(config.name)
     layers = {
         f"{component}.{path}": (_copy(module.lora_A[adapter].weight), _copy(module.lora_B[adapter].weight))
