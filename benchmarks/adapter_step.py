@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import sd15
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
-from report import write_report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import sd15
+from report import write_report
 from spectral_fusion.adapter import SpectralConfig
 from spectral_fusion.spectral import leading_triplets
 

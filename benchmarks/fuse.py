@@ -14,11 +14,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import sd15
 import torch
-from report import write_report
 from torch import Tensor, nn
 
+import sd15
+from report import write_report
 from spectral_fusion.concept import Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import pipeline_layers, weight_fingerprint
 from spectral_fusion.concept.joint import measure_overlaps

@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import sd15
 import torch
-from report import write_report
 from torch import Tensor
 
+import sd15
+from report import write_report
 from spectral_fusion.spectral import Triplets, cached_triplets, leading_triplets
 
 RANK = 8

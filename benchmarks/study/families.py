@@ -18,9 +18,10 @@ CROSS_ATTENTION = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 class Family:
     """One kind of adapter and how it is trained.
 
-    kind: additive and rotational are the paper's. lora is a stock LoRA. orthogonal is "Orthogonal Adaptation for Modular
-        Customization" (Po et al., 2023): a LoRA whose A is a fixed slice of one orthogonal basis that all concepts
-        share, so that only B is trained. embeddings trains the tokens only.
+    name: runs are filed under it: what is trained in another way gets another name.
+    kind: additive and rotational are the paper's. lora is a stock LoRA. orthogonal is "Orthogonal Adaptation for
+        Modular Customization" (Po et al., 2023): a LoRA whose A is a fixed slice of one orthogonal basis that all
+        concepts share, so that only B is trained. embeddings trains the tokens only.
     place: the band of concept number i: number i, always number 0, or number i from the lowest singular values up.
     deal: how directions make bands, see `spectral_fusion.spectral.partition`.
     private: after each step A and B are projected onto the band and a private slice of what no band holds.
@@ -48,9 +49,9 @@ class Family:
     def rank(self, rank: int, slots: int, directions: int) -> int:
         """Its rank where additive adapters have `rank`.
 
-        An additive adapter and a LoRA of rank r have r (out + in) numbers a layer. Orthogonal adaptation trains one side
-        only, so it has twice the rank where its slices stay disjoint. A rotational adapter has 2 r^2, which no rank that
-        leaves room for all slots can raise to as many: it gets the largest that leaves room.
+        An additive adapter and a LoRA of rank r have r (out + in) numbers a layer. Orthogonal adaptation trains one
+        side only, so it has twice the rank where its slices stay disjoint. A rotational adapter has 2 r^2, which no
+        rank that leaves room for all slots can raise to as many: it gets the largest that leaves room.
 
         Args:
             directions: of the smallest layer.

@@ -12,6 +12,7 @@ from PIL import Image
 from spectral_fusion.pipeline.prompt import encode_prompts
 from spectral_fusion.pipeline.regions import Region, regional_prompts
 from spectral_fusion.pipeline.samplers import make_sampler
+from study.failure import Diverged
 from study.settings import Settings
 
 BATCH = 16
@@ -39,6 +40,9 @@ def paint(
     Args:
         regions: rule in their boxes, in all pictures.
         num_inference_steps: None: the settings'.
+
+    Raises:
+        Diverged: a picture is not finite.
     """
     before = pipeline.scheduler
     pipeline.scheduler = make_sampler(pipeline, settings.sampler)
@@ -70,10 +74,14 @@ def _batch(
         width=latent,
         guided=settings.guidance_scale > 1,
     ):
-        return pipeline(
+        pixels = pipeline(
             prompt_embeds=encoded[rows],
             negative_prompt_embeds=encoded[:1].expand(len(rows), -1, -1),
             num_inference_steps=num_inference_steps or settings.num_inference_steps,
             guidance_scale=settings.guidance_scale,
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+            output_type="pt",
         ).images
+    if not torch.isfinite(pixels).all():
+        raise Diverged("pictures hold NaN or infinity")
+    return pipeline.image_processor.numpy_to_pil(pipeline.image_processor.pt_to_numpy(pixels))

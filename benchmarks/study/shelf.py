@@ -16,9 +16,10 @@ from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate.lora import Lora
 from study.activations import Grams
+from study.failure import Diverged
 from study.identities import photos
 from study.settings import Settings
-from study.training import Adapter, Diverged, Job, Plan, plan_training, train
+from study.training import Adapter, Job, Plan, plan_training, train
 
 
 @dataclass(frozen=True)

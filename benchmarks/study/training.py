@@ -28,15 +28,12 @@ from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import Trainee, target_layers, trainee
 from study.activations import Grams
 from study.adapting import PenalisedTrainee, adapter_config, prepare
+from study.failure import Diverged
 from study.families import Family
 from study.identities import Subject
 from study.settings import Settings
 
 Adapter: TypeAlias = Concept | Lora
-
-
-class Diverged(Exception):
-    """A training whose loss or whose weights are not finite."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""From pictures to plain numbers that a JSON line can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.evaluate.boxes import Box, crop_square, region_boxes, standing_boxes
+from spectral_fusion.evaluate.judge import CROWD_MARGIN
+from spectral_fusion.evaluate.painter import joined
+from spectral_fusion.evaluate.scorers import Scorers
+from spectral_fusion.evaluate.similarity import Photos
+from spectral_fusion.pipeline.regions import Region
+from study.identities import Subject
+from study.painting import Request, paint
+from study.settings import Settings
+
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the scorers say of one subject in one picture.
+
+    wanted: place of the subject in its set.
+    similarity: to each subject of the set, the mean cosine with its photos.
+    nearest: to each subject of the set, the largest cosine with one of its photos.
+    alignment: cosine of the whole picture with its prompt in plain words.
+    """
+
+    wanted: int
+    prompt: int
+    seed: int
+    similarity: list[float]
+    nearest: list[float]
+    alignment: float
+
+    @property
+    def identity(self) -> float:
+        return self.similarity[self.wanted]
+
+    def is_right(self, count: int) -> bool:
+        """Whether, of the first `count` subjects, the nearest photo is of the wanted one."""
+        return max(range(count), key=lambda place: self.nearest[place]) == self.wanted
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures, and what was seen in them."""
+
+    pictures: list[Image.Image]
+    seen: list[Seen]
+
+
+@dataclass(frozen=True)
+class Jury:
+    """Draws the subjects of a set with whatever the pipeline holds, and scores the pictures against their photos."""
+
+    pipeline: StableDiffusionPipeline
+    scorers: Scorers
+    photos: Photos
+    subjects: Sequence[Subject]
+    settings: Settings
+
+    def singles(self, places: Sequence[int]) -> Shown:
+        """One subject a picture."""
+        asked = [([place], self._words([place])) for place in places]
+        return self._show(asked, regions=())
+
+    def pairs(self, pairs: Sequence[tuple[int, int]], *, regions: bool) -> Shown:
+        """Two subjects a picture, left and right; with `regions`, each prompt in its own half."""
+        if not regions:
+            return self._show([(list(pair), self._words(pair)) for pair in pairs], regions=())
+        parts = [self._show([(list(pair), self._words(pair))], regions=self._regions(pair)) for pair in pairs]
+        return Shown([p for part in parts for p in part.pictures], [s for part in parts for s in part.seen])
+
+    def _show(self, asked: list[tuple[list[int], str]], regions: Sequence[Region]) -> Shown:
+        """asked: places of the subjects from left to right, and the words for them."""
+        drawn = [
+            (places, number, Request(prompt.replace("{}", words), seed))
+            for places, words in asked
+            for number, prompt in enumerate(self.settings.prompts)
+            for seed in range(self.settings.pictures)
+        ]
+        pictures = paint(self.pipeline, [request for _, _, request in drawn], self.settings, regions=regions)
+        plain = [self._plain(places, number) for places, number, _ in drawn]
+        alignment = self._alignment(pictures, plain)
+        crops, owners = [], []
+        for index, (places, _, _) in enumerate(drawn):
+            for place, box in zip(places, standing_boxes(len(places)), strict=True):
+                crops.append(_crop(pictures[index], box, alone=len(places) == 1))
+                owners.append((index, place))
+        similarity, nearest = self._compare(crops)
+        seen = [
+            Seen(place, drawn[i][1], drawn[i][2].seed, similarity[row], nearest[row], alignment[i])
+            for row, (i, place) in enumerate(owners)
+        ]
+        return Shown(pictures, seen)
+
+    def _words(self, places: Sequence[int]) -> str:
+        return joined([f"{self.subjects[place].trigger} {self.subjects[place].class_word}" for place in places])
+
+    def _plain(self, places: Sequence[int], prompt: int) -> str:
+        return self.settings.prompts[prompt].replace("{}", joined([self.subjects[p].class_word for p in places]))
+
+    def _regions(self, pair: tuple[int, int]) -> list[Region]:
+        boxes = region_boxes(2)
+        return [Region(f"a {self._words([place])}", box) for place, box in zip(pair, boxes, strict=True)]
+
+    def _alignment(self, pictures: list[Image.Image], captions: list[str]) -> list[float]:
+        distinct = list(dict.fromkeys(captions))
+        cosines = self.scorers.text_alignment(pictures, distinct)
+        own = torch.tensor([distinct.index(text) for text in captions])
+        return _rounded(cosines.gather(1, own[:, None])[:, 0])
+
+    def _compare(self, crops: list[Image.Image]) -> tuple[list[list[float]], list[list[float]]]:
+        embedded = self.scorers.embed_identity(crops)
+        cosines = embedded @ self.photos.embeddings.T
+        nearest = [cosines[:, self.photos.owners == place].amax(1) for place in range(self.photos.concepts)]
+        return _rounded(self.photos.similarity(embedded)), _rounded(torch.stack(nearest, dim=1))
+
+
+def _crop(picture: Image.Image, box: Box, *, alone: bool) -> Image.Image:
+    return crop_square(picture, box) if alone else crop_square(picture, box, CROWD_MARGIN)
+
+
+def _rounded(values: Tensor) -> list:
+    return torch.round(values.double(), decimals=DIGITS).tolist()

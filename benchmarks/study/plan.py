@@ -1,0 +1,119 @@
+"""Which runs a study has, in the order in which they are done, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from study.families import OWN, Family
+from study.identities import pairs, study_subjects
+from study.methods.registry import Method
+from study.runs import Key
+from study.settings import Settings
+from study.training import Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of some methods.
+
+    factors: by family, what its learning rates are multiplied by; 1 where it says nothing.
+    depth: whether a few identities are trained in every band too.
+    """
+
+    settings: Settings
+    methods: Sequence[Method]
+    factors: Mapping[str, float]
+    depth: bool = True
+
+    def runs(self) -> Iterator[Key]:
+        """Every run once: for each K each concept alone, then all fused; the depth of bands last."""
+        seen: set[Key] = set()
+        for count in self.settings.counts:
+            for seed in self.settings.seeds_for(count):
+                for method in self.methods:
+                    for key in (*self.alone(method, seed, count), self.fused(method, seed, count)):
+                        if key not in seen:
+                            seen.add(key)
+                            yield key
+        yield from (key for key in self.depths() if key not in seen)
+
+    def alone(self, method: Method, seed: int, count: int) -> list[Key]:
+        """The runs of the method's concepts alone; none where one adapter holds them all."""
+        if method.family.joint:
+            return []
+        family = method.family.name
+        return [Key("alone", family, seed, place, place, self.factor(method.family)) for place in range(count)]
+
+    def fused(self, method: Method, seed: int, count: int) -> Key:
+        """The run of the first `count` concepts of a set, fused."""
+        return Key("fused", method.name, seed, count, factor=self.factor(method.family))
+
+    def depths(self) -> list[Key]:
+        """The same identities in every band."""
+        if not self.depth:
+            return []
+        subjects, bands = range(self.settings.depth_subjects), range(self.settings.slots)
+        return [Key("alone", OWN.name, 0, band, subject, self.factor(OWN)) for band in bands for subject in subjects]
+
+    def factor(self, family: Family) -> float:
+        """Joint training is given the rates of training alone."""
+        return self.factors.get(OWN.name if family.joint else family.name, 1.0)
+
+    def jobs(self, key: Key, family: Family) -> list[Job]:
+        """The trainings that a run needs."""
+        subjects = tuple(study_subjects(key.seed, self.settings.slots))
+        if key.kind == "alone":
+            return [Job(family, (subjects[key.subject],), key.place, key.seed, key.factor)]
+        if family.joint:
+            return [Job(family, subjects[: key.place], 0, key.seed, key.factor)]
+        return [Job(family, (subjects[i],), i, key.seed, key.factor) for i in range(key.place)]
+
+    def pictures(self, key: Key) -> int:
+        """How many pictures a run draws."""
+        each = len(self.settings.prompts) * self.settings.pictures
+        if key.kind == "alone":
+            return each
+        return each * (key.place + 2 * len(pairs(key.place, self.settings.pairs)))
+
+    def family(self, key: Key) -> Family:
+        """What a run needs trained."""
+        for method in self.methods:
+            if key.name == (method.family.name if key.kind == "alone" else method.name):
+                return method.family
+        return OWN  # of the depths, where no method of the plan is of it
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one optimizer step, of one picture, and of one concept's share in a fusion that looks at data."""
+
+    step: float
+    picture: float
+    data: float
+
+    def of(self, plan: Plan, key: Key, is_trained: Callable[[Job], bool]) -> float:
+        """Seconds of a run, its missing trainings included.
+
+        Args:
+            is_trained: whether a job's concepts are there already, or will be by the time of this run.
+        """
+        missing = [job for job in plan.jobs(key, plan.family(key)) if not is_trained(job)]
+        steps = plan.settings.steps * sum(len(job.subjects) for job in missing)
+        method = next((m for m in plan.methods if m.name == key.name), None)
+        looks = key.kind == "fused" and method is not None and method.kind == "data"
+        return self.step * steps + self.picture * plan.pictures(key) + self.data * (key.place if looks else 0)
+
+
+def estimate(
+    plan: Plan, costs: Costs, is_trained: Callable[[Job], bool], is_done: Callable[[Key], bool]
+) -> dict[Key, float]:
+    """Seconds of each run that is not done, in order; a training is counted where it is first needed."""
+    begun: set[Job] = set()
+    seconds = {}
+    for key in plan.runs():
+        if is_done(key):
+            continue
+        seconds[key] = costs.of(plan, key, lambda job: job in begun or is_trained(job))
+        begun.update(plan.jobs(key, plan.family(key)))
+    return seconds
