@@ -6,18 +6,21 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
-from spectral_fusion.concept.images import ImageFolder, Photo
-from spectral_fusion.concept.images.captions import ENDINGS as CAPTIONS
-from spectral_fusion.concept.images.captions import METADATA
-from spectral_fusion.concept.images.folder import MASK_SUFFIX
-from spectral_fusion.concept.images.picture import ENDINGS as PICTURES
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import Limits
 
+if TYPE_CHECKING:
+    from spectral_fusion.concept.images import ImageFolder, Photo
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif")
+CAPTIONS = (".txt", ".caption")
+METADATA = "metadata.jsonl"
+MASK_SUFFIX = "-masklabel"
 THUMBNAIL = 192  # px
 
 
@@ -53,7 +56,7 @@ class Photos:
             raise InputError("no pictures yet; drop five or more of one subject, or name a folder")
         check_limits(paths, limits)
         numbers: dict[str, str] = {}
-        names = {}
+        names: dict[str, str] = {}
         for path in paths:
             stem, mask = path.stem.removesuffix(MASK_SUFFIX), MASK_SUFFIX * path.stem.endswith(MASK_SUFFIX)
             ending = path.suffix.lower()
@@ -98,6 +101,8 @@ class Photos:
         Raises:
             InputError: none of them can be used.
         """
+        from spectral_fusion.concept.images import ImageFolder
+
         try:
             scanned = ImageFolder.scan(self.folder)
         except InputError as error:

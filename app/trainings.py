@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry
 from spectral_fusion.train import TrainConfig
@@ -25,6 +24,7 @@ IMAGES = "images"
 SETTINGS = "settings.toml"
 RECORD = "training.json"
 STOPPING = "stopping"
+SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
 RECENT = 50  # steps that the time left is judged by
 
 
@@ -78,8 +78,13 @@ class Training:
         self.process = VerbProcess(folder)
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         self.name: str = record["name"]
-        self.library = Library(record["library"])
+        self.library = Path(record["library"])
         self.force: bool = record["force"]
+
+    @property
+    def began(self) -> datetime:
+        """When it was first started, in local time."""
+        return datetime.strptime(self.id[: len("20261121-140500")], "%Y%m%d-%H%M%S")
 
     @property
     def images(self) -> Path:
@@ -104,7 +109,7 @@ class Training:
 
     def grids(self) -> list[Path]:
         """Its sample grids, the first steps first."""
-        folder = self.library.folder(self.name) / "training" / "samples"
+        folder = self.library / self.name / "training" / "samples"
         steps = [point.step for point in self.state().points if point.samples]
         return [path for step in steps if (path := folder / f"step-{step:06d}.png").is_file()]
 
@@ -117,7 +122,7 @@ class Training:
         """Start the process; see `Trainings` for who may."""
         (self.folder / STOPPING).unlink(missing_ok=True)
         arguments = ["train", str(self.images), "--config", str(self.folder / SETTINGS), "--no-logs"]
-        arguments += ["--library", str(self.library.root)]
+        arguments += ["--library", str(self.library)]
         arguments += ["--force"] if self.force else []
         self.process.start([*arguments, "--resume"] if resume else arguments)
 
@@ -159,6 +164,8 @@ class Trainings:
         Raises:
             InputError: a setting is out of range, the library has a concept of this name, or another training runs.
         """
+        from spectral_fusion.concept import Library
+
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)
         if Library(self.library).path(config.name).exists() and not force:
@@ -208,6 +215,16 @@ def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
                 points.pop()
             points.append(Point(time=entry.time, **data))
     return tuple(points), steps
+
+
+def smoothed(points: Sequence[Point]) -> list[float]:
+    """The loss after each step as a moving average, unbiased from the first step on."""
+    means, total, weight = [], 0.0, 0.0
+    for point in points:
+        total = SMOOTHING * total + (1 - SMOOTHING) * point.loss
+        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        means.append(total / weight)
+    return means
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:

@@ -133,3 +133,12 @@ def test_a_server_folder_outside_the_roots_is_refused_and_so_are_links_out(sent:
     with pytest.raises(InputError, match="not in a folder"):
         Photos.from_server(copies, str(root / "dog"), [root], Limits())
     assert list(copies.iterdir()) == []
+
+
+def test_the_endings_are_those_that_a_training_reads() -> None:
+    from spectral_fusion.concept.images import captions, folder, picture
+    from spectral_fusion_app import photos
+
+    assert photos.PICTURES == picture.ENDINGS
+    assert photos.CAPTIONS == captions.ENDINGS
+    assert (photos.METADATA, photos.MASK_SUFFIX) == (captions.METADATA, folder.MASK_SUFFIX)

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion_app.processes import VerbProcess
@@ -192,6 +193,6 @@ def test_a_training_runs_apart_survives_its_server_and_can_be_cancelled_and_resu
     finished = found.state()
     assert (finished.kind, finished.step) == ("finished", 200), finished.error
     assert [point.step for point in finished.points] == list(range(1, 201))
-    assert found.library.info("rex").class_word == "dog"
+    assert Library(found.library).info("rex").class_word == "dog"
     with pytest.raises(InputError, match="finished"):
         restarted.resume(found.id)
