@@ -81,6 +81,15 @@ def test_a_taken_name_needs_force_and_the_old_file_is_kept(library: Library, rex
     assert old in kept
 
 
+def test_removed_names_are_told_latest_first(library: Library, rex: Concept) -> None:
+    for name in ("tom", "kit"):
+        library.add(called(rex, name))
+        library.remove(name)
+    assert library.removed() == ("kit", "tom")
+    library.restore("kit")
+    assert library.removed() == ("tom",)
+
+
 def test_remove_and_restore_keep_everything_of_the_folder(library: Library, rex: Concept) -> None:
     library.add(rex)
     (library.folder("rex") / "images").mkdir()

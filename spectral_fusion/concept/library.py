@@ -131,6 +131,12 @@ class Library:
             removed[-1].rename(self.folder(name))
             return info
 
+    def removed(self) -> tuple[str, ...]:
+        """Names that `restore` can bring back, the one removed last first."""
+        trash = sorted((self.root / TRASH).glob("*@*"), key=lambda path: path.name.rpartition("@")[2], reverse=True)
+        names = dict.fromkeys(path.name.rpartition("@")[0] for path in trash)
+        return tuple(name for name in names if not self.folder(name).exists())
+
     def rename(self, name: str, trigger: str) -> ConceptInfo:
         """Give a concept another trigger; its tensors stay as they are.
 
