@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -17,6 +18,16 @@ from spectral_fusion.journal import Entry, read_journal
 RECORD = "process.json"
 JOURNAL = "journal.jsonl"
 LOG = "log.txt"
+STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """How it stands with a process. `entries`: its journal; `error`: of a failed one, one line."""
+
+    kind: Literal["running", "stopping", "finished", "stopped", "failed"]
+    entries: list[Entry]
+    error: str = ""
 
 
 class VerbProcess:
@@ -30,6 +41,7 @@ class VerbProcess:
 
     def start(self, arguments: Sequence[str]) -> None:
         """Start the verb; `--journal` is added. The folder is there already."""
+        (self.folder / STOPPING).unlink(missing_ok=True)
         command = [sys.executable, "-m", "spectral_fusion", *arguments, "--journal", str(self.folder / JOURNAL)]
         with (self.folder / LOG).open("ab") as log:
             child = subprocess.Popen(
@@ -49,14 +61,24 @@ class VerbProcess:
         """Ask it to stop; a training saves a checkpoint between two steps. Nothing happens where it has ended."""
         process = self._process()
         if process is not None:
-            process.send_signal(signal.SIGTERM)
+            (self.folder / STOPPING).touch()
+            process.terminate()
 
-    def entries(self) -> list[Entry]:
-        """The journal so far."""
-        return read_journal(self.folder / JOURNAL)
+    def state(self) -> ProcessState:
+        """Whether it runs, and how it ended if not."""
+        running = self.running  # before its journal: a process that is gone has written all
+        entries, asked = read_journal(self.folder / JOURNAL), (self.folder / STOPPING).exists()
+        if running:
+            return ProcessState("stopping" if asked else "running", entries)
+        last = entries[-1] if entries else None
+        if last is not None and last.outcome is not None:
+            return ProcessState(last.outcome, entries, last.data.get("error", ""))
+        if asked:
+            return ProcessState("stopped", entries)
+        said = self._last_words()
+        return ProcessState("failed", entries, f"it ended by itself{said and f': {said}'}")
 
-    def last_words(self) -> str:
-        """The last line that it printed; empty where there is none."""
+    def _last_words(self) -> str:
         log = self.folder / LOG
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "")

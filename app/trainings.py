@@ -23,7 +23,6 @@ ACTIVE = ("preparing", "training", "stopping")
 IMAGES = "images"
 SETTINGS = "settings.toml"
 RECORD = "training.json"
-STOPPING = "stopping"
 SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
 RECENT = 50  # steps that the time left is judged by
 
@@ -93,19 +92,11 @@ class Training:
 
     def state(self) -> TrainingState:
         """Where it stands now."""
-        running = self.process.running  # before its journal: a process that is gone has written all
-        entries = self.process.entries()
-        points, steps = read_points(entries)
-        if running:
-            kind: Kind = "training" if points else "preparing"
-            return TrainingState("stopping" if self._asked_to_stop() else kind, points, steps)
-        last = entries[-1] if entries else None
-        if last is not None and last.outcome is not None:
-            return TrainingState(last.outcome, points, steps, last.data.get("error", ""))
-        if self._asked_to_stop():
-            return TrainingState("stopped", points, steps)
-        said = self.process.last_words()
-        return TrainingState("failed", points, steps, f"the training ended by itself{said and f': {said}'}")
+        process = self.process.state()
+        points, steps = read_points(process.entries)
+        if process.kind == "running":
+            return TrainingState("training" if points else "preparing", points, steps)
+        return TrainingState(process.kind, points, steps, process.error)
 
     def grids(self) -> list[Path]:
         """Its sample grids, the first steps first."""
@@ -115,19 +106,14 @@ class Training:
 
     def cancel(self) -> None:
         """Stop after this step, with a checkpoint; a second time at once. Nothing happens where it has ended."""
-        (self.folder / STOPPING).touch()
         self.process.stop()
 
     def run(self, *, resume: bool) -> None:
         """Start the process; see `Trainings` for who may."""
-        (self.folder / STOPPING).unlink(missing_ok=True)
         arguments = ["train", str(self.images), "--config", str(self.folder / SETTINGS), "--no-logs"]
         arguments += ["--library", str(self.library)]
         arguments += ["--force"] if self.force else []
         self.process.start([*arguments, "--resume"] if resume else arguments)
-
-    def _asked_to_stop(self) -> bool:
-        return (self.folder / STOPPING).exists()
 
 
 class Trainings:

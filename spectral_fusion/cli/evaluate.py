@@ -1,6 +1,7 @@
 """`spectral-fusion evaluate`."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from spectral_fusion.cli.base import Base, Device, Precision, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
+from spectral_fusion.journal import Journal
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
@@ -40,6 +42,7 @@ def evaluate(
     clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
     dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
     out: Annotated[Path, Option(help="Folder for the report and the contact sheet.")] = Path("out/evaluate"),
+    journal: Annotated[Path | None, Option(help="Write a JSON line a stage here, for other programs.")] = None,
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
@@ -47,27 +50,34 @@ def evaluate(
     from spectral_fusion.evaluate import evaluate as run
     from spectral_fusion.report import write_report, write_sheet
 
-    settings = EvaluateConfig(
-        **({"prompts": tuple(prompts)} if prompts else {}),
-        seed=seed,
-        seeds=seeds,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-    )
-    concepts = list(select_concepts(names, library=library))
-    folders = photo_folders(concepts, images, library)
-    scorers = load_scorers(base, clip=clip, dino=dino)
-    pipeline = open_base(base, device, precision)
-    with Console(stderr=True).status("loading") as status:
+    with Journal(journal) if journal else nullcontext() as book, Console(stderr=True).status("loading") as status:
+
+        def tell(stage: str) -> None:
+            status.update(stage)
+            if book is not None:
+                book.write(stage=stage)
+
+        settings = EvaluateConfig(
+            **({"prompts": tuple(prompts)} if prompts else {}),
+            seed=seed,
+            seeds=seeds,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+        )
+        concepts = list(select_concepts(names, library=library))
+        folders = photo_folders(concepts, images, library)
+        scorers = load_scorers(base, clip=clip, dino=dino)
+        pipeline = open_base(base, device, precision)
         chosen = build_methods(
             methods or ["spectral-sum", "spectral-mean"],
             concepts,
-            lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=status.update),
+            lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=tell),
         )
-        found = run(pipeline, chosen, folders, scorers, settings, on_progress=status.update)
-    page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
-    for path in (page, data, write_sheet(found, out / "contact-sheet.png")):
+        found = run(pipeline, chosen, folders, scorers, settings, on_progress=tell)
+        page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
+        sheet = write_sheet(found, out / "contact-sheet.png")
+    for path in (page, data, sheet):
         typer.echo(path)
 
 

@@ -1,0 +1,108 @@
+"""Evaluations: each a process of its own with a folder of its own, which holds the report in the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.processes import ProcessState, VerbProcess
+
+RECORD = "evaluation.json"
+REPORT = "report.html"
+FIGURES = "report.json"
+METHODS = ("spectral-sum", "spectral-mean", "lora-sum", "lora-mean")
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What to compare. `folders`: the photos of each concept; `seeds`: pictures of each prompt."""
+
+    names: tuple[str, ...]
+    folders: tuple[Path, ...]
+    base: str
+    methods: tuple[str, ...] = METHODS[:1]
+    seeds: int = 1
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if len(self.names) < 2:
+            raise InputError("an evaluation compares concepts with one another; choose two or more")
+        if not self.methods or not set(self.methods) <= set(METHODS):
+            raise InputError(f"methods {', '.join(self.methods)[:100]!r}: use some of {', '.join(METHODS)}")
+        for name, low, high in (("seeds", 1, 10), ("steps", 1, 100)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} is {getattr(self, name)}; give a number from {low} to {high}")
+
+    def arguments(self, out: Path, library: Path) -> list[str]:
+        """For the command line."""
+        images = [part for folder in self.folders for part in ("--images", str(folder))]
+        methods = [part for method in self.methods for part in ("--methods", method)]
+        numbers = ["--seeds", str(self.seeds), "--steps", str(self.steps)]
+        where = ["--base", self.base, "--library", str(library), "--out", str(out)]
+        return ["evaluate", *self.names, *images, *methods, *numbers, *where]
+
+
+class Evaluation:
+    """One evaluation, running or not. `id` is the name of its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.id = folder, folder.name
+        self.process = VerbProcess(folder)
+        self.names: list[str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))["names"]
+
+    def state(self) -> ProcessState:
+        """How it stands."""
+        return self.process.state()
+
+    def stage(self) -> str:
+        """What is drawn now."""
+        stages = [entry.data["stage"] for entry in self.state().entries if "stage" in entry.data]
+        return stages[-1] if stages else "loading"
+
+    @property
+    def report(self) -> Path | None:
+        """The report, once it is there."""
+        path = self.folder / REPORT
+        return path if path.is_file() else None
+
+    def figures(self) -> dict[str, Any] | None:
+        """The report's figures, once they are there."""
+        path = self.folder / FIGURES
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+class Evaluations:
+    """All evaluations of one server, the newest first. One runs at a time."""
+
+    def __init__(self, root: Path, library: Path) -> None:
+        self.root, self.library = root.absolute(), library.absolute()
+        self._lock = threading.Lock()
+
+    def list(self) -> list[Evaluation]:
+        """All of them, the newest first."""
+        records = sorted(self.root.glob(f"[0-9]*/{RECORD}"), reverse=True)
+        return [Evaluation(path.parent) for path in records]
+
+    def find(self, id: str) -> Evaluation:
+        """One of them. Raises InputError where there is none."""
+        for evaluation in self.list():
+            if evaluation.id == id:
+                return evaluation
+        raise InputError(f"there is no evaluation {str(id)[:100]!r}; choose one of the list")
+
+    def start(self, request: EvaluateRequest) -> Evaluation:
+        """Start one. Raises InputError where another one runs."""
+        with self._lock:
+            if any(evaluation.process.running for evaluation in self.list()):
+                raise InputError("another evaluation runs; wait until it is done, or cancel it")
+            folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+            folder.mkdir(parents=True)
+            (folder / RECORD).write_text(json.dumps({"names": request.names}), encoding="utf-8")
+            evaluation = Evaluation(folder)
+            evaluation.process.start(request.arguments(folder, self.library))
+            return evaluation
