@@ -133,8 +133,24 @@ class Studio:
                 return base
             raise
 
+    def bases(self) -> list[str]:
+        """What can be loaded: toybox, the base of the settings, and what lies in the roots."""
+        found = [path for root in self.settings.roots for path in sorted(root.glob("*.safetensors"))]
+        found += [path.parent for root in self.settings.roots for path in sorted(root.glob("*/model_index.json"))]
+        return list(dict.fromkeys(["toybox", self.settings.base, *map(str, found)]))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels of the pictures that the base was trained on; (64, 64) where none is loaded."""
+        if self._pipeline is None:
+            return 64, 64
+        edge = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
+        return edge, edge
+
     def concepts(self) -> list[ConceptInfo]:
         """The library's concepts that fit the base; none while it loads."""
+        if not self.fingerprint:
+            return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
 
     def submit(self, key: str, work: Callable[[StableDiffusionPipeline, Job], Any]) -> Job:

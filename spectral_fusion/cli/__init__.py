@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from spectral_fusion import __version__
+from spectral_fusion.cli import app as page
 from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError
@@ -24,6 +25,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "inspect": inspect.inspect,
     "export": export.export,
+    "app": page.app,
 }
 GROUPS = {"concepts": concepts.app}
 

@@ -1,0 +1,114 @@
+"""The HTTP API: what the tabs do, as functions with names, types and descriptions (`/?view=api` in a browser)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileDataDict
+
+from spectral_fusion_app.draft import Draft
+from spectral_fusion_app.errors import answered
+from spectral_fusion_app.studio import Studio
+
+BATCH = 60
+
+
+def build(studio: Studio) -> None:
+    """Add the endpoints to the page that is being made."""
+    endpoints = Endpoints(studio)
+    for endpoint in (endpoints.generate, endpoints.concepts, endpoints.state, endpoints.load_base, endpoints.history):
+        gr.api(answered(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+    gr.api(answered(endpoints.cancel), api_name="cancel", queue=False)
+
+
+class Endpoints:
+    """The functions; their docstrings are what the page of the API says."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def generate(
+        self,
+        request: gr.Request,
+        prompt: str,
+        weights: dict[str, float] | None = None,
+        regions: list[dict] | None = None,
+        negative_prompt: str = Draft.negative_prompt,
+        sampler: str = Draft.sampler,
+        steps: int = Draft.steps,
+        guidance_scale: float = Draft.guidance_scale,
+        width: int | None = None,
+        height: int | None = None,
+        seed: int | None = None,
+        num_images: int = Draft.num_images,
+        factors: str = Draft.factors,
+    ) -> list[FileDataDict]:
+        """Make pictures; they come in order and stay in the history.
+
+        `weights` says how much of each concept, by name; a concept whose trigger stands in a prompt has weight 1 by
+        itself. A region is {"prompt": "a <rex> dog", "box": [left, top, right, bottom]} in fractions of the picture.
+        `factors`, such as "0, 0.5, 1", makes a grid: a row of pictures for each, all weights multiplied by it, and a
+        sheet of all that comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
+        """
+        draft = Draft(
+            prompt,
+            negative_prompt,
+            weights=weights or {},
+            pinned=tuple(weights or {}),
+            regions=tuple((str(region["prompt"]), tuple(region["box"])) for region in regions or []),
+            sampler=sampler,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            width=width,
+            height=height,
+            seed="" if seed is None else str(seed),
+            num_images=num_images,
+            factors=factors,
+        )
+        job = self.studio.generate(str(request.session_hash), draft.request(self.studio.concepts()))
+        async for _ in self.studio.line.follow(job):
+            pass
+        return [_file(path) for path in job.result or []]
+
+    def concepts(self) -> list[dict]:
+        """The concepts that fit the loaded base: name, trigger, class_word, band, rank and mode."""
+        return [
+            {
+                "name": info.name,
+                "trigger": info.trigger,
+                "class_word": info.class_word,
+                "band": info.band.index,
+                "rank": info.band.rank,
+                "mode": info.mode,
+            }
+            for info in self.studio.concepts()
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Which base is loaded, or loading: {"kind": "loading" | "ready" | "failed", "base": ..., "message": ...}."""
+        return vars(self.studio.state)
+
+    async def load_base(self, base: str) -> dict[str, Any]:
+        """Load another base, after all pictures that were asked for: toybox, a file or folder in a root, a hub id."""
+        async for _ in self.studio.line.follow(self.studio.load(base)):
+            pass
+        return self.state()
+
+    def history(self, count: int = 24, skip: int = 0) -> list[FileDataDict]:
+        """The newest pictures, the latest first."""
+        return [_file(path) for path in self.studio.history.newest(min(max(count, 0), BATCH), max(skip, 0))]
+
+    def cancel(self, request: gr.Request) -> int:
+        """Cancel what this client has running or waiting; returns how many requests."""
+        return self.studio.cancel(str(request.session_hash))
+
+
+def _file(path: Path) -> FileDataDict:
+    return {
+        "path": str(path.resolve()),
+        "orig_name": path.name,
+        "is_stream": False,
+        "meta": {"_type": "gradio.FileData"},
+    }

@@ -1,0 +1,166 @@
+"""What is on the Generate tab, apart from its widgets: a picture that has yet to be made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import randbelow
+from typing import TYPE_CHECKING
+
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.studio import Request
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import ConceptInfo
+    from spectral_fusion.picture import Parameters
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as fractions of the picture or in pixels of the canvas."""
+
+OPENING = "a photo of"
+OPEN_ENDS = ("of", "and", "with")  # a prompt that ends so goes on without another "and"
+LARGEST_DRAWN_SEED = 2**32
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The settings of the tab, as text where a visitor types text.
+
+    Attributes:
+        weights: of each concept that had one, by name; those in use are found in the prompts.
+        pinned: concepts in use although no prompt names them.
+        regions: prompt and box, as fractions of the picture.
+        seed: text; empty draws one.
+        factors: text, such as `0, 0.5, 1`: a row of pictures for each, all weights multiplied by it. Empty: one row.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    pinned: tuple[str, ...] = ()
+    regions: tuple[tuple[str, Box], ...] = ()
+    sampler: str = "DPM++ 2M"
+    steps: int = 25
+    guidance_scale: float = 5.0
+    width: int | None = None
+    height: int | None = None
+    seed: str = ""
+    num_images: int = 1
+    factors: str = ""
+
+    def request(self, concepts: Iterable[ConceptInfo]) -> Request:
+        """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
+
+        Raises:
+            InputError: nothing to draw, or a value that cannot be used.
+        """
+        from spectral_fusion.generate import GenerateConfig
+        from spectral_fusion.pipeline.prompt import take_lora_tags
+        from spectral_fusion.pipeline.regions import Region
+
+        if not self.prompt.strip():
+            raise InputError("the prompt is empty; write what to draw, or press a concept")
+        prompt, tagged = take_lora_tags(self.prompt)
+        texts = [prompt, self.negative_prompt, *(text for text, _ in self.regions)]
+        used = used_concepts(concepts, texts, self.pinned)
+        config = GenerateConfig(
+            prompt,
+            self.negative_prompt,
+            num_inference_steps=int(self.steps),
+            guidance_scale=float(self.guidance_scale),
+            sampler=self.sampler,
+            seed=parse_seed(self.seed),
+            num_images=int(self.num_images),
+            width=self.width and int(self.width),
+            height=self.height and int(self.height),
+            regions=tuple(Region(text.strip() or prompt, box) for text, box in self.regions),
+        )
+        weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
+        factors = parse_factors(self.factors)
+        if factors != (1.0,) and not weights:
+            raise InputError("the grid varies the weights of concepts; use one in the prompt")
+        return Request(config, weights, factors)
+
+    @classmethod
+    def from_parameters(cls, parameters: Parameters) -> Draft:
+        """The draft of a picture that is there. Raises InputError where its settings cannot be read."""
+        from spectral_fusion.generate import GenerateConfig
+
+        config = GenerateConfig.from_parameters(parameters)
+        return cls(
+            config.prompt,
+            config.negative_prompt,
+            weights=parameters.weights,
+            pinned=tuple(parameters.weights),
+            regions=tuple((region.prompt, region.box) for region in config.regions),
+            sampler=config.sampler,
+            steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            width=config.width,
+            height=config.height,
+            seed=str(config.seed),
+        )
+
+
+def draw_seed() -> str:
+    """A random seed, as text."""
+    return str(randbelow(LARGEST_DRAWN_SEED))
+
+
+def parse_seed(text: str) -> int:
+    """A seed as a number; empty text draws one. Raises InputError."""
+    text = str(text).strip() or draw_seed()
+    if not text.isdecimal():
+        raise InputError(f"seed {text[:40]!r} is no whole number; write digits, or leave it empty to draw one")
+    return int(text)
+
+
+def parse_factors(text: str) -> tuple[float, ...]:
+    """`0, 0.5 1` as numbers; empty text is one row at the weights as they are. Raises InputError."""
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split()) or (1.0,)
+    except ValueError as error:
+        raise InputError(f"grid factors {text[:40]!r} are no numbers; write them like 0, 0.5, 1") from error
+
+
+def phrase(info: ConceptInfo) -> str:
+    """How a prompt speaks of a concept: `a <rex> dog`."""
+    return f"a {info.trigger} {info.class_word}".strip()
+
+
+def insert(prompt: str, info: ConceptInfo) -> str:
+    """The prompt with a concept in it; as it is where the concept is there already."""
+    if info.trigger.lower() in prompt.lower():
+        return prompt
+    start = prompt.rstrip(" ,")
+    if not start:
+        return f"{OPENING} {phrase(info)}"
+    return f"{start} {phrase(info)}" if start.split()[-1] in OPEN_ENDS else f"{start} and {phrase(info)}"
+
+
+def remove(prompt: str, info: ConceptInfo) -> str:
+    """The prompt without a concept's trigger: `a <rex> dog` becomes `a dog`."""
+    return re.sub(rf"\s*{re.escape(info.trigger)}", "", prompt, flags=re.IGNORECASE).strip()
+
+
+def used_concepts(concepts: Iterable[ConceptInfo], prompts: Iterable[str], pinned: Sequence[str] = ()) -> list[str]:
+    """Names of the concepts whose trigger stands in a prompt, and of the pinned ones, in the order of `concepts`."""
+    text = "\n".join(prompts).lower()
+    return [info.name for info in concepts if info.trigger.lower() in text or info.name in pinned]
+
+
+def follow_boxes(before: Sequence[Box], after: Sequence[Box], prompts: Sequence[str]) -> list[str | None]:
+    """The prompts of boxes after the canvas has changed; None for a box that is new.
+
+    The canvas does not say which box is which. One at the same place is the same; of the others, the last were there
+    before, since the canvas puts a new box first.
+    """
+    old = [number for number in range(len(before)) if before[number] not in after]
+    kept: list[str | None] = []
+    for box in reversed(after):
+        if box in before:
+            kept.append(prompts[list(before).index(box)])
+        else:
+            kept.append(prompts[old.pop()] if old else None)
+    return kept[::-1]
