@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -98,7 +99,7 @@ class PenalisedTrainee(Trainee):
         return torch.stack(energies).mean()
 
 
-def _layers(pipeline: StableDiffusionPipeline, kind: type) -> Iterator[tuple[str, SpectralLayer]]:
+def _layers(pipeline: StableDiffusionPipeline, kind: type) -> Iterator[tuple[str, Any]]:
     for component in ("unet", "text_encoder"):
         for path, module in getattr(pipeline, component).named_modules():
             if isinstance(module, kind):

@@ -86,23 +86,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one optimizer step, of one picture, and of one concept's share in a fusion that looks at data."""
+    """Seconds of one optimizer step of one concept, of one picture, and of the solving in a fusion with data."""
 
     step: float
     picture: float
-    data: float
+    solve: float
 
-    def of(self, plan: Plan, key: Key, is_trained: Callable[[Job], bool]) -> float:
-        """Seconds of a run, its missing trainings included.
-
-        Args:
-            is_trained: whether a job's concepts are there already, or will be by the time of this run.
-        """
-        missing = [job for job in plan.jobs(key, plan.family(key)) if not is_trained(job)]
-        steps = plan.settings.steps * sum(len(job.subjects) for job in missing)
-        method = next((m for m in plan.methods if m.name == key.name), None)
-        looks = key.kind == "fused" and method is not None and method.kind == "data"
-        return self.step * steps + self.picture * plan.pictures(key) + self.data * (key.place if looks else 0)
+    def of(self, plan: Plan, key: Key, missing: Sequence[Job]) -> float:
+        """Seconds of a run and of the trainings that it has to wait for."""
+        settings = plan.settings
+        trained = settings.steps * sum(len(job.subjects) for job in missing)
+        seconds = self.step * trained + self.picture * plan.pictures(key)
+        if key.kind == "fused" and any(m.name == key.name and m.kind == "data" for m in plan.methods):
+            share = settings.fusion_inference_steps / settings.num_inference_steps
+            seconds += self.solve + self.picture * share * settings.fusion_pictures * key.place
+        return seconds
 
 
 def estimate(
@@ -114,6 +112,7 @@ def estimate(
     for key in plan.runs():
         if is_done(key):
             continue
-        seconds[key] = costs.of(plan, key, lambda job: job in begun or is_trained(job))
-        begun.update(plan.jobs(key, plan.family(key)))
+        jobs = plan.jobs(key, plan.family(key))
+        seconds[key] = costs.of(plan, key, [job for job in jobs if job not in begun and not is_trained(job)])
+        begun.update(jobs)
     return seconds

@@ -50,6 +50,8 @@ class Settings:
     fusion_pictures: int = 4
     """Of each concept, whose layer inputs the methods that need data see."""
     fusion_inference_steps: int = 10
+    fusion_iterations: int = 100
+    """Of L-BFGS, for each layer."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "slots", "rank", "steps", "pictures", "photos", "pairs", "num_inference_steps"):

@@ -112,7 +112,7 @@ def squares(delta: Tensor, deltas: list[Tensor], inputs: list[Tensor]) -> float:
 
 def test_gradient_fusion_solves_the_least_squares() -> None:
     deltas, inputs = problem(inputs=6)
-    found = least_squares_delta(deltas, [X @ X.T for X in inputs])
+    found = least_squares_delta(deltas, [X @ X.T for X in inputs], 200)
     stacked = torch.cat(inputs, dim=1)
     answers = torch.cat([own @ X for own, X in zip(deltas, inputs, strict=True)], dim=1)
     brute = torch.linalg.lstsq(stacked.T, answers.T).solution.T
@@ -121,7 +121,7 @@ def test_gradient_fusion_solves_the_least_squares() -> None:
 
 def test_gradient_fusion_leaves_alone_what_no_input_has() -> None:
     deltas, inputs = problem(inputs=1)
-    found = least_squares_delta(deltas, [X @ X.T for X in inputs])
+    found = least_squares_delta(deltas, [X @ X.T for X in inputs], 200)
     assert squares(found, deltas, inputs) < 1e-10
     basis = torch.linalg.svd(torch.cat(inputs, dim=1)).U
     assert (found @ basis[:, len(inputs) :]).abs().max() < 1e-6

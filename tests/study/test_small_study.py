@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from concepts import same_weights, weights_of
-from laboratory import SMALLEST, laboratory
 from study.methods.registry import all_methods
 from study.plan import Plan
+from studying import SMALLEST, laboratory
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def concept_inputs(pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter
         prompts = [settings.prompts[i % len(settings.prompts)] for i in range(settings.fusion_pictures)]
         requests = [Request(prompt.replace("{}", words), seed) for seed, prompt in enumerate(prompts)]
         with applied(pipeline, summed(pipeline, [adapter]), [adapter]):
-            found.append(_watch(pipeline, requests, adapter.layers, settings))
+            found.append(_watch(pipeline, requests, list(adapter.layers), settings))
     return found
 
 

@@ -8,23 +8,24 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from spectral_fusion.spectral import Factors
 from study.activations import Grams
 from study.methods.applied import Deltas, Merge
 from study.methods.inputs import concept_inputs
 from study.methods.merging import present_factors
 from study.settings import Settings
+from study.training import Adapter
 
-ITERATIONS = 100
 RIDGE = 1e-6  # of the mean diagonal: two concepts with parallel deltas leave the weights open
 
 
 def gradient_fusion(settings: Settings) -> Merge:
     """Mix-of-Show's fusion (Gu et al., 2023, section 3.3): one weight that answers each concept's inputs as its own."""
 
-    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence) -> Deltas:
+    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
         grams = concept_inputs(pipeline, adapters, settings)
         return {
-            name: least_squares_delta([f.up @ f.down for f in factors], _of_layer(grams, name)).float()
+            name: _layer_delta(factors, _of_layer(grams, name), settings.fusion_iterations)
             for name, factors in present_factors(adapters)
         }
 
@@ -34,7 +35,7 @@ def gradient_fusion(settings: Settings) -> Merge:
 def closed_form_weights(settings: Settings) -> Merge:
     """The sum with the weights, of each layer, that answer each concept's inputs most nearly as the concept alone."""
 
-    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence) -> Deltas:
+    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
         grams = concept_inputs(pipeline, adapters, settings)
         deltas = {}
         for name, factors in present_factors(adapters):
@@ -46,7 +47,7 @@ def closed_form_weights(settings: Settings) -> Merge:
     return merge
 
 
-def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
+def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor], iterations: int) -> Tensor:
     """The D that minimises `sum_i ||(D - delta_i) X_i||^2`, by L-BFGS from zero, in float64.
 
     The loss needs only `X_i X_i^T`, so its cost does not grow with the number of inputs. Starting from zero, D stays
@@ -55,6 +56,7 @@ def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Te
     Args:
         deltas: each (out, in).
         grams: each `X_i X_i^T`, (in, in).
+        iterations: of L-BFGS, at most.
     """
     total = torch.stack([gram.double() for gram in grams]).sum(0)
     aim = torch.stack([delta.double() @ gram for delta, gram in zip(deltas, grams, strict=True)]).sum(0)
@@ -62,7 +64,7 @@ def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Te
     total, aim = total / scale, aim / scale
     found = torch.zeros_like(aim, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [found], max_iter=ITERATIONS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [found], max_iter=iterations, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -85,6 +87,10 @@ def best_weights(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
     aim = torch.einsum("joi,koi->j", stacked, stacked @ inputs)
     ridge = RIDGE * normal.diagonal().mean().clamp(min=1e-30)
     return torch.linalg.solve(normal + ridge * torch.eye(len(stacked), dtype=normal.dtype), aim)
+
+
+def _layer_delta(factors: Sequence[Factors], grams: Sequence[Tensor], iterations: int) -> Tensor:
+    return least_squares_delta([part.up @ part.down for part in factors], grams, iterations).float()
 
 
 def _of_layer(grams: Sequence[Grams], name: str) -> list[Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spectral_fusion.errors import InputError
 from study.families import FAMILIES, Family
 from study.methods.applied import Fuse, applying
 from study.methods.least_squares import closed_form_weights, gradient_fusion
@@ -12,7 +14,6 @@ from study.settings import Settings
 
 OURS = "spectral-sum"
 GRADIENT_FUSION = "gradient-fusion"
-JOINT = "joint"
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,6 @@ class Method:
     family: Family
     fuse: Fuse
     kind: str = "free"
-
-    @property
-    def needs_no_data(self) -> bool:
-        return self.kind in ("free", "variant")
 
 
 def all_methods(settings: Settings) -> dict[str, Method]:
@@ -51,7 +48,7 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         ("orthogonal", "orthogonal adaptation, sum", "orthogonal", lora_sum, "free"),
         (GRADIENT_FUSION, "LoRA, gradient fusion", "lora", applying(gradient_fusion(settings)), "data"),
         ("embeddings", "token embeddings only", "embeddings", lora_sum, "bound"),
-        (JOINT, "joint training of all", "joint", applying(summed), "bound"),
+        ("joint", "joint training of all", "joint", applying(summed), "bound"),
         ("private", "variant: A, B in band and private slice", "private", plain_sum, "variant"),
         ("neutral", "variant: penalty on neutral prompts", "neutral", plain_sum, "variant"),
         ("interleaved", "variant: interleaved bands", "interleaved", plain_sum, "variant"),
@@ -62,3 +59,15 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         ("weights", "variant: weights in closed form", "additive", applying(closed_form_weights(settings)), "data"),
     )
     return {name: Method(name, title, FAMILIES[family], fuse, kind) for name, title, family, fuse, kind in rows}
+
+
+def choose_methods(settings: Settings, names: Sequence[str]) -> list[Method]:
+    """The methods of these names in the order of the tables; all of them where none is named.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    known = all_methods(settings)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"method {unknown[0]!r} is unknown; use some of {', '.join(known)}")
+    return [method for name, method in known.items() if not names or name in names]

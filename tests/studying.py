@@ -23,6 +23,7 @@ SMALLEST = Settings(
     tuning_factors=(0.5, 1.0),
     fusion_pictures=1,
     fusion_inference_steps=2,
+    fusion_iterations=3,
 )
 
 

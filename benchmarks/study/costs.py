@@ -1,0 +1,44 @@
+"""How long things take on this machine, measured on a few."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from spectral_fusion.concept.attach import smallest_directions
+from spectral_fusion.concept.fingerprint import pipeline_layers
+from spectral_fusion.train.config import ATTENTION
+from study.conduct import Laboratory
+from study.families import OWN
+from study.identities import tuning_subjects
+from study.methods.least_squares import least_squares_delta
+from study.painting import Request, paint
+from study.plan import Costs
+from study.training import Job, plan_training, train
+
+STEPS, PICTURES = 4, 8
+
+
+def measure_costs(laboratory: Laboratory) -> Costs:
+    """A few steps, pictures and one layer's fusion with data, timed; nothing is kept."""
+    settings, pipeline = replace(laboratory.settings, steps=STEPS), laboratory.pipeline
+    job = Job(OWN, tuple(tuning_subjects(1)), 0, 0)
+    folders = laboratory.shelf.folders(job)
+    plan = plan_training(pipeline, job, folders, settings)
+    step = train(pipeline, job, plan, folders, settings, {})[1] / STEPS
+    requests = [Request(settings.prompts[0].replace("{}", "thing"), seed) for seed in range(PICTURES)]
+    picture = _seconds(lambda: paint(pipeline, requests, settings)) / PICTURES
+    weights = [layer.weight for name, layer in pipeline_layers(pipeline).items() if name.endswith(ATTENTION)]
+    width = smallest_directions(weights)
+    inputs = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
+    solve = _seconds(lambda: least_squares_delta([inputs], [inputs @ inputs.T], settings.fusion_iterations))
+    return Costs(step, picture, solve * len(weights))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

@@ -1,0 +1,124 @@
+"""The study's pictures: identity against K, identity against the depth of the band, and where methods fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.picture import contact_sheet
+from study.conduct import PICTURES
+from study.identities import photos, study_subjects
+from study.methods.registry import Method
+from study.plan import Plan
+from study.results import depth_curve, outcome
+from study.runs import Journal, Key
+from study.statistics import Estimate, estimate_mean
+
+SIZE = (9, 5.5)  # inches
+CELL = 96  # px
+WORST = 6  # pictures of each method
+
+
+def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
+    """Identity of fused concepts against how many are fused, a line for each method."""
+
+    def draw(axes: Axes) -> None:
+        for number, method in enumerate(plan.methods):
+            found = [outcome(plan, journal, method, count) for count in plan.settings.counts]
+            points = {one.count: estimate_mean(list(one.fused.values())) for one in found if one and one.fused}
+            _line(axes, points, method.title, number)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(plan.settings.counts, [str(count) for count in plan.settings.counts])
+        axes.set_xlabel("K, concepts fused")
+        axes.set_ylabel("identity of one concept a picture")
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    return _save(draw, path)
+
+
+def draw_depth(plan: Plan, journal: Journal, path: Path) -> Path:
+    """Identity of a concept alone against its band."""
+
+    def draw(axes: Axes) -> None:
+        _line(axes, depth_curve(plan, journal), "alone", 0)
+        axes.set_xlabel(f"band of rank {plan.settings.rank}")
+        axes.set_ylabel("identity")
+
+    return _save(draw, path)
+
+
+def draw_failures(plan: Plan, journal: Journal, root: Path, path: Path, count: int) -> Path | None:
+    """The fused pictures least like their subject, under the photo and the picture of the concept alone.
+
+    Each method has three rows. None where no fusion of `count` concepts is done.
+    """
+    rows, labels = [], []
+    for method in plan.methods:
+        columns = [_column(plan, root, method, worst) for worst in _worst(plan, journal, method, count)]
+        if columns:
+            rows += [list(row) for row in zip(*columns, strict=True)]
+            labels += [method.name[:11], "alone", "fused"]
+    if not rows:
+        return None
+    with atomic_file(path) as part:
+        contact_sheet(rows, labels).save(part, format="png")
+    return path
+
+
+def _worst(plan: Plan, journal: Journal, method: Method, count: int) -> list[tuple[Key, int, int]]:
+    """(fusion, number of the picture, subject), the lowest identity first; each subject once."""
+    scored = []
+    for seed in plan.settings.seeds_for(count):
+        key = plan.fused(method, seed, count)
+        if key in journal and journal[key].seen:
+            for number, seen in enumerate((journal[key].seen or {})["singles"]):
+                scored.append((seen.identity, seed, seen.wanted, number, key))
+    found: dict[tuple[int, int], tuple[Key, int, int]] = {}
+    for _, seed, wanted, number, key in sorted(scored, key=lambda item: item[0]):
+        found.setdefault((seed, wanted), (key, number, wanted))
+    return list(found.values())[:WORST]
+
+
+def _column(plan: Plan, root: Path, method: Method, worst: tuple[Key, int, int]) -> list[Image.Image]:
+    """The subject's photo, the concept alone with the same prompt and seed, and the fused picture."""
+    key, number, wanted = worst
+    subject = study_subjects(key.seed, plan.settings.slots)[wanted]
+    folder = photos(subject, root / "photos", plan.settings.photos)
+    each = len(plan.settings.prompts) * plan.settings.pictures
+    alone = next((k for k in plan.alone(method, key.seed, key.place) if k.subject == wanted), None)
+    pictures = [folder.read(folder.photos[0]), _picture(root, alone, number % each), _picture(root, key, number)]
+    return [picture.convert("RGB").resize((CELL, CELL)) for picture in pictures]
+
+
+def _picture(root: Path, key: Key | None, number: int) -> Image.Image:
+    """A picture that a run kept; blank where there is none."""
+    path = root / PICTURES / str(key) / f"singles-{number:03d}.png"
+    if key is None or not path.is_file():
+        return Image.new("RGB", (CELL, CELL), "white")
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def _line(axes: Axes, points: dict[int, Estimate], label: str, number: int) -> None:
+    """A line with its confidence intervals; lines of one colour differ in their dashes."""
+    if not points:
+        return
+    halves = [0.0 if math.isinf(point.half) else point.half for point in points.values()]
+    style = ("-", "--", ":")[number // 10 % 3]
+    axes.errorbar(
+        list(points), [point.mean for point in points.values()], halves, label=label, marker="o", capsize=2, ls=style
+    )
+
+
+def _save(draw: Callable[[Axes], None], path: Path) -> Path:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    draw(figure.add_subplot())
+    with atomic_file(path) as part:
+        figure.savefig(part, format="png", dpi=110)
+    return path
