@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TypeVar
 
-from scipy.stats import ttest_1samp
+from scipy.stats import t
 
 CONFIDENCE = 0.95
 K = TypeVar("K")
@@ -45,10 +45,8 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     mean = fmean(values)
     if len(values) == 1:
         return Estimate(mean, math.inf, 1)
-    if min(values) == max(values):  # Student's t divides by their spread
-        return Estimate(mean, 0.0, len(values))
-    interval = ttest_1samp(values, mean).confidence_interval(CONFIDENCE)
-    return Estimate(mean, float(interval.high) - mean, len(values))
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return Estimate(mean, quantile * stdev(values) / math.sqrt(len(values)), len(values))
 
 
 def estimate_difference(first: Mapping[K, float], second: Mapping[K, float]) -> Estimate:

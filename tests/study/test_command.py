@@ -1,0 +1,63 @@
+"""The command: what it lists, and how it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import fusion_study
+from judging import ColourScorers
+from spectral_fusion.errors import InputError
+from spectral_fusion.pipeline import load
+from study import settings
+from studying import SMALLEST
+from tiny import tiny_pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command on the tiny base, with the smallest settings."""
+    monkeypatch.setattr(load, "load_base", lambda base: tiny_pipeline())
+    monkeypatch.setattr("spectral_fusion.evaluate.load_scorers", lambda base: ColourScorers())
+    monkeypatch.setattr(settings, "Settings", lambda: SMALLEST)
+
+
+def invoke(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(fusion_study.app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_tune_run_and_report_follow_one_another(small: None, tmp_path: Path) -> None:
+    out, chosen = tmp_path / "study", ("--method", "spectral-sum")
+    listed = invoke("run", "--dry-run", "--no-depth", "--out", out, *chosen)
+    assert "3 runs are left" in listed
+    assert not (out / "runs.jsonl").exists()
+    assert "additive: rates times" in invoke("tune", "--out", out, *chosen)
+    assert "3 runs are left" in invoke("run", "--no-depth", "--hours", "-1", "--out", out, *chosen)
+    assert "all runs are done" in invoke("run", "--no-depth", "--out", out, *chosen)
+    assert "0 runs are left" in invoke("run", "--dry-run", "--no-depth", "--out", out, *chosen)
+    invoke("report", "--out", out, "--to", tmp_path / "report", *chosen)
+    assert "spectral, disjoint bands, sum (ours)" in (tmp_path / "report" / "fusion-study.md").read_text("utf-8")
+
+
+def test_an_unknown_method_is_refused(small: None, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'sum' is unknown"):
+        CliRunner().invoke(fusion_study.app, ["run", "--method", "sum", "--out", str(tmp_path)], catch_exceptions=False)
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "benchmarks/fusion_study.py", "run", "--count", "1", "--out", tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr.strip().splitlines()[-1].startswith("error: counts are (1,)")
