@@ -1,6 +1,7 @@
 """`spectral-fusion train`: flags, settings file, resuming, errors."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_two_lines_train_a_concept(train: Callable[..., Result], library: Librar
     assert "--concepts rex" in result.stdout
     info = library.info("rex")
     assert (info.trigger, info.band.rank, info.training["steps"]) == ("<rex>", 4, 2)
+
+
+def test_the_line_it_suggests_makes_a_picture(train: Callable[..., Result], tmp_path: Path) -> None:
+    line = train("--name", "rex", "--class", "dog", *QUICK).stdout.splitlines()[-1]
+    words = shlex.split(line.removeprefix("try: spectral-fusion "))
+    result = CliRunner().invoke(app, [*words, "--steps", "1", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "out").glob("*.png"))
 
 
 def test_warnings_about_pictures_are_shown(train: Callable[..., Result], photos: Path) -> None:

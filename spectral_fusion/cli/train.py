@@ -115,7 +115,8 @@ def _train(
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
-        watcher.finish(concept)
+        where = ["--base", settings.base] if settings.base != TrainConfig.base else []
+        watcher.finish(concept, [*where, *(["--library", str(library)] if library else [])])
 
 
 def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
@@ -185,13 +186,14 @@ class _Watcher:
         if self.stop:
             raise KeyboardInterrupt
 
-    def finish(self, info: "ConceptInfo") -> None:
-        """Say where the concept is and how to use it."""
+    def finish(self, info: "ConceptInfo", where: list[str]) -> None:
+        """Say where the concept is and how to use it. `where`: the options that name its base and library."""
         if self.main:
             path = self.library.path(self.name)
             typer.echo(f"{path}: {info.trigger}, band {info.band.index} of rank {info.band.rank}")
             prompt = f"a photo of a {info.trigger} {info.class_word}"
-            typer.echo(f"try: {shlex.join(['spectral-fusion', 'generate', prompt, '--concepts', self.name])}")
+            line = ["spectral-fusion", "generate", prompt, "--concepts", self.name, *where]
+            typer.echo(f"try: {shlex.join(line)}")
 
     def _log(self, progress: "Progress") -> None:
         if not self.logs or not self.main:
