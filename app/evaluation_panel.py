@@ -26,7 +26,7 @@ class EvaluationPanel:
     def __init__(self, studio: Studio, settings: AppSettings) -> None:
         self.studio = studio
         self.trainings = Trainings(settings.trainings, settings.library)
-        self.evaluations = Evaluations(settings.out / "evaluations", settings.library)
+        self.evaluations = Evaluations(settings.evaluations, settings.library)
         self.seen = gr.State(None)
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         with gr.Row(elem_classes="tight"):

@@ -35,7 +35,7 @@ class FuseTab:
 
     def __init__(self, studio: Studio, settings: AppSettings, links: Links) -> None:
         self.studio, self.links = studio, links
-        self.fusing = Fusing(studio, settings.out / "fused")
+        self.fusing = Fusing(studio, settings.fused)
         self.weights = gr.JSON({}, visible="hidden", label="Weights by name")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320):
@@ -48,7 +48,7 @@ class FuseTab:
             self.panel = EvaluationPanel(studio, settings)
 
     def _draw_weights(self) -> None:
-        @gr.render(inputs=self.names, triggers=[self.names.change], show_progress="hidden")
+        @gr.render(inputs=self.names, triggers=[self.names.change], queue=False, show_progress="hidden")
         def sliders(names: list[str] | None) -> None:
             for name in names or []:
                 slider = gr.Slider(*WEIGHTS, value=1.0, step=0.05, label=name, elem_id=f"fuse-weight-{name}", key=name)

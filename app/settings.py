@@ -88,6 +88,16 @@ class AppSettings:
         """Where trainings go, one folder each."""
         return self.out / "trainings"
 
+    @property
+    def evaluations(self) -> Path:
+        """Where evaluations go, one folder each."""
+        return self.out / "evaluations"
+
+    @property
+    def fused(self) -> Path:
+        """Where fused pipelines go."""
+        return self.out / "fused"
+
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:
     """`user:password` in its two parts; None stays None. Raises InputError."""

@@ -16,11 +16,11 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.train import TrainConfig
 from spectral_fusion.train.config import CHOICES
 from spectral_fusion.train.config import settings as train_settings
-from spectral_fusion.train.presets import LARGEST_MINIATURE
 from spectral_fusion_app.errors import answered, shown
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.photos import Card, Photos
+from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.training_panel import TrainingPanel
@@ -70,7 +70,7 @@ class TrainTab:
             self.folder = gr.Textbox(label="Folder", elem_id="train-folder", placeholder="concepts/rex/images")
         triggers = [self.files.change, self.folder.submit, self.folder.blur]
 
-        @gr.render(inputs=[self.files, self.folder], triggers=triggers, show_progress="hidden")
+        @gr.render(inputs=[self.files, self.folder], triggers=triggers, queue=False, show_progress="hidden")
         def cards(files: list[str] | None, folder: str) -> None:
             self._draw_cards(files, folder)
 
@@ -79,7 +79,7 @@ class TrainTab:
             return
         try:
             with self._photos(files, folder) as photos:
-                found, warnings = photos.cards(LARGEST_MINIATURE if self.studio.state.base == "toybox" else 512)
+                found, warnings = photos.cards(max(self.studio.size))
         except InputError as error:
             gr.HTML(f'<p class="error" role="alert">{escape(str(error))}</p>')
             return
@@ -108,16 +108,16 @@ class TrainTab:
                 label="Class", placeholder="dog", max_length=64, elem_id="train-class", min_width=120
             )
         self.preset = gr.Radio(list(CHOICES["preset"]), value="balanced", label="Preset", elem_id="train-preset")
-        with gr.Accordion("Advanced", open=False, elem_id="train-advanced"), gr.Row():
+        with gr.Accordion("Advanced", open=False, elem_id="train-advanced"), gr.Row(elem_classes="grid"):
             self.advanced = [draw_setting(name, value) for name, value in ADVANCED.items()]
             self.replace = gr.Checkbox(label="Replace a concept of this name", elem_id="train-replace")
-        self.go = gr.Button("Train", variant="primary", elem_id="train")
+        self.go = gr.Button("Train", variant="primary", elem_id="start-training")
 
     def connect(self) -> None:
         """Listen, and offer the same to programs."""
         self.files.change(None, None, self.captions, js="() => ({})")
         subject = [self.files, self.folder, self.captions, self.name, self.class_word, self.preset, self.replace]
-        self.go.click(shown(self._start), [*subject, *self.advanced], self.panel.outputs, api_visibility="private")
+        self.go.click(shown(self._start), [*subject, *self.advanced], self.panel.outputs, **QUIET)
         self.panel.connect()
         more, answer = gr.JSON({}, visible=False), gr.JSON(visible=False)
         gr.Button(visible=False).click(answered(self.train), [*subject, more], answer, api_name="train")
@@ -164,7 +164,7 @@ class TrainTab:
         replace: bool,
         *advanced: Any,
     ) -> tuple[Any, ...]:
-        settings = {key: value for key, value in zip(ADVANCED, advanced, strict=True) if value not in (None, "")}
+        settings = {name: parse_setting(name, value) for name, value in zip(ADVANCED, advanced, strict=True)}
         given = {"name": name.strip(), "class_word": class_word.strip(), "preset": preset, **settings}
         return self.panel.show(self._begin(files, folder, captions or {}, given, replace).id)
 
@@ -177,7 +177,7 @@ class TrainTab:
         if given.get("class_images"):
             given["class_images"] = str(inside(self.settings.folders, given["class_images"]))
         with self._photos(files, folder) as photos:
-            photos.cards(LARGEST_MINIATURE)  # a folder that cannot be used is an error now, not later in a log
+            photos.cards(max(self.studio.size))  # a folder that cannot be used is an error now, not later in a log
             photos.write_captions(captions)
             return self.trainings.start(photos.folder, given, force=bool(replace))
 
@@ -202,7 +202,25 @@ def draw_setting(name: str, value: Any) -> gr.Component:
         return gr.Dropdown(list(get_args(kind)), value=value, **common)
     if kind is str:
         return gr.Textbox(value or "", **common)
-    return gr.Number(value, precision=0 if kind is int else None, **common)
+    return gr.Textbox("" if value is None else str(value), placeholder="auto", **common)
+
+
+def parse_setting(name: str, value: Any) -> Any:
+    """What a widget of `draw_setting` holds as the field's type; None where it is empty.
+
+    Raises:
+        InputError: it is no number and should be one.
+    """
+    kind = get_type_hints(TrainConfig)[name]
+    if value in (None, ""):
+        return None
+    if kind not in (int, float):
+        return value
+    try:
+        return kind(value)
+    except ValueError as error:
+        whole = "a whole number" if kind is int else "a number"
+        raise InputError(f"{name} is {str(value)[:40]!r}; give {whole}, or leave it empty") from error
 
 
 def described(training: Training) -> dict[str, Any]:
