@@ -1,8 +1,5 @@
 """The command: what it lists, and how it refuses."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,6 @@ from spectral_fusion.pipeline import load
 from study import settings
 from studying import SMALLEST
 from tiny import tiny_pipeline
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -51,13 +46,11 @@ def test_an_unknown_method_is_refused(small: None, tmp_path: Path) -> None:
         CliRunner().invoke(fusion_study.app, ["run", "--method", "sum", "--out", str(tmp_path)], catch_exceptions=False)
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    found = subprocess.run(
-        [sys.executable, "benchmarks/fusion_study.py", "run", "--count", "1", "--out", tmp_path],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 2
-    assert found.stderr.strip().splitlines()[-1].startswith("error: counts are (1,)")
+def test_bad_input_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fusion_study.py", "run", "--count", "1"])
+    with pytest.raises(SystemExit) as ended:
+        fusion_study.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: counts are (1,)")

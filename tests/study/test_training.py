@@ -1,5 +1,6 @@
 """What sets the families apart: their directions, what trains, what is kept apart; and concepts that are kept."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,16 @@ from study.conduct import Laboratory
 from study.failure import Diverged
 from study.families import FAMILIES, OWN
 from study.identities import study_subjects
+from study.methods.applied import applying
 from study.methods.inputs import neutral_inputs
-from study.methods.merging import sum_of
+from study.methods.merging import sum_of, summed
+from study.methods.registry import Method
 from study.plan import Plan
-from study.runs import Key
 from study.training import Job, plan_training, trainable_numbers
 from studying import SMALLEST, laboratory
 
 SUBJECTS = study_subjects(0, 4)
 LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-EXPLODING = 1e30
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +136,17 @@ def test_a_trained_concept_is_kept_until_something_that_it_depends_on_changes(tm
     assert not longer.shelf.has(job)
 
 
-def test_a_training_that_diverges_is_recorded_once_and_is_a_result(tmp_path: Path) -> None:
+def test_a_training_that_diverges_is_a_result_and_is_not_tried_again(tmp_path: Path) -> None:
     lab, told = laboratory(tmp_path)
-    job = Job(OWN, (SUBJECTS[0],), 0, 0, EXPLODING)
-    for _ in range(2):
-        with pytest.raises(Diverged):
-            lab.shelf.get(job)
-    assert lab.shelf.has(job)
-    run = lab.run(Plan(SMALLEST, [], {}), Key("alone", "additive", 0, 0, 0, EXPLODING))
-    assert run.status == "diverged"
-    assert run.reason
-    assert any("diverged" in text for text in told)
+    broken = replace(OWN, name="broken", neutral_penalty=math.inf)
+    plan = Plan(SMALLEST, [Method("broken", "broken", broken, applying(summed))], {}, depth=False)
+    assert lab.conduct(plan) == 0
+    assert [run.status for run in lab.journal()] == ["diverged"] * 3
+    assert all("the loss is nan" in run.reason for run in lab.journal())
+    assert sum("diverged" in text for text in told) == 3
+    assert lab.shelf.has(Job(broken, (SUBJECTS[0],), 0, 0))
+    with pytest.raises(Diverged, match="the loss is nan"):
+        lab.shelf.get(Job(broken, (SUBJECTS[0],), 0, 0))
 
 
 def test_a_slot_without_room_is_refused(lab: Laboratory) -> None:

@@ -58,8 +58,9 @@ def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor], itera
         grams: each `X_i X_i^T`, (in, in).
         iterations: of L-BFGS, at most.
     """
-    total = torch.stack([gram.double() for gram in grams]).sum(0)
-    aim = torch.stack([delta.double() @ gram for delta, gram in zip(deltas, grams, strict=True)]).sum(0)
+    inputs = torch.stack([gram.double() for gram in grams])
+    total = inputs.sum(0)
+    aim = (torch.stack([delta.double() for delta in deltas]) @ inputs).sum(0)
     scale = total.diagonal().mean()
     total, aim = total / scale, aim / scale
     found = torch.zeros_like(aim, requires_grad=True)
