@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def shown(listener: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an event listener (plain, async, or an async generator) so that what it raises is a message in the page.
+    """Wrap an event listener so that what it raises is a message in the page; it may be async, or a generator.
 
     The message is escaped: the page renders messages as HTML, and they quote what a visitor wrote.
     """
@@ -49,6 +49,17 @@ def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callabl
                 raise translate(error) from error
 
         return stream
+
+    if inspect.isgeneratorfunction(listener):
+
+        @functools.wraps(listener)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from listener(*args, **kwargs)
+            except Exception as error:
+                raise translate(error) from error
+
+        return steps
 
     if inspect.iscoroutinefunction(listener):
 

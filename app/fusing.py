@@ -68,15 +68,16 @@ class Fusing:
             replace: a folder of this name that is there.
 
         Raises:
-            InputError: the name is none for a folder, or too much is waiting.
+            InputError: the name is none for a folder, or too much is waiting. The job raises it where the concepts do
+                not go together or a folder of this name is there.
         """
         from spectral_fusion.concept import check_name
         from spectral_fusion.fuse import fuse
 
-        target, concepts = self.folder / check_name(name.strip()), self._concepts(weights)
+        target = self.folder / check_name(name.strip())
 
         def work(pipeline: StableDiffusionPipeline, _: Job) -> Path:
-            fusion = fuse(pipeline, concepts, on_overlap=allowed(overlap))
+            fusion = fuse(pipeline, self._concepts(weights), on_overlap=allowed(overlap))
             try:
                 return fusion.save(target, force=replace)
             finally:
