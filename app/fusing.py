@@ -41,7 +41,7 @@ class Fusing:
     """Concepts of the library, checked and saved together. `folder`: where fused pipelines go."""
 
     def __init__(self, studio: Studio, folder: Path) -> None:
-        self.studio, self.folder = studio, folder
+        self.studio, self.folder = studio, folder.absolute()
 
     def check(self, names: Sequence[str]) -> Check:
         """Measure how much the bands of concepts overlap.

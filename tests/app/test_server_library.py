@@ -134,14 +134,27 @@ def test_bad_trainings_are_refused_in_one_readable_line(server: Server, changes:
     assert not list(server.place.parent.rglob("evil*"))
 
 
-def test_files_of_the_server_are_no_uploads(server: Server, user: Client) -> None:
-    for file in (server.place / "photos" / "dog" / "0.png", server.place / "concepts" / "rex" / "concept.safetensors"):
-        given = {"path": str(file), "meta": {"_type": "gradio.FileData"}}
-        with pytest.raises(AppError):
-            train(user, images=[given], name="tim")
-        with pytest.raises(AppError):
-            user.predict(given, "stolen", "<stolen>", False, api_name="/import_concept")
+def ask(server: Server, endpoint: str, *data: Any) -> str:
+    """The answer in plain HTTP: `gradio_client` would upload the files that are named."""
+    url = f"{server.url}gradio_api/call/{endpoint}"
+    request = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}") as answer:
+        return answer.read().decode()
+
+
+def test_files_of_the_server_are_no_uploads(server: Server) -> None:
+    for path in ("photos/dog/0.png", "concepts/rex/concept.safetensors", "secret.txt"):
+        file = {"path": str(server.place / path), "meta": {"_type": "gradio.FileData"}}
+        told = ask(server, "train", [file], "", {}, "tim", "dog", "quick", False, QUICK)
+        assert "event: error" in told
+        assert "event: complete" not in told
+        told = ask(server, "import_concept", file, "stolen", "<stolen>", False)
+        assert "event: error" in told
+        assert "event: complete" not in told
     assert not library(server).path("stolen").exists()
+    assert not list((server.place / "out" / "trainings").glob("*-tim"))
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
