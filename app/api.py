@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileDataDict
 
-from spectral_fusion_app.draft import Draft
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.draft import Draft, picture_draft
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.studio import Studio
 
@@ -20,7 +22,11 @@ def build(studio: Studio) -> None:
     endpoints = Endpoints(studio)
     for endpoint in (endpoints.generate, endpoints.concepts, endpoints.state, endpoints.load_base, endpoints.history):
         gr.api(answered(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
-    gr.api(answered(endpoints.cancel), api_name="cancel", queue=False)
+    gr.api(answered(endpoints.cancel), api_name="cancel", concurrency_limit=None)
+    picture, settings = gr.File(visible=False), gr.JSON(visible=False)
+    gr.Button(visible=False).click(
+        answered(endpoints.read_settings), picture, settings, api_name="read_settings", concurrency_limit=None
+    )
 
 
 class Endpoints:
@@ -52,21 +58,24 @@ class Endpoints:
         `factors`, such as "0, 0.5, 1", makes a grid: a row of pictures for each, all weights multiplied by it, and a
         sheet of all that comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
         """
-        draft = Draft(
-            prompt,
-            negative_prompt,
-            weights=weights or {},
-            pinned=tuple(weights or {}),
-            regions=tuple((str(region["prompt"]), tuple(region["box"])) for region in regions or []),
-            sampler=sampler,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            width=width,
-            height=height,
-            seed="" if seed is None else str(seed),
-            num_images=num_images,
-            factors=factors,
-        )
+        try:
+            draft = Draft(
+                str(prompt),
+                str(negative_prompt),
+                weights={name: float(weight) for name, weight in (weights or {}).items()},
+                pinned=tuple(weights or {}),
+                regions=tuple((str(region["prompt"]), tuple(map(float, region["box"]))) for region in regions or []),
+                sampler=str(sampler),
+                steps=int(steps),
+                guidance_scale=float(guidance_scale),
+                width=None if width is None else int(width),
+                height=None if height is None else int(height),
+                seed="" if seed is None else str(seed),
+                num_images=int(num_images),
+                factors=str(factors),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(f"a value is of the wrong kind ({error}); the page of the API lists the kinds") from error
         job = self.studio.generate(str(request.session_hash), draft.request(self.studio.concepts()))
         async for _ in self.studio.line.follow(job):
             pass
@@ -99,6 +108,15 @@ class Endpoints:
     def history(self, count: int = 24, skip: int = 0) -> list[FileDataDict]:
         """The newest pictures, the latest first."""
         return [_file(path) for path in self.studio.history.newest(min(max(count, 0), BATCH), max(skip, 0))]
+
+    def read_settings(self, picture: str | None) -> dict[str, Any]:
+        """The settings that a picture carries, as `generate` takes them, and its concepts as `weights`."""
+        if picture is None:
+            raise InputError("no picture was given; give a PNG, JPEG or WebP")
+        draft = asdict(picture_draft(Path(picture)))
+        draft["regions"] = [{"prompt": prompt, "box": list(box)} for prompt, box in draft["regions"]]
+        del draft["pinned"]
+        return draft
 
     def cancel(self, request: gr.Request) -> int:
         """Cancel what this client has running or waiting; returns how many requests."""

@@ -43,7 +43,15 @@ class ConceptCards:
         def chips(*_: Any) -> None:
             with gr.Row(elem_classes="chips"):
                 for info in self.studio.concepts():
-                    chip = gr.Button(info.name, size="sm", min_width=48, scale=0, elem_id=f"chip-{info.name}")
+                    icon = self.studio.library.folder(info.name) / "preview.png"
+                    chip = gr.Button(
+                        info.name,
+                        size="sm",
+                        min_width=48,
+                        scale=0,
+                        icon=icon.resolve() if icon.is_file() else None,
+                        elem_id=f"chip-{info.name}",
+                    )
                     chip.click(shown(self._inserter(info)), prompt, prompt, **QUIET)
 
     def draw_cards(self, prompts: Callable[[], Sequence[gr.Textbox]]) -> None:

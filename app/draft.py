@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,16 @@ class Draft:
             height=config.height,
             seed=str(config.seed),
         )
+
+
+def picture_draft(path: Path) -> Draft:
+    """The draft that a picture carries. Raises InputError, which names the file alone and not its folder."""
+    from spectral_fusion.picture import read_parameters
+
+    try:
+        return Draft.from_parameters(read_parameters(path))
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), path.name)) from error
 
 
 def draw_seed() -> str:

@@ -117,9 +117,7 @@ class GenerateTab:
         links.base.change(
             shown(self.fit), None, [self.sampler, self.width, self.height, *self.regions.widgets], **QUIET
         )
-        links.open_concept.change(
-            shown(self.open), [links.open_concept, self.prompt], [self.prompt, links.tabs], **QUIET
-        )
+        links.open_concept.change(shown(self.open), [links.open_concept, self.prompt], self.prompt, **QUIET)
 
     @property
     def _plain(self) -> dict[str, Any]:
@@ -184,7 +182,8 @@ class GenerateTab:
 
     def drop(self, path: str | None) -> dict[Any, Any]:
         """The settings of a dropped picture; those on the page stay where it carries none."""
-        return self.show(self.history.dropped_draft(path))
+        draft = self.history.dropped_draft(path)
+        return {} if draft is None else self.show(draft)
 
     def show(self, draft: Draft) -> dict[Any, Any]:
         """Every widget's value for a draft."""
@@ -211,10 +210,9 @@ class GenerateTab:
         sizes = {self.width: width, self.height: height}
         return {self.sampler: gr.Dropdown(list(SAMPLERS)), **sizes, **self.regions.show((), width, height)}
 
-    def open(self, news: tuple[str, int], prompt: str) -> tuple[str, Any]:
-        """Put a concept of another tab into the prompt and turn to this one."""
-        info = self.studio.library.info(news[0])
-        return insert(prompt or "", info), gr.Tabs(selected="generate")
+    def open(self, news: tuple[str, int], prompt: str) -> str:
+        """Put a concept that another tab chose into the prompt."""
+        return insert(prompt or "", self.studio.library.info(news[0]))
 
 
 def _slider(label: str, low: float, high: float, value: float, step: float = 1) -> gr.Slider:

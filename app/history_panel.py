@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.draft import Draft
+from spectral_fusion_app.draft import Draft, picture_draft
 from spectral_fusion_app.errors import shown
+from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.studio import Studio
 
 SHOWN = 24
@@ -23,25 +24,26 @@ class HistoryPanel:
         self.studio = studio
         self.count = gr.State(SHOWN)
         self.chosen = gr.State(None)
-        self.gallery = gr.Gallery(
-            label="History",
-            columns=6,
-            height="auto",
-            object_fit="contain",
-            allow_preview=True,
-            buttons=["download", "fullscreen"],
-            elem_id="history",
-            interactive=False,
-        )
-        with gr.Row(elem_classes="tight"):
-            self.reuse = gr.Button("Reuse these settings", size="sm", interactive=False, elem_id="reuse")
-            self.download = gr.DownloadButton("Download", size="sm", interactive=False, elem_id="download")
-            self.more = gr.Button("Older", size="sm", elem_id="older")
-        self.dropped = gr.File(
-            label="Drop a picture to restore its settings", file_types=PICTURES, height=110, elem_id="restore"
-        )
-        self.gallery.select(self.choose, None, [self.chosen, self.reuse, self.download], api_visibility="private")
-        self.more.click(shown(self.older), self.count, [self.count, self.gallery], api_visibility="private")
+        with gr.Column(elem_classes="history"):
+            self.gallery = gr.Gallery(
+                label="History",
+                columns=6,
+                height="auto",
+                object_fit="contain",
+                fit_columns=False,
+                buttons=["download", "fullscreen"],
+                elem_id="history",
+                interactive=False,
+            )
+            with gr.Row(elem_classes="tight"):
+                self.reuse = gr.Button("Reuse these settings", size="sm", interactive=False, elem_id="reuse")
+                self.download = gr.DownloadButton("Download", size="sm", interactive=False, elem_id="download")
+                self.more = gr.Button("Older", size="sm", elem_id="older")
+            self.dropped = gr.File(
+                label="Drop a picture to restore its settings", file_types=PICTURES, height=110, elem_id="restore"
+            )
+        self.gallery.select(shown(self.choose), None, [self.chosen, self.reuse, self.download], **QUIET)
+        self.more.click(shown(self.older), self.count, [self.count, self.gallery], **QUIET)
 
     def newest(self, count: int = SHOWN) -> list[str]:
         """The gallery's value."""
@@ -62,16 +64,8 @@ class HistoryPanel:
         """The settings of the chosen picture. Raises InputError."""
         if name is None:
             raise InputError("no picture is chosen; press one of the history")
-        return self._draft(self.studio.history.find(name))
+        return picture_draft(self.studio.history.find(name))
 
     def dropped_draft(self, path: str | None) -> Draft | None:
         """The settings of a dropped picture; None where it was taken away. Raises InputError."""
-        return None if path is None else self._draft(Path(path))
-
-    def _draft(self, path: Path) -> Draft:
-        from spectral_fusion.picture import read_parameters
-
-        try:
-            return Draft.from_parameters(read_parameters(path))
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), path.name)) from error
+        return None if path is None else picture_draft(Path(path))

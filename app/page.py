@@ -10,14 +10,14 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from spectral_fusion_app import api, generate_tab
+from spectral_fusion_app import api, concepts_tab, fuse_tab, generate_tab, train_tab
 from spectral_fusion_app.errors import shown
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio, device_and_memory
 
-CSS = Path(__file__).parent / "page.css"
+CSS = sorted(Path(__file__).parent.glob("*.css"))
 THEME = gr.themes.Default(
     primary_hue="indigo",
     neutral_hue="slate",
@@ -30,7 +30,12 @@ LOOK_SECONDS, LOOK_WHILE_LOADING_SECONDS = 5.0, 0.5
 KEEP_SECONDS = 86_400  # uploads and previews in Gradio's cache
 
 Build = Callable[[Studio, AppSettings, Links], None]
-TABS: dict[str, Build] = {"Generate": generate_tab.build}
+TABS: dict[str, tuple[str, Build]] = {
+    "generate": ("Generate", generate_tab.build),
+    "train": ("Train", train_tab.build),
+    "concepts": ("Concepts", concepts_tab.build),
+    "fuse": ("Fuse and compare", fuse_tab.build),
+}
 
 
 def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
@@ -41,14 +46,14 @@ def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
         delete_cache=(KEEP_SECONDS // 24, KEEP_SECONDS),
         fill_width=True,
     ) as page:
+        api.build(studio)  # first: a listener of the same name would take it, though it is not public
         links = Links()
         Header(studio, links).connect(page)
         links.tabs.render()
         with links.tabs:
-            for name, build in TABS.items():
-                with gr.Tab(name, id=name.lower()):
+            for name, (label, build) in TABS.items():
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
                     build(studio, settings, links)
-        api.build(studio)
     page.queue(default_concurrency_limit=16, max_size=4 * settings.limits.waiting, api_open=False)
     return page
 
@@ -121,7 +126,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
         server_port=settings.port,
         auth=settings.auth,
         share=settings.share,
-        allowed_paths=[str(settings.pictures.resolve())],
+        allowed_paths=[str(folder.resolve()) for folder in (settings.pictures, settings.evaluations)],
         max_file_size=settings.limits.upload_bytes,
         theme=THEME,
         css_paths=CSS,

@@ -24,9 +24,10 @@ def inside(roots: Iterable[Path], path: str | Path) -> Path:
         raise refused
     try:
         candidates = [(start / text).resolve() for start in (Path.cwd(), *folders)]
+        allowed = [file for file in candidates if any(file.is_relative_to(folder) for folder in folders)]
+        existing = [file for file in allowed if file.exists()]
     except (OSError, RuntimeError) as error:  # links in a circle, a name that is too long
         raise refused from error
-    allowed = [file for file in candidates if any(file.is_relative_to(folder) for folder in folders)]
     if not allowed:
         raise refused
-    return next((file for file in allowed if file.exists()), allowed[0])
+    return (existing or allowed)[0]

@@ -24,7 +24,7 @@ class Limits:
     """
 
     uploads: int = 100
-    upload_bytes: int = 256 * 2**20
+    upload_bytes: int = 128 * 2**20
     pixels: int = 50_000_000
     edge: int = 1024
     steps: int = 150

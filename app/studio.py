@@ -126,12 +126,14 @@ class Studio:
         base = base.strip()
         if base in ("toybox", self.settings.base):
             return base
+        is_hub_id = HUB_ID.fullmatch(base) and ".." not in base and not Path(base).exists()
         try:
-            return str(inside(self.settings.folders, base))
+            path = inside(self.settings.folders, base)
         except InputError:
-            if HUB_ID.fullmatch(base) and not Path(base).exists():
+            if is_hub_id:
                 return base
             raise
+        return base if is_hub_id and not path.exists() else str(path)
 
     def bases(self) -> list[str]:
         """What can be loaded: toybox, the base of the settings, and what lies in the roots."""

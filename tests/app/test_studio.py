@@ -1,0 +1,139 @@
+"""The studio: a base that loads behind the page, pictures, history."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from serving import make_place
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.generate import GenerateConfig
+from spectral_fusion.picture import read_parameters
+from spectral_fusion_app.history import History
+from spectral_fusion_app.settings import AppSettings, Limits
+from spectral_fusion_app.studio import Progress, Request, Studio
+
+CONFIG = GenerateConfig("a <rex> dog and a <tom> cat", num_inference_steps=3, seed=5)
+WEIGHTS = {"rex": 1.0, "tom": 0.5}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_place(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture
+def studio(place: Path, tmp_path: Path) -> Studio:
+    settings = AppSettings(
+        library=place / "concepts",
+        out=tmp_path / "out",
+        base=str(place / "base"),
+        limits=Limits(steps=10, pictures=6, edge=64, regions=2, prompt=100),
+    )
+    studio = Studio(settings)
+    assert studio.state.kind == "loading"
+    assert studio.concepts() == []
+    studio.start().wait(60)
+    return studio
+
+
+def test_pictures_carry_their_concepts_and_the_base_is_as_before(studio: Studio) -> None:
+    files = studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)
+    again = studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)
+    parameters = read_parameters(files[0])
+    assert parameters.weights == WEIGHTS
+    assert parameters.settings["Seed"] == "5"
+    assert Image.open(files[0]).tobytes() == Image.open(again[0]).tobytes()
+    assert studio.history.newest(9) == [again[0], files[0]]
+
+
+def test_a_grid_has_a_row_for_each_factor_and_a_sheet(studio: Studio) -> None:
+    config = replace(CONFIG, num_images=2)
+    files = studio.generate("ann", Request(config, WEIGHTS, factors=(0.0, 1.0))).wait(60)
+    assert len(files) == 5
+    assert files[-1].stem.endswith("grid")
+    assert [read_parameters(file).weights["tom"] for file in files[:4]] == [0.0, 0.0, 0.5, 0.5]
+
+
+def test_progress_is_told_with_previews(studio: Studio) -> None:
+    seen: list[Progress] = []
+    job = studio.generate("ann", Request(replace(CONFIG, num_images=2), WEIGHTS))
+    while not job.done.wait(0.001):
+        if isinstance(job.update, Progress) and (not seen or seen[-1] is not job.update):
+            seen.append(job.update)
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert any(progress.preview for progress in seen)
+    assert job.update.fraction == 1.0
+
+
+def test_cancelling_keeps_the_pictures_that_are_done(studio: Studio) -> None:
+    config = replace(CONFIG, num_images=6, num_inference_steps=10)
+    job = studio.generate("ann", Request(config, WEIGHTS))
+    while not (isinstance(job.update, Progress) and job.update.picture == 2):
+        assert not job.done.wait(0.001)
+    assert studio.cancel("bob") == 0
+    assert studio.cancel("ann") == 1
+    files = job.wait(60)
+    assert 1 <= len(files) < 6
+    assert studio.history.newest(9) == files[::-1]
+    assert len(studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(replace(CONFIG, num_images=7), WEIGHTS), "7 pictures"),
+        (Request(replace(CONFIG, num_images=3), WEIGHTS, factors=(0.0, 0.5, 1.0)), "9 pictures"),
+        (Request(replace(CONFIG, num_inference_steps=11), {}), "11 steps"),
+        (Request(replace(CONFIG, width=4096), {}), "4096 pixels"),
+        (Request(replace(CONFIG, prompt="x" * 101), {}), "101 characters"),
+    ],
+)
+def test_limits(studio: Studio, request_: Request, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        studio.generate("ann", request_)
+
+
+def test_a_failure_leaves_the_studio_as_it_was(studio: Studio) -> None:
+    with pytest.raises(InputError, match="rxe"):
+        studio.generate("ann", Request(CONFIG, {"rxe": 1.0})).wait(60)
+    with pytest.raises(InputError, match="<rxe>"):
+        studio.generate("ann", Request(replace(CONFIG, prompt="a <rxe> dog"), WEIGHTS)).wait(60)
+    assert len(studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)) == 1
+
+
+def test_another_base_that_cannot_be_loaded_leaves_the_first(studio: Studio, tmp_path: Path) -> None:
+    empty = tmp_path / "out" / "empty"
+    empty.mkdir(parents=True)
+    before = studio.state
+    with pytest.raises(InputError, match="model_index"):
+        studio.load(str(empty)).wait(60)
+    assert studio.state == before
+    assert len(studio.concepts()) == 2
+
+
+def test_bases_are_named_in_allowed_folders_only(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for base in (str(tmp_path / "model"), "/etc", "../base", str(tmp_path)):
+        with pytest.raises(InputError, match="may use"):
+            studio.check_base(base)
+    assert studio.check_base("owner/name") == "owner/name"
+    assert studio.check_base(" toybox ") == "toybox"
+
+
+def test_a_first_base_that_fails_says_so(tmp_path: Path) -> None:
+    studio = Studio(AppSettings(base=str(tmp_path / "none"), out=tmp_path, library=tmp_path))
+    with pytest.raises(InputError):
+        studio.start().wait(60)
+    assert studio.state.kind == "failed"
+    with pytest.raises(InputError, match="no base is loaded"):
+        studio.generate("ann", Request(CONFIG, {})).wait(60)
+
+
+@pytest.mark.parametrize("name", ["../../key.png", "/etc/passwd", "key.txt", "", "none.png"])
+def test_the_history_gives_out_its_own_pictures_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / "key.txt").write_text("1234")
+    with pytest.raises(InputError, match="no picture"):
+        History(tmp_path).find(name)
