@@ -68,13 +68,15 @@ class Fusing:
             replace: a folder of this name that is there.
 
         Raises:
-            InputError: the name is none for a folder, or too much is waiting. The job raises it where the concepts do
-                not go together or a folder of this name is there.
+            InputError: the name is none for a folder or taken, or too much is waiting. The job raises it where the
+                concepts do not go together.
         """
         from spectral_fusion.concept import check_name
         from spectral_fusion.fuse import fuse
 
         target = self.folder / check_name(name.strip())
+        if target.exists() and not replace:
+            raise InputError(f"{target.name!r} exists already; give another name, or replace it")
 
         def work(pipeline: StableDiffusionPipeline, _: Job) -> Path:
             fusion = fuse(pipeline, self._concepts(weights), on_overlap=allowed(overlap))

@@ -84,9 +84,14 @@ class Shelf:
         """
         if not file:
             raise InputError("no file yet; drop a concept, which ends in .safetensors")
+        from spectral_fusion.concept import read_info
+
         path = Path(file)
         try:
-            return self.library.add(path, name=name.strip() or None, trigger=trigger.strip() or None, force=replace)
+            target = name.strip() or read_info(path).name
+            if self.library.path(target).exists() and not replace:
+                raise InputError(f"the library has a concept {target!r} already; give another name, or replace it")
+            return self.library.add(path, name=target, trigger=trigger.strip() or None, force=replace)
         except InputError as error:
             raise InputError(str(error).replace(str(path), path.name)) from error
 

@@ -148,14 +148,18 @@ class Trainings:
             force: replace the library's concept, or the stopped training, of this name.
 
         Raises:
-            InputError: a setting is out of range, the library has a concept of this name, or another training runs.
+            InputError: a setting is out of range, the library has a concept or a stopped training of this name, or
+                another training runs.
         """
         from spectral_fusion.concept import Library
+        from spectral_fusion.train.run import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)
         if Library(self.library).path(config.name).exists() and not force:
             raise InputError(f"the library has a concept {config.name!r} already; give another name, or replace it")
+        if stopped_settings(Library(self.library), config.name) and not force:
+            raise InputError(f"a training of {config.name!r} was stopped; resume it, give another name, or replace it")
         with self._lock:
             self._refuse_a_second()
             folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{config.name}"

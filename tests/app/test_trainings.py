@@ -184,7 +184,9 @@ def test_a_training_runs_apart_survives_its_server_and_can_be_cancelled_and_resu
     found.cancel()
     wait_until(lambda: found.state().kind not in ACTIVE)
     stopped = found.state()
-    assert stopped.kind == "stopped", found.process.last_words()
+    assert stopped.kind == "stopped", stopped.error
+    with pytest.raises(InputError, match="resume it"):
+        start(base=base)
     assert not psutil.pid_exists(process.pid)
 
     restarted.resume(found.id)
