@@ -54,7 +54,6 @@ def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
             for name, (label, build) in TABS.items():
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
                     build(studio, settings, links)
-    page.queue(default_concurrency_limit=16, max_size=4 * settings.limits.waiting, api_open=False)
     return page
 
 

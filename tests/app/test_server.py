@@ -1,6 +1,7 @@
 """A running server, asked by programs: the HTTP API, many at once, and visitors who mean harm."""
 
 import json
+import re
 import struct
 import time
 import urllib.error
@@ -77,6 +78,15 @@ def test_pictures_through_the_api(user: Client) -> None:
     assert "a <rex> dog" in parameters[0].settings["Regions"]
     newest = user.predict(count=2, api_name="/history")
     assert [Image.open(file).tobytes() for file in newest] == [Image.open(file).tobytes() for file in files[::-1]]
+
+
+def test_the_example_of_the_readme(server: Server, user: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [example] = [text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in text]
+    example = example.replace("http://127.0.0.1:7860/", server.url).replace('("http', '(verbose=False, src="http')
+    exec(compile(example, "README.md", "exec"), {})
+    parameters = read_parameters(capsys.readouterr().out.split()[-1])
+    assert parameters.weights == {"rex": 1.0, "tom": 0.8}
 
 
 def test_twenty_pictures_asked_for_at_once_come_in_order_and_memory_stays_level(server: Server, user: Client) -> None:
