@@ -91,7 +91,6 @@ class Laboratory:
         except Diverged as error:
             self.on_progress(f"{key} diverged: {error}")
             return Run(key, self.digest, "diverged", reason=str(error))
-        assert run.figures is not None
         run.figures["seconds"] = time.perf_counter() - begin
         return run
 

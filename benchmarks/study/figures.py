@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -14,52 +13,55 @@ from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.picture import contact_sheet
 from study.conduct import PICTURES
 from study.identities import photos, study_subjects
-from study.methods.registry import Method
+from study.methods.registry import GRADIENT_FUSION, OURS, Method
 from study.plan import Plan
 from study.results import depth_curve, outcome
 from study.runs import Journal, Key
 from study.statistics import Estimate, estimate_mean
 
-SIZE = (9, 5.5)  # inches
+WIDE, NARROW = (12, 6), (7, 4)  # inches
 CELL = 96  # px
 WORST = 6  # pictures of each method
+SHOWN = (OURS, "one-band", "lora-sum", "lora-mean", "orthogonal", GRADIENT_FUSION)
 
 
 def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
-    """Identity of fused concepts against how many are fused, a line for each method."""
-
-    def draw(axes: Axes) -> None:
-        for number, method in enumerate(plan.methods):
+    """Identity of fused concepts against how many are fused: the methods, and beside them ours with its variants."""
+    compared = [method for method in plan.methods if method.kind != "variant"]
+    variants = [method for method in plan.methods if method.kind == "variant" or method.name == OURS]
+    figure = Figure(figsize=WIDE, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, methods in zip(panels, (compared, variants), strict=True):
+        for number, method in enumerate(methods):
             found = [outcome(plan, journal, method, count) for count in plan.settings.counts]
             points = {one.count: estimate_mean(list(one.fused.values())) for one in found if one and one.fused}
             _line(axes, points, method.title, number)
         axes.set_xscale("log", base=2)
         axes.set_xticks(plan.settings.counts, [str(count) for count in plan.settings.counts])
         axes.set_xlabel("K, concepts fused")
-        axes.set_ylabel("identity of one concept a picture")
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-    return _save(draw, path)
+        if axes.lines:
+            axes.legend(fontsize=7, handlelength=4)
+    panels[0].set_ylabel("identity of one concept a picture")
+    return _save(figure, path)
 
 
 def draw_depth(plan: Plan, journal: Journal, path: Path) -> Path:
     """Identity of a concept alone against its band."""
-
-    def draw(axes: Axes) -> None:
-        _line(axes, depth_curve(plan, journal), "alone", 0)
-        axes.set_xlabel(f"band of rank {plan.settings.rank}")
-        axes.set_ylabel("identity")
-
-    return _save(draw, path)
+    figure = Figure(figsize=NARROW, layout="constrained")
+    axes = figure.subplots()
+    _line(axes, depth_curve(plan, journal), "alone", 0)
+    axes.set_xlabel(f"band of rank {plan.settings.rank}")
+    axes.set_ylabel("identity")
+    return _save(figure, path)
 
 
 def draw_failures(plan: Plan, journal: Journal, root: Path, path: Path, count: int) -> Path | None:
     """The fused pictures least like their subject, under the photo and the picture of the concept alone.
 
-    Each method has three rows. None where no fusion of `count` concepts is done.
+    Each method of `SHOWN` has three rows. None where no fusion of `count` concepts is done.
     """
     rows, labels = [], []
-    for method in plan.methods:
+    for method in (method for method in plan.methods if method.name in SHOWN):
         columns = [_column(plan, root, method, worst) for worst in _worst(plan, journal, method, count)]
         if columns:
             rows += [list(row) for row in zip(*columns, strict=True)]
@@ -77,7 +79,7 @@ def _worst(plan: Plan, journal: Journal, method: Method, count: int) -> list[tup
     for seed in plan.settings.seeds_for(count):
         key = plan.fused(method, seed, count)
         if key in journal and journal[key].seen:
-            for number, seen in enumerate((journal[key].seen or {})["singles"]):
+            for number, seen in enumerate(journal[key].seen["singles"]):
                 scored.append((seen.identity, seed, seen.wanted, number, key))
     found: dict[tuple[int, int], tuple[Key, int, int]] = {}
     for _, seed, wanted, number, key in sorted(scored, key=lambda item: item[0]):
@@ -111,14 +113,11 @@ def _line(axes: Axes, points: dict[int, Estimate], label: str, number: int) -> N
         return
     halves = [0.0 if math.isinf(point.half) else point.half for point in points.values()]
     style = ("-", "--", ":")[number // 10 % 3]
-    axes.errorbar(
-        list(points), [point.mean for point in points.values()], halves, label=label, marker="o", capsize=2, ls=style
-    )
+    means = [point.mean for point in points.values()]
+    axes.errorbar(list(points), means, halves, label=label, marker=".", elinewidth=0.6, capsize=2, linestyle=style)
 
 
-def _save(draw: Callable[[Axes], None], path: Path) -> Path:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    draw(figure.add_subplot())
+def _save(figure: Figure, path: Path) -> Path:
     with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=110)
     return path

@@ -97,7 +97,7 @@ class Costs:
         settings = plan.settings
         trained = settings.steps * sum(len(job.subjects) for job in missing)
         seconds = self.step * trained + self.picture * plan.pictures(key)
-        if key.kind == "fused" and any(m.name == key.name and m.kind == "data" for m in plan.methods):
+        if key.kind == "fused" and any(m.name == key.name and m.data for m in plan.methods):
             share = settings.fusion_inference_steps / settings.num_inference_steps
             seconds += self.solve + self.picture * share * settings.fusion_pictures * key.place
         return seconds

@@ -35,8 +35,10 @@ class Outcome:
     alignment: dict[Identity, float]
     pairs: dict[Identity, float]
     pairs_accuracy: dict[Identity, float]
+    pairs_alignment: dict[Identity, float]
     regions: dict[Identity, float]
     regions_accuracy: dict[Identity, float]
+    regions_alignment: dict[Identity, float]
     fusing_seconds: float
     megabytes: float
     parameters: float
@@ -75,8 +77,10 @@ def outcome(plan: Plan, journal: Journal, method: Method, count: int) -> Outcome
         alignment=_alignment(singles),
         pairs=_identity(pairs),
         pairs_accuracy=_accuracy(pairs, count),
+        pairs_alignment=_alignment(pairs),
         regions=_identity(regions),
         regions_accuracy=_accuracy(regions, count),
+        regions_alignment=_alignment(regions),
         fusing_seconds=_mean_figure(fine.values(), "fusing seconds"),
         megabytes=_mean_figure(alone.values(), "megabytes"),
         parameters=_mean_figure(alone.values(), "parameters"),
@@ -109,7 +113,7 @@ def missing(plan: Plan, journal: Journal) -> list[Key]:
 
 
 def _scene(run: Run, scene: str) -> list[Seen]:
-    return (run.seen or {}).get(scene, [])
+    return run.seen.get(scene, [])
 
 
 def _by_identity(fusions: dict[int, Run], scene: str) -> dict[Identity, list[Seen]]:
@@ -133,5 +137,5 @@ def _alignment(groups: dict[Identity, list[Seen]]) -> dict[Identity, float]:
 
 
 def _mean_figure(runs: Iterable[Run], name: str) -> float:
-    values = [run.figures[name] for run in runs if run.figures and name in run.figures]
+    values = [run.figures[name] for run in runs if name in run.figures]
     return fmean(values) if values else float("nan")

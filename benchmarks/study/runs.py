@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock
 
 from spectral_fusion.concept.atomic import atomic_file
 from study.judging import Seen
 
 Kind = Literal["alone", "fused"]
 Status = Literal["done", "diverged"]
-SCENES = ("singles", "pairs", "regions")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Run:
     key: Key
     study: str
     status: Status = "done"
-    seen: dict[str, list[Seen]] | None = None
-    figures: dict[str, float] | None = None
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
     reason: str = ""
 
     def to_line(self) -> str:
@@ -64,8 +65,8 @@ class Run:
         """Raises ValueError where the line is no run, whole and of this form."""
         try:
             values: dict[str, Any] = json.loads(line)
-            seen = {scene: [Seen(**part) for part in parts] for scene, parts in (values["seen"] or {}).items()}
-            run = cls(**values | {"key": Key(**values["key"]), "seen": seen, "figures": values["figures"] or {}})
+            seen = {scene: [Seen(**part) for part in parts] for scene, parts in values["seen"].items()}
+            run = cls(**values | {"key": Key(**values["key"]), "seen": seen})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(str(error)) from error
         if run.status not in ("done", "diverged") or (run.status == "done" and not seen.get("singles")):
@@ -82,7 +83,8 @@ class Journal:
             report: is told of each damaged line; it is taken out of the file, so that its run is done again.
         """
         self.path, self.study, self.report = path, study, report
-        self._runs = self._read()
+        with self._locked():
+            self._runs = self._read()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._runs
@@ -95,12 +97,16 @@ class Journal:
 
     def add(self, run: Run) -> None:
         """Append a run, on disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self._locked(), self.path.open("a", encoding="utf-8") as file:
             file.write(run.to_line() + "\n")
             file.flush()
             os.fsync(file.fileno())
         self._runs[run.key] = run
+
+    def _locked(self) -> FileLock:
+        """Several processes may share the file, each with runs of its own."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path.with_suffix(".lock"))
 
     def _read(self) -> dict[Key, Run]:
         if not self.path.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from study.methods.registry import GRADIENT_FUSION, OURS
+from study.methods.registry import GRADIENT_FUSION, OURS, Method
 from study.plan import Plan
 from study.results import Identity, Outcome, excess_loss, missing, outcomes
 from study.runs import Journal
@@ -51,7 +51,7 @@ def markdown(
 
 
 def claims(plan: Plan, journal: Journal) -> list[str]:
-    """Whether the project's claim holds, at each K that it is made for."""
+    """Whether the project's claim holds, and which variants help, at each K that the claim is made for."""
     said = []
     for count in CLAIMED:
         by_name = {one.method.name: one for one in outcomes(plan, journal, count)}
@@ -68,7 +68,7 @@ def _claims_at(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
     better, level = [], []
     for name, other in by_name.items():
         excess = excess_loss(other, ours)
-        if name == OURS or other.method.kind != "free" or excess is None:
+        if name == OURS or other.method.kind != "method" or other.method.data or excess is None:
             continue
         if excess.high < 0:
             better.append(f"{other.method.title} ({excess})")
@@ -81,7 +81,21 @@ def _claims_at(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
         text += "**The claim does not hold.**"
         text += f" Losing less, outside the interval: {', '.join(better)}." if better else ""
         text += f" Not told apart from ours: {', '.join(level)}." if level else ""
-    return [text, *_against_gradient_fusion(count, by_name)]
+    return [text, *_against_gradient_fusion(count, by_name), *_variants(count, by_name)]
+
+
+def _variants(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
+    """What was tried to close the gap, by whether it helps."""
+    groups: dict[str, list[str]] = {}
+    for other in by_name.values():
+        excess = excess_loss(other, by_name[OURS]) if other.method.kind == "variant" else None
+        if excess is not None:
+            groups.setdefault(_verdict(excess), []).append(f"{other.method.title} ({excess})")
+    if not groups:
+        return []
+    return [
+        f"K = {count}, variants of ours: " + "; ".join(f"{word}: {', '.join(said)}" for word, said in groups.items())
+    ]
 
 
 def _against_gradient_fusion(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
@@ -117,7 +131,7 @@ def _identity_table(found: Sequence[Outcome]) -> list[str]:
     head = ("method", "identity alone → fused", "lost", "accuracy alone → fused", "alignment alone → fused", "sets")
     rows = [
         (
-            one.method.title,
+            titled(one.method),
             f"{_mean(one.alone)} → {_mean(one.fused)}",
             _mean(one.loss),
             f"{_short(one.alone_accuracy)} → {_short(one.accuracy)}",
@@ -130,14 +144,17 @@ def _identity_table(found: Sequence[Outcome]) -> list[str]:
 
 
 def _pairs_table(found: Sequence[Outcome]) -> list[str]:
-    head = ("two concepts a picture", "identity", "accuracy", "identity, regions", "accuracy, regions")
+    columns = ("identity", "accuracy", "alignment")
+    head = ("two concepts a picture", *columns, *(f"{column}, regions" for column in columns))
     rows = [
         (
-            one.method.title,
+            titled(one.method),
             _mean(one.pairs),
             _short(one.pairs_accuracy),
+            _short(one.pairs_alignment),
             _mean(one.regions),
             _short(one.regions_accuracy),
+            _short(one.regions_alignment),
         )
         for one in found
     ]
@@ -153,7 +170,7 @@ def _paired_table(found: Sequence[Outcome]) -> list[str]:
         excess = None if one is ours else excess_loss(one, ours)
         if excess is not None:
             fused = estimate_difference(one.fused, ours.fused)
-            rows.append((one.method.title, str(excess), _verdict(excess), str(fused)))
+            rows.append((titled(one.method), str(excess), _verdict(excess), str(fused)))
     return table(("method", "loses more than ours by", "", "identity fused, above ours"), rows)
 
 
@@ -167,7 +184,7 @@ def _costs_table(plan: Plan, journal: Journal, counts: Sequence[int]) -> list[st
                 _number(by_count[count][method.name].fusing_seconds) if method.name in by_count[count] else NOTHING
                 for count in counts
             ]
-            rows.append((method.title, _number(known[0].parameters, 0), _number(known[0].megabytes), *seconds))
+            rows.append((titled(method), _number(known[0].parameters, 0), _number(known[0].megabytes), *seconds))
     head = ("method", "trained numbers", "MB a concept", *(f"s to fuse {count}" for count in counts))
     return table(head, rows)
 
@@ -181,6 +198,11 @@ def _rates_table(plan: Plan) -> list[str]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table; the first column names the row."""
     return ["| " + " | ".join(row) + " |" for row in (head, ["---", *["---:"] * (len(head) - 1)], *rows)]
+
+
+def titled(method: Method) -> str:
+    """How tables and curves call a method."""
+    return f"{method.kind}: {method.title}" if method.kind == "variant" else method.title
 
 
 def _mean(values: Mapping[Identity, float]) -> str:

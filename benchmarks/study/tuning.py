@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from filelock import FileLock
+
 from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.errors import InputError
 from study.conduct import Laboratory
@@ -60,10 +62,15 @@ class Rates:
         return {name: min(tried, key=lambda f: (-tried[f], f)) for name, tried in self.scores.items() if tried}
 
     def record(self, family: str, factor: float, score: float) -> None:
-        """Keep a score, on disk when this returns."""
-        self.scores.setdefault(family, {})[factor] = score
-        with atomic_file(self.path) as part:
-            part.write_text(json.dumps({"study": self.study, "scores": self.scores}, indent=1) + "\n", encoding="utf-8")
+        """Keep a score, beside those that other processes have kept meanwhile; on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            for name, tried in Rates.load(self.path, self.study).scores.items():
+                self.scores.setdefault(name, {}).update(tried)
+            self.scores.setdefault(family, {})[factor] = score
+            text = json.dumps({"study": self.study, "scores": self.scores}, indent=1)
+            with atomic_file(self.path) as part:
+                part.write_text(text + "\n", encoding="utf-8")
 
 
 def tune(laboratory: Laboratory, families: Sequence[Family]) -> Rates:

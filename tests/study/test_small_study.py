@@ -11,6 +11,7 @@ from study.families import FAMILIES
 from study.methods.registry import all_methods
 from study.plan import Plan
 from study.report import write_report
+from study.tables import titled
 from study.tuning import tune
 from studying import SMALLEST, laboratory
 
@@ -31,7 +32,7 @@ def test_every_method_goes_through_and_the_base_is_as_before(tmp_path: Path) -> 
 
     written = write_report(plan, journal, lab.root, tmp_path / "report", machine="a machine")
     text = written[0].read_text(encoding="utf-8")
-    assert all(method.title in text for method in plan.methods)
+    assert all(titled(method) in text for method in plan.methods)
     assert "Not finished" not in text
     for path in written[1:]:
         with Image.open(path) as picture:

@@ -16,6 +16,7 @@ from study.methods.merging import present_factors
 from study.settings import Settings
 from study.training import Adapter
 
+HISTORY = 25  # steps that L-BFGS remembers
 RIDGE = 1e-6  # of the mean diagonal: two concepts with parallel deltas leave the weights open
 
 
@@ -65,7 +66,12 @@ def least_squares_delta(deltas: Sequence[Tensor], grams: Sequence[Tensor], itera
     total, aim = total / scale, aim / scale
     found = torch.zeros_like(aim, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [found], max_iter=iterations, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [found],
+        max_iter=iterations,
+        history_size=HISTORY,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

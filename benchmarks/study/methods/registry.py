@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from spectral_fusion.errors import InputError
 from study.families import FAMILIES, Family
@@ -20,45 +21,55 @@ GRADIENT_FUSION = "gradient-fusion"
 class Method:
     """One row of the tables.
 
-    kind: free needs neither training nor data to fuse; data looks at layer inputs; bound is none that a user could
-        choose, or would; variant is one of the ways tried to close the gap, free too.
+    kind: a method of the comparison; a bound, which no user would choose; or a variant of ours that was tried to close
+        the gap.
+    data: whether fusing looks at layer inputs.
     """
 
     name: str
     title: str
     family: Family
     fuse: Fuse
-    kind: str = "free"
+    kind: Literal["method", "bound", "variant"] = "method"
+    data: bool = False
 
 
 def all_methods(settings: Settings) -> dict[str, Method]:
     """Every method, in the order of the tables."""
-    plain_sum, mean = product_fuse("sum"), product_fuse("mean")
-    lora_sum = applying(summed)
-    rows = (
-        (OURS, "spectral, disjoint bands, sum (ours)", "additive", plain_sum, "free"),
-        ("spectral-mean", "spectral, disjoint bands, mean", "additive", mean, "free"),
-        ("one-band", "spectral, all in one band, sum", "one-band", plain_sum, "free"),
-        ("lowest", "spectral, lowest bands, sum", "lowest", plain_sum, "free"),
-        ("rotational", "spectral rotational, disjoint bands, sum", "rotational", plain_sum, "free"),
-        ("lora-sum", "LoRA, sum", "lora", lora_sum, "free"),
-        ("lora-mean", "LoRA, mean (FedAvg)", "lora", applying(averaged), "free"),
-        ("lora-ties", "LoRA, ties", "lora", applying(ties_merged), "free"),
-        ("lora-dare", "LoRA, dare_linear", "lora", applying(dare_merged), "free"),
-        ("orthogonal", "orthogonal adaptation, sum", "orthogonal", lora_sum, "free"),
-        (GRADIENT_FUSION, "LoRA, gradient fusion", "lora", applying(gradient_fusion(settings)), "data"),
-        ("embeddings", "token embeddings only", "embeddings", lora_sum, "bound"),
-        ("joint", "joint training of all", "joint", applying(summed), "bound"),
-        ("private", "variant: A, B in band and private slice", "private", plain_sum, "variant"),
-        ("neutral", "variant: penalty on neutral prompts", "neutral", plain_sum, "variant"),
-        ("interleaved", "variant: interleaved bands", "interleaved", plain_sum, "variant"),
-        ("balanced", "variant: bands of equal energy", "balanced", plain_sum, "variant"),
-        ("interleaved-private", "variant: interleaved, private slice", "interleaved-private", plain_sum, "variant"),
-        ("cross-attention", "variant: cross-attention only, twice the rank", "cross-attention", plain_sum, "variant"),
-        ("spectral-gradient", "spectral, gradient fusion", "additive", applying(gradient_fusion(settings)), "data"),
-        ("weights", "variant: weights in closed form", "additive", applying(closed_form_weights(settings)), "data"),
+    plain_sum, lora_sum = product_fuse("sum"), applying(summed)
+    least_squares, best_weighted = applying(gradient_fusion(settings)), applying(closed_form_weights(settings))
+    methods = (
+        Method(OURS, "spectral, disjoint bands, sum (ours)", FAMILIES["additive"], plain_sum),
+        Method("spectral-mean", "spectral, disjoint bands, mean", FAMILIES["additive"], product_fuse("mean")),
+        Method("one-band", "spectral, all in one band, sum", FAMILIES["one-band"], plain_sum),
+        Method("lowest", "spectral, lowest bands, sum", FAMILIES["lowest"], plain_sum),
+        Method("rotational", "spectral rotational, disjoint bands, sum", FAMILIES["rotational"], plain_sum),
+        Method("lora-sum", "LoRA, sum", FAMILIES["lora"], lora_sum),
+        Method("lora-mean", "LoRA, mean (FedAvg)", FAMILIES["lora"], applying(averaged)),
+        Method("lora-ties", "LoRA, ties", FAMILIES["lora"], applying(ties_merged)),
+        Method("lora-dare", "LoRA, dare_linear", FAMILIES["lora"], applying(dare_merged)),
+        Method("orthogonal", "orthogonal adaptation, sum", FAMILIES["orthogonal"], lora_sum),
+        Method(GRADIENT_FUSION, "LoRA, gradient fusion", FAMILIES["lora"], least_squares, data=True),
+        Method("embeddings", "token embeddings only", FAMILIES["embeddings"], lora_sum, "bound"),
+        Method("joint", "joint training of all", FAMILIES["joint"], lora_sum, "bound"),
+        Method("private", "A, B kept in band and private slice", FAMILIES["private"], plain_sum, "variant"),
+        Method("neutral", "penalty on neutral prompts", FAMILIES["neutral"], plain_sum, "variant"),
+        Method("interleaved", "interleaved bands", FAMILIES["interleaved"], plain_sum, "variant"),
+        Method("balanced", "bands of equal energy", FAMILIES["balanced"], plain_sum, "variant"),
+        Method(
+            "interleaved-private",
+            "interleaved, band and private slice",
+            FAMILIES["interleaved-private"],
+            plain_sum,
+            "variant",
+        ),
+        Method(
+            "cross-attention", "cross-attention only, twice the rank", FAMILIES["cross-attention"], plain_sum, "variant"
+        ),
+        Method("weights", "weights in closed form", FAMILIES["additive"], best_weighted, "variant", data=True),
+        Method("spectral-gradient", "gradient fusion", FAMILIES["additive"], least_squares, "variant", data=True),
     )
-    return {name: Method(name, title, FAMILIES[family], fuse, kind) for name, title, family, fuse, kind in rows}
+    return {method.name: method for method in methods}
 
 
 def choose_methods(settings: Settings, names: Sequence[str]) -> list[Method]:
