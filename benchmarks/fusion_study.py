@@ -5,7 +5,8 @@
     python benchmarks/fusion_study.py run --hours 5          # goes on where it was stopped
     python benchmarks/fusion_study.py report                 # docs/results/fusion-study.md and its figures
 
-Everything lies in --out: `runs.jsonl` (one line a run), concepts, photos, pictures, `rates.json`.
+Everything lies in --out: `runs.jsonl` (one line a run), concepts, photos, pictures, `rates.json`. Processes that share
+no kind of adapter may work in one folder at once: give each its --method, and OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations

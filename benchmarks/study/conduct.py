@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
@@ -51,7 +51,7 @@ class Laboratory:
         self.root, self.pipeline, self.scorers, self.settings = root, pipeline, scorers, settings
         self.on_progress = on_progress
         self.shelf = Shelf(root, pipeline, settings, self._neutral_inputs)
-        self.study_jury = lru_cache(maxsize=2)(lambda seed: self.jury(study_subjects(seed, settings.slots)))
+        self.study_jury = cache(lambda seed: self.jury(study_subjects(seed, settings.slots)))
 
     @property
     def digest(self) -> str:

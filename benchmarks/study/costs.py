@@ -17,7 +17,7 @@ from study.identities import tuning_subjects
 from study.methods.least_squares import least_squares_delta
 from study.painting import Request, paint
 from study.plan import Costs
-from study.training import Job, plan_training, train
+from study.training import Job, make_recipe, train
 
 STEPS, PICTURES = 4, 8
 
@@ -27,8 +27,8 @@ def measure_costs(laboratory: Laboratory) -> Costs:
     settings, pipeline = replace(laboratory.settings, steps=STEPS), laboratory.pipeline
     job = Job(OWN, tuple(tuning_subjects(1)), 0, 0)
     folders = laboratory.shelf.folders(job)
-    plan = plan_training(pipeline, job, folders, settings)
-    step = train(pipeline, job, plan, folders, settings, {})[1] / STEPS
+    recipe = make_recipe(pipeline, job, folders, settings)
+    step = train(pipeline, job, recipe, folders, settings, {})[1] / STEPS
     requests = [Request(settings.prompts[0].replace("{}", "thing"), seed) for seed in range(PICTURES)]
     picture = _seconds(lambda: paint(pipeline, requests, settings)) / PICTURES
     weights = [layer.weight for name, layer in pipeline_layers(pipeline).items() if name.endswith(ATTENTION)]

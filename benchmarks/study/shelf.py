@@ -19,7 +19,7 @@ from study.activations import Grams
 from study.failure import Diverged
 from study.identities import photos
 from study.settings import Settings
-from study.training import Adapter, Job, Plan, plan_training, train
+from study.training import Adapter, Job, Recipe, make_recipe, train
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Shelf:
 
     def has(self, job: Job) -> bool:
         """Whether the job is done, or known to diverge."""
-        plan = plan_training(self.pipeline, job, self.folders(job), self.settings)
-        return self._diverged(job, plan) is not None or self._find(job, plan) is not None
+        recipe = make_recipe(self.pipeline, job, self.folders(job), self.settings)
+        return self._diverged(job, recipe) is not None or self._find(job, recipe) is not None
 
     def get(self, job: Job) -> tuple[list[Adapter], float | None]:
         """The adapters of a job, trained now if they are not there; and the seconds that it took if it was now.
@@ -54,16 +54,16 @@ class Shelf:
             Diverged: the training diverges, now or when it was tried.
         """
         folders = self.folders(job)
-        plan = plan_training(self.pipeline, job, folders, self.settings)
-        if (reason := self._diverged(job, plan)) is not None:
+        recipe = make_recipe(self.pipeline, job, folders, self.settings)
+        if (reason := self._diverged(job, recipe)) is not None:
             raise Diverged(reason)
-        if (found := self._find(job, plan)) is not None:
+        if (found := self._find(job, recipe)) is not None:
             return found, None
         neutral = self._neutral if job.family.neutral_penalty else {}
         try:
-            adapters, seconds = train(self.pipeline, job, plan, folders, self.settings, neutral)
+            adapters, seconds = train(self.pipeline, job, recipe, folders, self.settings, neutral)
         except Diverged as error:
-            self._mark_diverged(job, plan, str(error))
+            self._mark_diverged(job, recipe, str(error))
             raise
         for path, adapter in zip(self._paths(job), adapters, strict=True):
             adapter.save(path)
@@ -76,26 +76,26 @@ class Shelf:
             label += f"-of{len(job.subjects)}"
         return [folder / f"{label}-{subject.name}.safetensors" for subject in job.subjects]
 
-    def _find(self, job: Job, plan: Plan) -> list[Adapter] | None:
+    def _find(self, job: Job, recipe: Recipe) -> list[Adapter] | None:
         paths = self._paths(job)
         if not all(path.is_file() for path in paths):
             return None
         adapters = [_load(path) for path in paths]
-        return adapters if all(_facts(adapter) == plan.facts for adapter in adapters) else None
+        return adapters if all(_facts(adapter) == recipe.facts for adapter in adapters) else None
 
     def _marker(self, job: Job) -> Path:
         return self._paths(job)[0].with_suffix(".diverged.json")
 
-    def _diverged(self, job: Job, plan: Plan) -> str | None:
+    def _diverged(self, job: Job, recipe: Recipe) -> str | None:
         marker = self._marker(job)
         if not marker.is_file():
             return None
         said = json.loads(marker.read_text(encoding="utf-8"))
-        return said["reason"] if said["facts"] == plan.facts else None
+        return said["reason"] if said["facts"] == recipe.facts else None
 
-    def _mark_diverged(self, job: Job, plan: Plan, reason: str) -> None:
+    def _mark_diverged(self, job: Job, recipe: Recipe, reason: str) -> None:
         with atomic_file(self._marker(job)) as part:
-            part.write_text(json.dumps({"reason": reason, "facts": plan.facts}), encoding="utf-8")
+            part.write_text(json.dumps({"reason": reason, "facts": recipe.facts}), encoding="utf-8")
 
 
 def _load(path: Path) -> Adapter:

@@ -27,7 +27,7 @@ from spectral_fusion.train.presets import preset
 from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import Trainee, target_layers, trainee
 from study.activations import Grams
-from study.adapting import PenalisedTrainee, adapter_config, prepare
+from study.adapting import AfterStep, PenalisedTrainee, adapter_config, prepare
 from study.failure import Diverged
 from study.families import Family
 from study.identities import Subject
@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Recipe:
     """A job as the loop takes it: resolved settings, the band, and the facts that its result depends on."""
 
     config: TrainConfig
@@ -61,9 +61,9 @@ class Plan:
     facts: dict[str, Any]
 
 
-def plan_training(
+def make_recipe(
     pipeline: StableDiffusionPipeline, job: Job, folders: Sequence[ImageFolder], settings: Settings
-) -> Plan:
+) -> Recipe:
     """What a job comes to on a base.
 
     Raises:
@@ -87,13 +87,13 @@ def plan_training(
         "subjects": [run_facts(config, folder)["pictures_digest"] for folder in folders],
         **run_facts(config, folders[0]),
     }
-    return Plan(config, band, json.loads(json.dumps(facts)))
+    return Recipe(config, band, json.loads(json.dumps(facts)))
 
 
 def train(
     pipeline: StableDiffusionPipeline,
     job: Job,
-    plan: Plan,
+    recipe: Recipe,
     folders: Sequence[ImageFolder],
     settings: Settings,
     neutral: Grams,
@@ -110,22 +110,23 @@ def train(
     Raises:
         Diverged: the loss or a trained tensor is not finite.
     """
-    family, config = job.family, plan.config
+    family, config = job.family, recipe.config
     frozen = replace(config, learning_rate_embedding=0.0)  # the rows of all subjects train, see `_trained_tokens`
-    with (
-        _tokens(pipeline, job.subjects[1:], config),
-        trainee(pipeline, frozen, plan.band, adapter=adapter_config(family)) as learner,
-    ):
-        after_step = prepare(pipeline, family, adapter_name(config.name), plan.band, job.slot, settings.slots)
-        if family.neutral_penalty:
-            learner = PenalisedTrainee(pipeline, frozen, family.neutral_penalty, neutral)
-        with _trained_tokens(pipeline, job.subjects):
-            begin = time.perf_counter()
-            _run(learner, job, config, folders, after_step)
-            seconds = time.perf_counter() - begin
-            adapters = _collect(pipeline, job, plan)
-    pipeline.unload_lora_weights()
-    return adapters, seconds
+    try:
+        with (
+            _tokens(pipeline, job.subjects[1:], config),
+            trainee(pipeline, frozen, recipe.band, adapter=adapter_config(family)) as learner,
+        ):
+            after_step = prepare(pipeline, family, adapter_name(config.name), recipe.band, job.slot, settings.slots)
+            if family.neutral_penalty:
+                learner = PenalisedTrainee(pipeline, frozen, family.neutral_penalty, neutral)
+            with _trained_tokens(pipeline, job.subjects):
+                begin = time.perf_counter()
+                _run(learner, job, config, folders, after_step)
+                seconds = time.perf_counter() - begin
+                return _collect(pipeline, job, recipe), seconds
+    finally:
+        pipeline.unload_lora_weights()
 
 
 def trainable_numbers(family: Family, adapter: Adapter) -> int:
@@ -166,7 +167,13 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
     )
 
 
-def _run(learner: Trainee, job: Job, config: TrainConfig, folders: Sequence[ImageFolder], after_step: Any) -> None:
+def _run(
+    learner: Trainee,
+    job: Job,
+    config: TrainConfig,
+    folders: Sequence[ImageFolder],
+    after_step: AfterStep,
+) -> None:
     """Each subject sees `steps` batches of its own photos, alone or jointly; jointly the losses are averaged."""
     pictures = [
         subject_pictures(learner.pipeline, folder, _named(config, subject))
@@ -183,8 +190,8 @@ def _run(learner: Trainee, job: Job, config: TrainConfig, folders: Sequence[Imag
         after_step()
 
 
-def _collect(pipeline: StableDiffusionPipeline, job: Job, plan: Plan) -> list[Adapter]:
-    config, first = plan.config, job.subjects[0]
+def _collect(pipeline: StableDiffusionPipeline, job: Job, recipe: Recipe) -> list[Adapter]:
+    config, first = recipe.config, job.subjects[0]
     adapters: list[Adapter]
     if job.family.kind in ("additive", "rotational"):
         try:
@@ -195,15 +202,15 @@ def _collect(pipeline: StableDiffusionPipeline, job: Job, plan: Plan) -> list[Ad
                 trigger=first.trigger,
                 class_word=first.class_word,
                 base_name=config.base,
-                training=plan.facts,
+                training=recipe.facts,
             )
         except InputError as error:  # a concept refuses tensors that are not finite
             raise Diverged(str(error)) from error
         adapters = [concept]
     else:
-        lora = collect_lora(pipeline, config, plan.facts)
+        lora = collect_lora(pipeline, config, recipe.facts)
         adapters = [replace(lora, layers={}) if job.family.kind == "embeddings" else lora]
-    adapters += [_tokens_only(pipeline, subject, plan.facts) for subject in job.subjects[1:]]
+    adapters += [_tokens_only(pipeline, subject, recipe.facts) for subject in job.subjects[1:]]
     for adapter in adapters:
         _check_finite(adapter)
     return adapters

@@ -28,6 +28,7 @@ def invoke(*arguments: str | Path) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_tune_run_and_report_follow_one_another(small: None, tmp_path: Path) -> None:
     out, chosen = tmp_path / "study", ("--method", "spectral-sum")
     listed = invoke("run", "--dry-run", "--no-depth", "--out", out, *chosen)

@@ -23,7 +23,7 @@ from study.methods.inputs import neutral_inputs
 from study.methods.merging import sum_of, summed
 from study.methods.registry import Method
 from study.plan import Plan
-from study.training import Job, plan_training, trainable_numbers
+from study.training import Job, make_recipe, trainable_numbers
 from studying import SMALLEST, laboratory
 
 SUBJECTS = study_subjects(0, 4)
@@ -153,4 +153,4 @@ def test_a_slot_without_room_is_refused(lab: Laboratory) -> None:
     settings = replace(SMALLEST, slots=20)
     job = Job(OWN, (SUBJECTS[0],), 16, 0)
     with pytest.raises(InputError, match="needs 34 directions, the base has 32"):
-        plan_training(lab.pipeline, job, lab.shelf.folders(job), settings)
+        make_recipe(lab.pipeline, job, lab.shelf.folders(job), settings)
