@@ -27,7 +27,8 @@ from study.plan import Plan
 from study.runs import Journal, Key, Run
 from study.settings import Settings
 from study.shelf import Shelf
-from study.training import Adapter, megabytes, trainable_numbers
+from study.sizes import megabytes, trainable_numbers
+from study.training import Adapter
 
 OnProgress = Callable[[str], None]
 RUNS, PICTURES = "runs.jsonl", "pictures"

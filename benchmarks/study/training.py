@@ -129,23 +129,6 @@ def train(
         pipeline.unload_lora_weights()
 
 
-def trainable_numbers(family: Family, adapter: Adapter) -> int:
-    """How many numbers the training of one concept set, token embeddings included."""
-    if isinstance(adapter, Concept):
-        layers = adapter.layers.values()
-        return sum(t.numel() for layer in layers for t in layer.trained.values()) + adapter.embeddings.numel()
-    fixed = sum(A.numel() for A, _ in adapter.layers.values()) if family.kind == "orthogonal" else 0
-    return adapter.parameters - fixed
-
-
-def megabytes(family: Family, adapter: Adapter) -> float:
-    """What a file of the concept holds, at two bytes a number: a spectral one its basis too."""
-    numbers = trainable_numbers(family, adapter)
-    if isinstance(adapter, Concept):
-        numbers += sum(t.numel() for layer in adapter.layers.values() for t in layer.basis)
-    return 2 * numbers / 1e6
-
-
 def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> TrainConfig:
     resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     chosen = preset(resolution, job.family.preset_mode)

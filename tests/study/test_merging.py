@@ -12,7 +12,17 @@ from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.spectral import Factors
 from study.methods.applied import applying
 from study.methods.least_squares import best_weights, least_squares_delta
-from study.methods.merging import DENSITY, averaged, dare_merged, matrixwise, product_fuse, summed, ties_merged
+from study.methods.merging import (
+    DENSITY,
+    averaged,
+    dare_merged,
+    matrixwise,
+    off_bands,
+    off_others,
+    product_fuse,
+    summed,
+    ties_merged,
+)
 
 OUT, IN, RANK = 7, 5, 2
 
@@ -99,6 +109,27 @@ def test_afterwards_the_pipeline_is_as_before_even_where_drawing_fails(
         raise ZeroDivisionError
     assert same_weights(before, weights_of(pipeline))
     assert len(pipeline.tokenizer) == words
+
+
+def test_concepts_that_are_kept_off_other_bands_do_not_reach_into_them() -> None:
+    U, V = (torch.linalg.qr(random(size, size, seed=size)).Q for size in (OUT, IN))
+    layers = []
+    for i in range(2):
+        mine = slice(i * RANK, (i + 1) * RANK)
+        shifts = {"A": random(OUT, RANK, seed=i), "B": random(IN, RANK, seed=i + 5)}
+        layers.append({"U": U[:, mine], "S": random(RANK, seed=i + 9).abs(), "V": V[:, mine], **shifts})
+    for own, other in ((0, 1), (1, 0)):
+        up, down = off_others(layers, own)
+        delta = up @ down
+        assert delta.norm() > 0.1
+        assert (layers[other]["U"].T @ delta).abs().max() < 1e-12
+        assert (delta @ layers[other]["V"]).abs().max() < 1e-12
+
+
+def test_keeping_off_other_bands_changes_nothing_for_a_concept_alone(pipeline: StableDiffusionPipeline) -> None:
+    concept = make_concept(pipeline, "rex", size=0.5)
+    alone = summed(pipeline, [concept])
+    assert all(torch.allclose(delta, alone[name], atol=1e-5) for name, delta in off_bands(pipeline, [concept]).items())
 
 
 def problem(inputs: int) -> tuple[list[Tensor], list[Tensor]]:

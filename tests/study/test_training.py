@@ -23,7 +23,8 @@ from study.methods.inputs import neutral_inputs
 from study.methods.merging import sum_of, summed
 from study.methods.registry import Method
 from study.plan import Plan
-from study.training import Job, make_recipe, trainable_numbers
+from study.sizes import trainable_numbers
+from study.training import Job, make_recipe
 from studying import SMALLEST, laboratory
 
 SUBJECTS = study_subjects(0, 4)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from diffusers import StableDiffusionPipeline
 from peft.utils.merge_utils import dare_linear, ties
 from torch import Tensor
 
+from spectral_fusion.concept import Concept
 from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.spectral import Factors
+from spectral_fusion.spectral import Factors, additive_factors, project_onto
 from study.methods.applied import Deltas, Fuse
 from study.training import Adapter
 
@@ -40,6 +42,33 @@ def summed(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
 def averaged(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
     """The sum over the number of concepts, as federated averaging takes it (FedAvg, McMahan et al., 2017)."""
     return {name: sum_of(present) / len(adapters) for name, present in present_factors(adapters)}
+
+
+def off_bands(_: StableDiffusionPipeline, concepts: Sequence[Adapter]) -> Deltas:
+    """The sum of additive concepts, each with its A and B projected off the bands of all others.
+
+    No delta then reaches into a direction that another concept has: `U_j^T delta_i = 0` and `delta_i V_j = 0`.
+    """
+    spectral = cast(Sequence[Concept], concepts)
+    names = dict.fromkeys(name for concept in spectral for name in concept.layers)
+    deltas = {}
+    for name in names:
+        layers = [concept.layers[name].tensors() for concept in spectral if name in concept.layers]
+        deltas[name] = sum_of([off_others(layers, own) for own in range(len(layers))])
+    return deltas
+
+
+def off_others(layers: Sequence[Mapping[str, Tensor]], own: int) -> Factors:
+    """The delta of one of several additive concepts in a layer, kept off the bands of the others.
+
+    Args:
+        layers: U, S, V, A, B of each; the bands are disjoint.
+    """
+    tensors = dict(layers[own])
+    for basis, shift in (("U", "A"), ("V", "B")):
+        for other in (layer for number, layer in enumerate(layers) if number != own):
+            tensors[shift] = tensors[shift] - project_onto(other[basis], tensors[shift])
+    return additive_factors(**tensors)
 
 
 def ties_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:

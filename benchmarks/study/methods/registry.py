@@ -10,7 +10,7 @@ from spectral_fusion.errors import InputError
 from study.families import FAMILIES, Family
 from study.methods.applied import Fuse, applying
 from study.methods.least_squares import closed_form_weights, gradient_fusion
-from study.methods.merging import averaged, dare_merged, product_fuse, summed, ties_merged
+from study.methods.merging import averaged, dare_merged, off_bands, product_fuse, summed, ties_merged
 from study.settings import Settings
 
 OURS = "spectral-sum"
@@ -36,7 +36,7 @@ class Method:
 
 def all_methods(settings: Settings) -> dict[str, Method]:
     """Every method, in the order of the tables."""
-    plain_sum, lora_sum = product_fuse("sum"), applying(summed)
+    plain_sum, lora_sum, clear = product_fuse("sum"), applying(summed), applying(off_bands)
     least_squares, best_weighted = applying(gradient_fusion(settings)), applying(closed_form_weights(settings))
     methods = (
         Method(OURS, "spectral, disjoint bands, sum (ours)", FAMILIES["additive"], plain_sum),
@@ -66,6 +66,7 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         Method(
             "cross-attention", "cross-attention only, twice the rank", FAMILIES["cross-attention"], plain_sum, "variant"
         ),
+        Method("off-bands", "A, B projected off other bands when fused", FAMILIES["additive"], clear, "variant"),
         Method("weights", "weights in closed form", FAMILIES["additive"], best_weighted, "variant", data=True),
         Method("spectral-gradient", "gradient fusion", FAMILIES["additive"], least_squares, "variant", data=True),
     )
