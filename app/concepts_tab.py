@@ -99,7 +99,7 @@ class ConceptsTab:
         self.delete.click(shown(self._delete), self.chosen, changed, **QUIET)
         self.undo.click(shown(self._undo), self.removed, changed, **QUIET)
         given = [self.file, self.new_name, self.new_trigger, self.replace]
-        self.add.click(shown(self._add), given, [*changed, self.file], api_visibility="private")
+        self.add.click(shown(self._add), given, [*changed, self.file], **QUIET)
         self._connect_programs(given)
 
     def _connect_programs(self, given: list[gr.Component]) -> None:

@@ -51,7 +51,15 @@ class FuseTab:
         @gr.render(inputs=self.names, triggers=[self.names.change], queue=False, show_progress="hidden")
         def sliders(names: list[str] | None) -> None:
             for name in names or []:
-                slider = gr.Slider(*WEIGHTS, value=1.0, step=0.05, label=name, elem_id=f"fuse-weight-{name}", key=name)
+                slider = gr.Slider(
+                    *WEIGHTS,
+                    value=1.0,
+                    step=0.05,
+                    label=name,
+                    interactive=True,
+                    elem_id=f"fuse-weight-{name}",
+                    key=name,
+                )
                 # In the browser: a click on Save right after must not be faster than a request.
                 change = f"(all, weight) => ({{...all, {dumps(name)}: weight}})"
                 slider.change(None, [self.weights, slider], self.weights, js=change)

@@ -37,6 +37,12 @@ TABS: dict[str, tuple[str, Build]] = {
     "fuse": ("Fuse and compare", fuse_tab.build),
 }
 
+# Gradio closes the progress of an upload by a function that does nothing but warn in the browser's console.
+HEAD = """<script>
+const warn = console.warn;
+console.warn = (...words) => words[0] === "Method not implemented." || warn.apply(console, words);
+</script>"""
+
 
 def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
     """The page for a studio, not yet served."""
@@ -129,6 +135,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
         max_file_size=settings.limits.upload_bytes,
         theme=THEME,
         css_paths=CSS,
+        head=HEAD,
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,

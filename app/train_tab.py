@@ -67,7 +67,7 @@ class TrainTab:
     def _draw_pictures(self) -> None:
         self.files = gr.File(label="Pictures of one subject", file_count="multiple", height=150, elem_id="train-files")
         with gr.Accordion("Or a folder on this server", open=False):
-            self.folder = gr.Textbox(label="Folder", elem_id="train-folder", placeholder="concepts/rex/images")
+            self.folder = gr.Textbox("", label="Folder", elem_id="train-folder", placeholder="concepts/rex/images")
         triggers = [self.files.change, self.folder.submit, self.folder.blur]
 
         @gr.render(inputs=[self.files, self.folder], triggers=triggers, queue=False, show_progress="hidden")
@@ -103,9 +103,11 @@ class TrainTab:
 
     def _draw_settings(self) -> None:
         with gr.Row():
-            self.name = gr.Textbox(label="Name", placeholder="rex", max_length=64, elem_id="train-name", min_width=120)
+            self.name = gr.Textbox(
+                "", label="Name", placeholder="rex", max_length=64, elem_id="train-name", min_width=120
+            )
             self.class_word = gr.Textbox(
-                label="Class", placeholder="dog", max_length=64, elem_id="train-class", min_width=120
+                "", label="Class", placeholder="dog", max_length=64, elem_id="train-class", min_width=120
             )
         self.preset = gr.Radio(list(CHOICES["preset"]), value="balanced", label="Preset", elem_id="train-preset")
         with gr.Accordion("Advanced", open=False, elem_id="train-advanced"), gr.Row(elem_classes="grid"):
@@ -137,7 +139,7 @@ class TrainTab:
     ) -> dict[str, Any]:
         """Start a training on uploaded pictures or on a folder of the server; `settings` are flags of `train`."""
         given = {"name": name.strip(), "class_word": class_word.strip(), "preset": preset, **(settings or {})}
-        return described(self._begin(images, folder, captions or {}, given, replace))
+        return described(self._begin(images, folder or "", captions or {}, given, replace))
 
     def list_trainings(self) -> list[dict[str, Any]]:
         """All trainings, the newest first."""

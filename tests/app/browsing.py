@@ -27,7 +27,7 @@ def browsing(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Pag
         open_page(page, url)
         yield page
         browser.close()
-    assert said == []
+    assert said == [], said
 
 
 def open_page(page: Page, url: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from browsing import browsing, open_page
 from playwright.sync_api import Page, expect
 from serving import Server, make_place, serve
+from test_server import client, wait_until_ready
 
 from concepts import make_concept
 from spectral_fusion.concept import Library
@@ -21,6 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     place = make_place(tmp_path_factory.mktemp("server"))
     draw_photos(place / "photos", count=6)
     with serve(place) as server:
+        wait_until_ready(client(server))
         yield server
 
 
