@@ -41,8 +41,13 @@ class ConceptCards:
 
         @gr.render(inputs=[self.links.library, self.links.base], show_progress="hidden")
         def chips(*_: Any) -> None:
+            concepts = self.studio.concepts()
+            if not concepts and self.studio.fingerprint:
+                gr.HTML(
+                    '<p class="hint">No concepts for this base yet: train one, or import its file.</p>', padding=False
+                )
             with gr.Row(elem_classes="chips"):
-                for info in self.studio.concepts():
+                for info in concepts:
                     icon = self.studio.library.folder(info.name) / "preview.png"
                     chip = gr.Button(
                         info.name,
