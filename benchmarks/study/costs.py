@@ -10,7 +10,7 @@ import torch
 
 from spectral_fusion.concept.attach import smallest_directions
 from spectral_fusion.concept.fingerprint import pipeline_layers
-from spectral_fusion.train.config import ATTENTION
+from spectral_fusion.train.presets import ATTENTION
 from study.conduct import Laboratory
 from study.families import OWN
 from study.identities import tuning_subjects
@@ -19,7 +19,7 @@ from study.painting import Request, paint
 from study.plan import Costs
 from study.training import Job, make_recipe, train
 
-STEPS, PICTURES = 4, 8
+STEPS, PICTURES = 12, 16
 
 
 def measure_costs(laboratory: Laboratory) -> Costs:
