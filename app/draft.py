@@ -63,6 +63,10 @@ class Draft:
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")
         prompt, tagged = take_lora_tags(self.prompt)
+        concepts = list(concepts)
+        if unknown := sorted(set(self.pinned) - {info.name for info in concepts}):
+            names = ", ".join(info.name for info in concepts) or "none"
+            raise InputError(f"no concept {unknown[0]!r} in the library fits this base; those that do: {names}")
         texts = [prompt, self.negative_prompt, *(text for text, _ in self.regions)]
         used = used_concepts(concepts, texts, self.pinned)
         config = GenerateConfig(

@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.picture import Parameters, contact_sheet, read_parameters, save_picture
+from spectral_fusion.picture import Parameters, contact_sheet, format_weights, read_parameters, save_picture
 
 SETTINGS = {"Steps": "20", "Sampler": "DPM++ 2M", "CFG scale": "7", "Seed": "965400086", "Size": "512x512"}
 EXAMPLE = """a photo of a <rex> dog
@@ -99,3 +99,12 @@ def test_contact_sheet_holds_every_picture() -> None:
     sheet = contact_sheet(rows, ["one", "two"], ["a", "b"])
     colors = {color for _, color in sheet.getcolors(2**16) or []}
     assert {(255, 0, 0), (0, 0, 255), (0, 255, 0), (0, 0, 0)} <= colors
+
+
+def test_weights_of_concepts_are_recorded_and_read_back() -> None:
+    weights = {"rex": 1.0, "tom-2": -0.25}
+    text = str(Parameters("a dog", settings={"Steps": "2", "Concepts": format_weights(weights)}))
+    assert Parameters.parse(text).weights == weights
+    assert Parameters("a dog").weights == {}
+    with pytest.raises(InputError, match="by hand"):
+        _ = Parameters("a dog", settings={"Concepts": "rex: heavy"}).weights

@@ -134,5 +134,5 @@ def check_triggers(pipeline: StableDiffusionPipeline, prompt: str) -> None:
             if near:
                 advice = f"did you mean {near[0]}?"
             else:
-                advice = f"known are {', '.join(known)}" if known else "add its concept with --concepts"
+                advice = f"known are {', '.join(known)}" if known else "add its concept"
             raise InputError(f"the prompt names {trigger}, which no loaded concept has; {advice}")

@@ -67,6 +67,7 @@ def test_a_draft_becomes_a_request() -> None:
     ("draft", "words"),
     [
         (Draft(" "), "prompt is empty"),
+        (Draft("a dog", pinned=("tom",)), "no concept 'tom'"),
         (Draft("a dog", seed="-1"), "no whole number"),
         (Draft("a dog", seed="seven"), "no whole number"),
         (Draft("a dog", factors="0, x"), "no numbers"),

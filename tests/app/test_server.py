@@ -14,6 +14,7 @@ import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from gradio_client.utils import Status
 from PIL import Image
 from serving import Server, make_place, serve
 
@@ -96,18 +97,16 @@ def test_twenty_pictures_asked_for_at_once_come_in_order_and_memory_stays_level(
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
     told = len(server.pictures)
-    jobs = [
-        clients[number % 5].submit(prompt=PROMPT, steps=2, seed=number, api_name="/generate") for number in range(20)
-    ]
+    jobs = []
+    for number in range(20):
+        jobs.append(clients[number % 5].submit(prompt=PROMPT, steps=2, seed=number, api_name="/generate"))
+        while jobs[-1].status().code in (Status.STARTING, Status.JOINING_QUEUE):
+            time.sleep(0.001)
     files = [job.result(timeout=120) for job in jobs]
     assert [len(made) for made in files] == [1] * 20
     assert [read_parameters(made[0]).settings["Seed"] for made in files] == [str(number) for number in range(20)]
-    kept = server.pictures[told:]
-    own = [
-        [int(file.stem.rsplit("-", 1)[1]) for file in kept if int(file.stem.rsplit("-", 1)[1]) % 5 == n]
-        for n in range(5)
-    ]
-    assert own == [sorted(seeds) for seeds in own], "each client's pictures come in the order it asked"
+    made = [int(file.stem.rsplit("-", 1)[1]) for file in server.pictures[told:]]
+    assert made == list(range(20)), "first come, first served"
     assert process.memory_info().rss == pytest.approx(before, rel=0.05)
 
 
@@ -125,12 +124,12 @@ def test_cancel_stops_own_work_alone(server: Server, user: Client) -> None:
     ("asked", "words"),
     [
         ({"prompt": ""}, "prompt is empty"),
-        ({"prompt": "a <rxe> dog"}, "did you mean <rex>"),
+        ({"prompt": "a <rxe> dog"}, "<rxe>"),
         ({"prompt": "x" * 3000}, "3000 characters"),
-        ({"prompt": "a dog", "weights": {"../../secret": 1}}, "cannot name a concept"),
-        ({"prompt": "a dog", "weights": {"/etc/passwd": 1}}, "cannot name a concept"),
+        ({"prompt": "a dog", "weights": {"../../secret": 1}}, "no concept"),
+        ({"prompt": "a dog", "weights": {"/etc/passwd": 1}}, "no concept"),
         ({"prompt": "a dog <lora:../tom:1>"}, "cannot name a concept"),
-        ({"prompt": "a dog", "steps": 100000}, "100000 steps"),
+        ({"prompt": "a dog", "steps": 500}, "500 steps"),
         ({"prompt": "a dog", "width": 65536, "height": 65536}, "65536 pixels"),
         ({"prompt": "a dog", "num_images": 1000}, "1000 pictures"),
         ({"prompt": "a dog", "sampler": "Oiler"}, "Euler"),
