@@ -20,7 +20,7 @@ from concepts import make_concept
 from spectral_fusion.concept import Library
 from tiny import tiny_pipeline
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 @dataclass(frozen=True)

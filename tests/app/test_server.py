@@ -90,6 +90,7 @@ def test_the_example_of_the_readme(server: Server, user: Client, capsys: pytest.
     assert parameters.weights == {"rex": 1.0, "tom": 0.8}
 
 
+@pytest.mark.slow
 def test_twenty_pictures_asked_for_at_once_come_in_order_and_memory_stays_level(server: Server, user: Client) -> None:
     clients = [user, *(client(server) for _ in range(4))]
     for _ in range(2):  # the first pictures fill caches
@@ -187,6 +188,7 @@ def test_an_uploaded_name_never_becomes_a_path(server: Server) -> None:
     assert not list(server.place.parent.glob("evil.png"))
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_too_large_is_refused(server: Server, user: Client) -> None:
     assert upload(server, "large.png", b"0" * (129 * 2**20))[0] == 413
     assert len(user.predict(api_name="/concepts")) == 2
@@ -216,6 +218,7 @@ def test_the_log_has_no_bug_of_ours(server: Server) -> None:
     assert "a listener of the page failed" not in server.log
 
 
+@pytest.mark.slow
 def test_a_login_is_asked_for_everything(tmp_path: Path) -> None:
     with serve(make_place(tmp_path), "--auth", "ann:secret", "--host", "0.0.0.0") as server:
         for path in ("config", "gradio_api/info", f"gradio_api/file={server.place}/out", "gradio_api/upload"):
