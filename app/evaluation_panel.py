@@ -30,7 +30,9 @@ class EvaluationPanel:
         self.seen = gr.State(None)
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         with gr.Row(elem_classes="tight"):
-            self.methods = gr.CheckboxGroup(list(METHODS), value=METHODS[:1], label="Ways of fusing", min_width=300)
+            self.methods = gr.CheckboxGroup(
+                list(METHODS), value=list(METHODS[:1]), label="Ways of fusing", min_width=300
+            )
             self.seeds = gr.Number(1, precision=0, minimum=1, maximum=10, label="Pictures a prompt", min_width=100)
             self.steps = gr.Number(20, precision=0, minimum=1, maximum=100, label="Steps", min_width=100)
         with gr.Row(elem_classes="tight"):
