@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from spectral_fusion.adapter import SpectralLayer
+from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.evaluate.lora import lora_adapter
 from spectral_fusion.spectral import (
     Band,
@@ -27,16 +28,25 @@ from spectral_fusion.train.data import Sample
 from spectral_fusion.train.randomness import generator
 from spectral_fusion.train.trainee import Trainee, spectral_adapter
 from study.activations import Grams, output_energy
-from study.families import Family
+from study.families import Family, matched_rank
 
 AfterStep = Callable[[], None]
 
 
-def adapter_config(family: Family) -> Callable[[TrainConfig, Band, list[str]], PeftConfig]:
+def adapter_config(
+    pipeline: StableDiffusionPipeline, family: Family, slots: int
+) -> Callable[[TrainConfig, Band, list[str]], PeftConfig]:
     """Makes the PEFT settings that `trainee` puts on the base."""
-    if family.kind in ("additive", "rotational"):
-        return spectral_adapter
-    return _smallest_lora if family.kind == "embeddings" else lora_adapter
+    shapes = {
+        name.partition(".")[2]: as_matrix(layer.weight).shape for name, layer in pipeline_layers(pipeline).items()
+    }
+
+    def one_sided(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:
+        ranks = {path: matched_rank(*shapes[path], band.rank, slots) for path in targets}
+        return LoraConfig(r=band.rank, target_modules=targets, rank_pattern=ranks, alpha_pattern=ranks)
+
+    known = {"lora": lora_adapter, "orthogonal": one_sided, "embeddings": _smallest_lora}
+    return known.get(family.kind, spectral_adapter)
 
 
 def prepare(

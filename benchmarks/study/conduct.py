@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
+from torch import nn
 
 from spectral_fusion.concept import base_fingerprint
 from spectral_fusion.concept.atomic import atomic_folder
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.train.config import ATTENTION
 from study.activations import Grams
 from study.failure import Diverged
 from study.identities import Subject, pairs, photos, study_subjects
@@ -132,5 +132,5 @@ class Laboratory:
 
     def _neutral_inputs(self) -> Grams:
         self.on_progress("layer inputs of neutral prompts")
-        names = [name for name in pipeline_layers(self.pipeline) if name.endswith(ATTENTION)]
+        names = [name for name, layer in pipeline_layers(self.pipeline).items() if isinstance(layer, nn.Linear)]
         return neutral_inputs(self.pipeline, names, self.settings)

@@ -9,8 +9,7 @@ from dataclasses import replace
 import torch
 
 from spectral_fusion.concept.attach import smallest_directions
-from spectral_fusion.concept.fingerprint import pipeline_layers
-from spectral_fusion.train.presets import ATTENTION
+from spectral_fusion.train.trainee import target_layers
 from study.conduct import Laboratory
 from study.families import OWN
 from study.identities import tuning_subjects
@@ -31,7 +30,7 @@ def measure_costs(laboratory: Laboratory) -> Costs:
     step = train(pipeline, job, recipe, folders, settings, {})[1] / STEPS
     requests = [Request(settings.prompts[0].replace("{}", "thing"), seed) for seed in range(PICTURES)]
     picture = _seconds(lambda: paint(pipeline, requests, settings)) / PICTURES
-    weights = [layer.weight for name, layer in pipeline_layers(pipeline).items() if name.endswith(ATTENTION)]
+    weights = [layer.weight for layer in target_layers(pipeline, recipe.config).values()]
     width = smallest_directions(weights)
     inputs = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
     solve = _seconds(lambda: least_squares_delta([inputs], [inputs @ inputs.T], settings.fusion_iterations))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from spectral_fusion.train.config import ATTENTION
-
 Kind = Literal["additive", "rotational", "lora", "orthogonal", "embeddings"]
 Place = Literal["own", "first", "lowest"]
 Deal = Literal["blocks", "interleaved", "balanced"]
@@ -26,7 +24,7 @@ class Family:
     deal: how directions make bands, see `spectral_fusion.spectral.partition`.
     private: after each step A and B are projected onto the band and a private slice of what no band holds.
     neutral_penalty: weight of the energy that the delta adds to activations of neutral prompts.
-    target: endings of the layers to adapt.
+    target: endings of the layers to adapt; None: what the project adapts.
     rank_factor: times the study's rank, where fewer layers shall have as many trainable numbers.
     joint: one adapter of all concepts together, trained on all their photos at once.
     """
@@ -37,7 +35,7 @@ class Family:
     deal: Deal = "blocks"
     private: bool = False
     neutral_penalty: float = 0.0
-    target: tuple[str, ...] = ATTENTION
+    target: tuple[str, ...] | None = None
     rank_factor: int = 1
     joint: bool = False
 
@@ -49,15 +47,13 @@ class Family:
     def rank(self, rank: int, slots: int, directions: int) -> int:
         """Its rank where additive adapters have `rank`.
 
-        An additive adapter and a LoRA of rank r have r (out + in) numbers a layer. Orthogonal adaptation trains one
-        side only, so it has twice the rank where its slices stay disjoint. A rotational adapter has 2 r^2, which no
-        rank that leaves room for all slots can raise to as many: it gets the largest that leaves room.
+        An additive adapter and a LoRA of rank r have r (out + in) numbers a layer; `matched_rank` gives orthogonal
+        adaptation as many. A rotational adapter has 2 r^2, which no rank that leaves room for all slots can raise to
+        as many: it gets the largest that leaves room.
 
         Args:
             directions: of the smallest layer.
         """
-        if self.kind == "orthogonal":
-            return min(2 * rank, max(1, directions // slots))
         if self.kind == "rotational":
             return max(1, directions // slots)
         return rank * self.rank_factor
@@ -65,6 +61,14 @@ class Family:
     def band(self, slot: int, rank: int, directions: int) -> int:
         """The band of concept number `slot`."""
         return {"own": slot, "first": 0, "lowest": directions // rank - 1 - slot}[self.place]
+
+
+def matched_rank(out: int, inputs: int, rank: int, slots: int) -> int:
+    """The rank at which training B (out, rank) alone sets as many numbers as a LoRA of `rank` does in this layer.
+
+    As nearly as disjoint slices of the inputs for all slots allow.
+    """
+    return max(1, min(round(rank * (out + inputs) / out), inputs // slots))
 
 
 OWN = Family(name="additive")

@@ -115,7 +115,7 @@ def train(
     try:
         with (
             _tokens(pipeline, job.subjects[1:], config),
-            trainee(pipeline, frozen, recipe.band, adapter=adapter_config(family)) as learner,
+            trainee(pipeline, frozen, recipe.band, adapter=adapter_config(pipeline, family, settings.slots)) as learner,
         ):
             after_step = prepare(pipeline, family, adapter_name(config.name), recipe.band, job.slot, settings.slots)
             if family.neutral_penalty:
@@ -139,10 +139,10 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
         class_word=first.class_word,
         base=pipeline.config.get("_name_or_path") or "a loaded pipeline",
         mode="rotational" if job.family.kind == "rotational" else "additive",
-        target=job.family.target,
         steps=settings.steps,
         batch_size=settings.batch_size,
         seed=job.seed,
+        **({} if job.family.target is None else {"target": job.family.target}),
         **{name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES},
     )
     return config.resolved(

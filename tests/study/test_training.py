@@ -16,7 +16,7 @@ from spectral_fusion.spectral import band_overlap, leading_triplets
 from study.activations import output_energy
 from study.conduct import Laboratory
 from study.failure import Diverged
-from study.families import FAMILIES, OWN
+from study.families import FAMILIES, OWN, matched_rank
 from study.identities import study_subjects
 from study.methods.applied import applying
 from study.methods.inputs import neutral_inputs
@@ -94,7 +94,14 @@ def test_families_have_as_many_trainable_numbers(lab: Laboratory) -> None:
     for family in ("one-band", "lowest", "lora", "private", "interleaved"):
         assert trainable_numbers(FAMILIES[family], trained(lab, family, 0)) == ours
     orthogonal = trainable_numbers(FAMILIES["orthogonal"], trained(lab, "orthogonal", 0))
-    assert orthogonal == pytest.approx(ours, rel=0.2)  # twice the rank, of one side only
+    assert orthogonal == pytest.approx(ours, rel=0.2)  # ranks are whole numbers
+
+
+def test_a_matched_rank_sets_as_many_numbers_where_there_is_room() -> None:
+    assert matched_rank(128, 128, 4, 16) == 8
+    assert matched_rank(1024, 128, 4, 16) * 1024 == pytest.approx(4 * (1024 + 128), rel=0.15)
+    assert matched_rank(128, 512, 4, 16) * 128 == 4 * (128 + 512)
+    assert matched_rank(128, 64, 8, 16) == 4  # all that 16 disjoint slices of 64 inputs leave
 
 
 def test_joint_training_gives_one_delta_and_tokens_for_all(lab: Laboratory) -> None:
