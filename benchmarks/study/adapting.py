@@ -42,7 +42,7 @@ def adapter_config(
     }
 
     def one_sided(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:
-        ranks = {path: matched_rank(*shapes[path], band.rank, slots) for path in targets}
+        ranks = {path: matched_rank(shapes[path][0], shapes[path][1], band.rank, slots) for path in targets}
         return LoraConfig(r=band.rank, target_modules=targets, rank_pattern=ranks, alpha_pattern=ranks)
 
     known = {"lora": lora_adapter, "orthogonal": one_sided, "embeddings": _smallest_lora}

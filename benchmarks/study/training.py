@@ -133,6 +133,9 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
     resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     chosen = preset(resolution, job.family.preset_mode)
     turned = LEARNING_RATES[:1] if job.family.kind == "embeddings" else LEARNING_RATES[1:]
+    given: dict[str, Any] = {name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES}
+    if job.family.target is not None:
+        given["target"] = job.family.target
     first = job.subjects[0]
     config = TrainConfig(
         name=first.name,
@@ -142,8 +145,7 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
         steps=settings.steps,
         batch_size=settings.batch_size,
         seed=job.seed,
-        **({} if job.family.target is None else {"target": job.family.target}),
-        **{name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES},
+        **given,
     )
     return config.resolved(
         resolution=resolution, prediction_type=pipeline.scheduler.config.prediction_type, precision="fp32"
