@@ -93,6 +93,7 @@ class ConceptCards:
                 label=f"{info.name} · band {info.band.index}",
                 scale=5,
                 min_width=120,
+                interactive=True,  # what is drawn late would be for showing alone
                 elem_id=f"weight-{info.name}",
                 buttons=[],
             )
