@@ -38,8 +38,7 @@ ADVANCED = {  # fields of TrainConfig, and what the page sets where that differs
     "learning_rate_embedding": None,
     "seed": 0,
     "flip": False,
-    "masked_loss": True,
-    "caption_dropout": 0.0,
+    "caption_dropout": None,
     "validate_every": 0,
     "sample_every": 50,
 }

@@ -135,7 +135,7 @@ def test_masks_follow_the_crop_and_the_flip(shared_pipeline: StableDiffusionPipe
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
     mask.save(tmp_path / "0-masklabel.png")
-    samples = pictures(shared_pipeline, ImageFolder.scan(tmp_path), settings(flip=True))
+    samples = pictures(shared_pipeline, ImageFolder.scan(tmp_path), settings(flip=True, masked_loss=True))
     sides = set()
     for step in range(8):
         got = samples.draw(step, 0).mask

@@ -65,11 +65,13 @@ def _option_type(hint: Any) -> Any:
 def _shown(name: str, default: Any) -> str | bool:
     """The default as `--help` shows it; the small base's beside the full-size one's where they differ."""
     if name in FULL_SIZE:
-        full, small = FULL_SIZE[name], MINIATURE[name]
-        return f"{full}" if full == small else f"{full}, toybox {small}"
-    if default in (None, (), inspect.Parameter.empty):
-        return False
-    return " ".join(default) if isinstance(default, tuple) else str(default)
+        full, small = _listed(FULL_SIZE[name]), _listed(MINIATURE[name])
+        return full if full == small else f"{full}, toybox {small}"
+    return False if default in (None, (), inspect.Parameter.empty) else _listed(default)
+
+
+def _listed(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 @with_config_flags

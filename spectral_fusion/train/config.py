@@ -15,7 +15,6 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosi
 Precision = Literal["fp32", "fp16", "bf16"]
 
 OPEN: Any = None  # left to the base: `TrainConfig.resolved` fills it in
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class TrainConfig:
         "auto"
     )
     train_s: Annotated[bool, Subject("Train the singular values of the band too.")] = False
-    target: Annotated[tuple[str, ...], Subject("Endings of the names of the layers to adapt.")] = ATTENTION
+    target: Annotated[tuple[str, ...], Subject("Endings of the names of the layers to adapt.")] = OPEN
 
     preset: Annotated[
         Preset,
@@ -82,7 +81,7 @@ class TrainConfig:
         float, Loss("Min-SNR weighting of timesteps; 0: none. Default: 5, and none for v-prediction.")
     ] = OPEN
     noise_offset: Annotated[float, Loss("Standard deviation of the noise's own mean.")] = OPEN
-    masked_loss: Annotated[bool, Loss("Learn only what the masks show, where there are masks.")] = True
+    masked_loss: Annotated[bool, Loss("Learn only what the masks show, where there are masks.")] = OPEN
     class_images: Annotated[str | None, Loss("Folder of pictures of the class, for prior preservation.")] = None
     num_class_images: Annotated[int, Loss("Class pictures wanted; missing ones are generated.")] = 0
     prior_weight: Annotated[float, Loss("Weight of the class pictures' loss.")] = 1.0
@@ -92,7 +91,7 @@ class TrainConfig:
     random_crop: Annotated[bool, Pictures("Crop at random instead of in the centre.")] = False
     flip: Annotated[bool, Pictures("Mirror half of the pictures.")] = False
     background: Annotated[str, Pictures("Colour that transparency is flattened on.")] = "white"
-    caption_dropout: Annotated[float, Pictures("Share of captions left empty.")] = 0.0
+    caption_dropout: Annotated[float, Pictures("Share of captions left empty.")] = OPEN
     shuffle_captions: Annotated[bool, Pictures("Shuffle the comma-separated parts of captions.")] = False
     keep_tags: Annotated[int, Pictures("First parts of a caption that shuffling leaves in place.")] = 1
 
@@ -116,14 +115,14 @@ class TrainConfig:
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices and not (name == "precision" and self.precision is OPEN):
+            if getattr(self, name) not in (*choices, OPEN):
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
         for name in ("name", "class_word"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; give {'--name rex' if name == 'name' else '--class dog'}")
         if self.band != "auto" and (type(self.band) is not int or self.band < 0):
             raise InputError(f"band {self.band!r} does not exist; give auto or a whole number from 0 up")
-        if not self.target:
+        if self.target is not OPEN and not self.target:
             raise InputError("target names no layers; give --target to_q to_k to_v to_out.0")
 
     def _check_ranges(self) -> None:

@@ -7,9 +7,13 @@ STEPS: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "careful": 2.0}  # 
 
 LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
 
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "fc1", "fc2")
+
 # Mix-of-Show's choices for Stable Diffusion 1.x, at the rank that the paper uses.
 FULL_SIZE: dict[str, Any] = {
     "rank": 8,
+    "target": ATTENTION,
     "vectors": 2,
     "steps": 1000,
     "batch_size": 2,
@@ -17,20 +21,26 @@ FULL_SIZE: dict[str, Any] = {
     "learning_rate_text_encoder": 1e-5,
     "learning_rate_unet": 1e-4,
     "noise_offset": 0.01,
+    "masked_loss": True,
+    "caption_dropout": 0.0,
     "checkpoint_every": 100,
 }
 # The paper's rates for rotations: turning vectors by so little moves a weight far less than shifting them does.
 FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet": 1e-2}
-# Small weights bear, and need, larger steps.
+# Small weights bear, and need, larger steps; so few that the attention's alone cannot hold a subject; and so little
+# knowledge of the world that what the loss does not ask for falls apart: backgrounds, pictures without a caption.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
+    "target": ATTENTION + FEED_FORWARD,
     "vectors": 2,
-    "steps": 300,
-    "batch_size": 4,
-    "learning_rate_embedding": 5e-3,
-    "learning_rate_text_encoder": 2e-4,
-    "learning_rate_unet": 2e-3,
+    "steps": 200,
+    "batch_size": 8,
+    "learning_rate_embedding": 2e-3,
+    "learning_rate_text_encoder": 1e-3,
+    "learning_rate_unet": 5e-3,
     "noise_offset": 0.0,
+    "masked_loss": False,
+    "caption_dropout": 0.1,
     "checkpoint_every": 50,
 }
 MINIATURE_ROTATIONAL = {"learning_rate_text_encoder": 1e-2, "learning_rate_unet": 3e-2}
