@@ -42,6 +42,7 @@ class HistoryPanel:
             self.dropped = gr.File(
                 label="Drop a picture to restore its settings", file_types=PICTURES, height=110, elem_id="restore"
             )
+        gr.on(None, self.newest, None, self.gallery, **QUIET)  # when the page is opened
         self.gallery.select(shown(self.choose), None, [self.chosen, self.reuse, self.download], **QUIET)
         self.more.click(shown(self.older), self.count, [self.count, self.gallery], **QUIET)
 

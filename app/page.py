@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
 )
 LOOK_SECONDS, LOOK_WHILE_LOADING_SECONDS = 5.0, 0.5
+CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads and previews in Gradio's cache
 
 Build = Callable[[Studio, AppSettings, Links], None]
@@ -117,7 +119,7 @@ class Header:
 
 
 def launch(settings: AppSettings) -> gr.Blocks:
-    """Serve the page; returns while it is being served, `close` of what is returned ends it.
+    """Serve the page; returns while it is being served, `serve` waits for its end.
 
     Raises:
         OSError: the port is taken.
@@ -144,5 +146,15 @@ def launch(settings: AppSettings) -> gr.Blocks:
         prevent_thread_lock=True,
         quiet=True,
     )
+    page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
     studio.start()  # after the first page: two threads that import at once slow each other down
     return page
+
+
+def serve(page: gr.Blocks) -> None:
+    """Until Ctrl-C. `page.block_thread` would wait for what browsers hold open; `close` tells them first."""
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        page.close(verbose=False)

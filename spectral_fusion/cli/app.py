@@ -41,8 +41,8 @@ def app(
         base=base,
     )
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-    from spectral_fusion_app.page import launch
+    from spectral_fusion_app.page import launch, serve
 
     page = launch(settings)
     typer.echo(f"open {page.local_url} (Ctrl-C ends it)")
-    page.block_thread()
+    serve(page)

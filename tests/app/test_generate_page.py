@@ -99,7 +99,7 @@ def test_a_weight_moves_while_a_picture_is_made_and_cancel_stops_it(server: Serv
     page.click("#chip-rex")
     page.wait_for_selector("#weight-rex")
     set_number(page, "steps", 150)
-    set_number(page, "batch", 20)
+    set_number(page, "pictures", 20)
     page.click("#generate")
     page.wait_for_selector("#stage img")
     expect(page.locator("#stage [role=status]")).to_contain_text("of 150")
@@ -109,7 +109,7 @@ def test_a_weight_moves_while_a_picture_is_made_and_cancel_stops_it(server: Serv
     expect(page.locator("#stage progress")).to_have_count(0)
     expect(page.locator("#weight-rex input[type=number]")).to_have_value("0.25")
     set_number(page, "steps", 1)
-    set_number(page, "batch", 1)
+    set_number(page, "pictures", 1)
     [picture] = press_generate(page, server)
     assert read_parameters(picture).weights == {"rex": 0.25}
 
@@ -136,7 +136,7 @@ def test_a_grid_of_weights_and_seeds(server: Server, page: Page) -> None:
     page.click("#chip-rex")
     page.wait_for_selector("#weight-rex")
     set_number(page, "steps", 1)
-    set_number(page, "batch", 2)
+    set_number(page, "pictures", 2)
     write(page, "factors", "0, 1")
     made = press_generate(page, server, pictures=5)
     assert made[-1].stem.endswith("grid")
