@@ -33,7 +33,7 @@ MINIATURE: dict[str, Any] = {
     "rank": 8,
     "target": ATTENTION + FEED_FORWARD,
     "vectors": 2,
-    "steps": 200,
+    "steps": 160,
     "batch_size": 8,
     "learning_rate_embedding": 2e-3,
     "learning_rate_text_encoder": 1e-3,
