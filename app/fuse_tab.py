@@ -71,7 +71,7 @@ class FuseTab:
             self.replace = gr.Checkbox(label="Replace", min_width=90, scale=0)
             self.save = gr.Button("Save as pipeline", min_width=140, elem_id="save-folder")
         with gr.Row(elem_classes="tight"):
-            self.format = gr.Dropdown(FORMATS, value="kohya", label="LoRA for", min_width=140)
+            self.format = gr.Dropdown(FORMATS, value="kohya", label="LoRA for", min_width=200)
             self.lora = gr.Button("Save as one LoRA", min_width=140, elem_id="save-lora")
         self.saved = gr.HTML(elem_id="fuse-saved")
         self.files = gr.File(

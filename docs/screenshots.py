@@ -31,7 +31,7 @@ WIDTHS = {1440: 1000, 390: 844}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 TABS = {"generate": "Generate", "train": "Train", "concepts": "Concepts", "fuse": "Fuse and compare"}
 TALLEST = 2400
-SECONDS = 180.0
+SECONDS = 60.0
 
 
 @contextmanager
@@ -93,6 +93,20 @@ def make_picture(page: Page, steps: int) -> None:
     page.wait_for_function("!document.querySelector('#generate').disabled")
 
 
+def fill(page: Page, tab: str, library: Path) -> None:
+    """What a visitor would give a tab: pictures to train on, concepts to compare."""
+    if tab == "train":
+        pictures = sorted(library.glob("*/images/??.png"))[:4]
+        page.locator("#train-files input[type=file]").set_input_files(pictures)
+        page.locator(".photo").nth(len(pictures) - 1).wait_for()
+    if tab == "fuse":
+        for number in range(3):
+            page.locator("#fuse-concepts input").click()
+            page.get_by_role("option").nth(number).click()
+        page.keyboard.press("Escape")
+        page.locator("#fuse-check .heat").wait_for()
+
+
 def shoot(page: Page, name: str) -> None:
     """One screenshot of the whole page, in few colours so that it stays small."""
     page.evaluate("window.scrollTo(0, 0)")
@@ -125,6 +139,7 @@ def main(
                     page.locator(".overflow-dropdown").get_by_text(label, exact=True).click()
                 else:
                     page.get_by_role("tab", name=label, exact=True).click()
+                fill(page, tab, library)
                 for scheme in SCHEMES:
                     page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
                     shoot(page, f"{tab}-{scheme}-{width}")
