@@ -51,7 +51,7 @@ class Runner:
         self.path = folder / f"{settings.stage}.checkpoint.safetensors"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Convolutions are faster with channels last. The optimizer must see that layout from its first step on.
-        self.model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model.to(self.device, memory_format=torch.channels_last).train()
         self.names, self.weights = map(list, zip(*self._trainable(), strict=True))
         self.optimizer = torch.optim.AdamW(
             self.weights, settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
