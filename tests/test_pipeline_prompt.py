@@ -93,7 +93,7 @@ def test_a_trigger_can_be_weighed(pipeline: StableDiffusionPipeline) -> None:
 
 
 def test_an_unknown_concept_suggests_the_nearest(pipeline: StableDiffusionPipeline) -> None:
-    with pytest.raises(InputError, match="--concepts"):
+    with pytest.raises(InputError, match="add its concept"):
         encode_prompts(pipeline, ["a <rex> dog"])
     with_rex(pipeline)
     assert known_triggers(pipeline) == ["<rex>"]
