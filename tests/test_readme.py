@@ -21,6 +21,7 @@ from training import draw_photos
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 APART = {"app", "demo"}  # verbs that their own tests run
+QUICK = {"generate": ["--steps", "2"], "evaluate": ["--steps", "1", "--seeds", "1"]}  # added to what the reader types
 
 
 def blocks(language: str) -> list[str]:
@@ -60,7 +61,7 @@ def test_the_commands_of_the_readme_run(folder: Path) -> None:
     assert {words[0] for words in given} >= {"train", "generate", "fuse", "evaluate", "concepts"}
     for words in given:
         try:
-            app(words)
+            app([*words, *QUICK.get(words[0], [])])
         except SystemExit as end:
             assert not end.code, f"spectral-fusion {shlex.join(words)}"  # noqa: PT017  # the exit code is the result
 
