@@ -18,7 +18,7 @@ from spectral_fusion.train.randomness import generator
 
 
 def settings(**changes: object) -> TrainConfig:
-    given = TrainConfig(**{"name": "rex", "class_word": "dog", "batch_size": 2} | changes)  # type: ignore[arg-type]
+    given = TrainConfig(**{"name": "rex", "class_word": "dog", "batch_size": 2, "caption_dropout": 0.0} | changes)  # type: ignore[arg-type]
     return given.resolved(resolution=32, prediction_type="epsilon", precision="fp32")
 
 
