@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from concepts import make_concept
 from spectral_fusion.concept import Library
 from tiny import tiny_pipeline
@@ -25,17 +23,11 @@ START_SECONDS = 180
 
 @dataclass(frozen=True)
 class Server:
-    """A running server.
-
-    Attributes:
-        busy_seconds: that its process worked until the first page. On cores of its own it takes no longer than this;
-            the wall clock would tell what else the machine does.
-    """
+    """A running server."""
 
     url: str
     place: Path
     process: subprocess.Popen[bytes]
-    busy_seconds: float
 
     @property
     def pictures(self) -> list[Path]:
@@ -83,8 +75,7 @@ def serve(place: Path, *flags: str) -> Iterator[Server]:
                 if process.poll() is not None or waited > START_SECONDS:
                     raise AssertionError((place / "server.log").read_text()) from None
                 time.sleep(0.05)
-        times = psutil.Process(process.pid).cpu_times()
-        yield Server(url, place, process, times.user + times.system)
+        yield Server(url, place, process)
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -55,10 +55,6 @@ def wait_until_ready(client: Client) -> None:
     raise AssertionError("the base does not load")
 
 
-def test_the_first_page_takes_less_than_five_seconds_of_work(server: Server) -> None:
-    assert server.busy_seconds < 5
-
-
 def test_the_api_describes_itself(user: Client) -> None:
     described = user.view_api(return_format="dict")["named_endpoints"]
     assert {"/generate", "/concepts", "/state", "/load_base", "/history", "/cancel"} <= described.keys()
