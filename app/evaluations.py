@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.processes import ProcessState, VerbProcess
+from spectral_fusion_app.processes import ProcessState, Runs, VerbProcess
 
 RECORD = "evaluation.json"
 REPORT = "report.html"
@@ -76,29 +75,15 @@ class Evaluation:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-class Evaluations:
-    """All evaluations of one server, the newest first. One runs at a time."""
+class Evaluations(Runs[Evaluation]):
+    """All evaluations of one server."""
 
-    def __init__(self, root: Path, library: Path) -> None:
-        self.root, self.library = root.absolute(), library.absolute()
-        self._lock = threading.Lock()
-
-    def list(self) -> list[Evaluation]:
-        """All of them, the newest first."""
-        records = sorted(self.root.glob(f"[0-9]*/{RECORD}"), reverse=True)
-        return [Evaluation(path.parent) for path in records]
-
-    def find(self, id: str) -> Evaluation:
-        """One of them. Raises InputError where there is none."""
-        for evaluation in self.list():
-            if evaluation.id == id:
-                return evaluation
-        raise InputError(f"there is no evaluation {str(id)[:100]!r}; choose one of the list")
+    what, record, make = "evaluation", RECORD, Evaluation
 
     def start(self, request: EvaluateRequest) -> Evaluation:
         """Start one. Raises InputError where another one runs."""
         with self._lock:
-            if any(evaluation.process.running for evaluation in self.list()):
+            if self.running() is not None:
                 raise InputError("another evaluation runs; wait until it is done, or cancel it")
             folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
             folder.mkdir(parents=True)

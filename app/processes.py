@@ -9,10 +9,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import psutil
 
+from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry, read_journal
 
 RECORD = "process.json"
@@ -94,3 +95,48 @@ class VerbProcess:
         except psutil.NoSuchProcess:
             return None
         return process if same else None
+
+
+class Run(Protocol):
+    """What `Runs` keeps: a training, an evaluation."""
+
+    id: str
+    process: VerbProcess
+
+
+R = TypeVar("R", bound=Run)
+
+
+class Runs(Generic[R]):
+    """All runs of one sort on one server, the newest first. One runs at a time: two would share memory that one needs.
+
+    Attributes:
+        what: the sort, as messages call it.
+        record: the file in a run's folder that makes it one of them.
+        make: a run from its folder.
+    """
+
+    what: ClassVar[str]
+    record: ClassVar[str]
+    make: ClassVar[Any]
+
+    def __init__(self, root: Path, library: Path) -> None:
+        """root: their folders lie here; library: where the concepts are."""
+        self.root, self.library = root.absolute(), library.absolute()
+        self._lock = threading.Lock()
+
+    def list(self) -> list[R]:
+        """All of them, the newest first."""
+        records = sorted(self.root.glob(f"[0-9]*/{self.record}"), reverse=True)
+        return [self.make(path.parent) for path in records]
+
+    def find(self, id: str) -> R:
+        """One of them. Raises InputError where there is none."""
+        for run in self.list():
+            if run.id == id:
+                return run
+        raise InputError(f"there is no {self.what} {str(id)[:100]!r}; choose one of the list")
+
+    def running(self) -> R | None:
+        """The one that runs."""
+        return next((run for run in self.list() if run.process.running), None)

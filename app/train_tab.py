@@ -77,7 +77,7 @@ class TrainTab:
         if not files and not folder.strip():
             return
         try:
-            with self._photos(files, folder) as photos:
+            with self._photos(files, folder or "") as photos:
                 found, warnings = photos.cards(max(self.studio.size))
         except InputError as error:
             gr.HTML(f'<p class="error" role="alert">{escape(str(error))}</p>')
@@ -137,8 +137,8 @@ class TrainTab:
         settings: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Start a training on uploaded pictures or on a folder of the server; `settings` are flags of `train`."""
-        given = {"name": name.strip(), "class_word": class_word.strip(), "preset": preset, **(settings or {})}
-        return described(self._begin(images, folder or "", captions or {}, given, replace))
+        subject = {"name": name, "class_word": class_word, "preset": preset}
+        return described(self._begin(images, folder, captions, subject, settings or {}, replace))
 
     def list_trainings(self) -> list[dict[str, Any]]:
         """All trainings, the newest first."""
@@ -166,20 +166,27 @@ class TrainTab:
         *advanced: Any,
     ) -> tuple[Any, ...]:
         settings = {name: parse_setting(name, value) for name, value in zip(ADVANCED, advanced, strict=True)}
-        given = {"name": name.strip(), "class_word": class_word.strip(), "preset": preset, **settings}
-        return self.panel.show(self._begin(files, folder, captions or {}, given, replace).id)
+        subject = {"name": name, "class_word": class_word, "preset": preset}
+        return self.panel.show(self._begin(files, folder, captions, subject, settings, replace).id)
 
     def _begin(
-        self, files: list[str] | None, folder: str, captions: dict[str, str], given: dict[str, Any], replace: bool
+        self,
+        files: list[str] | None,
+        folder: str | None,
+        captions: dict[str, str] | None,
+        subject: dict[str, str],
+        settings: dict[str, Any],
+        replace: bool,
     ) -> Training:
+        given: dict[str, Any] = {name: value.strip() for name, value in subject.items()} | settings
         if unknown := given.keys() - train_settings().keys():
             raise InputError(f"there is no setting {sorted(unknown)[0][:100]!r}; `train --help` lists them")
         given["base"] = self.studio.check_base(given.get("base") or self.studio.state.base)
         if given.get("class_images"):
             given["class_images"] = str(inside(self.settings.folders, given["class_images"]))
-        with self._photos(files, folder) as photos:
+        with self._photos(files, folder or "") as photos:
             photos.cards(max(self.studio.size))  # a folder that cannot be used is an error now, not later in a log
-            photos.write_captions(captions)
+            photos.write_captions(captions or {})
             return self.trainings.start(photos.folder, given, force=bool(replace))
 
     @contextmanager

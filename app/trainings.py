@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry
 from spectral_fusion.train import TrainConfig
-from spectral_fusion_app.processes import VerbProcess
+from spectral_fusion_app.processes import Runs, VerbProcess
 
 Kind = Literal["preparing", "training", "stopping", "finished", "stopped", "failed"]
 ACTIVE = ("preparing", "training", "stopping")
@@ -116,29 +115,10 @@ class Training:
         self.process.start([*arguments, "--resume"] if resume else arguments)
 
 
-class Trainings:
-    """All trainings of one server, the newest first. One runs at a time: two would share memory that one needs."""
+class Trainings(Runs[Training]):
+    """All trainings of one server."""
 
-    def __init__(self, root: Path, library: Path) -> None:
-        """root: their folders lie here; library: where the concepts go."""
-        self.root, self.library = root.absolute(), library.absolute()
-        self._lock = threading.Lock()
-
-    def list(self) -> list[Training]:
-        """All of them, the newest first."""
-        records = sorted(self.root.glob(f"[0-9]*/{RECORD}"), reverse=True)
-        return [Training(path.parent) for path in records]
-
-    def find(self, id: str) -> Training:
-        """One of them. Raises InputError where there is none."""
-        for training in self.list():
-            if training.id == id:
-                return training
-        raise InputError(f"there is no training {str(id)[:100]!r}; choose one of the list")
-
-    def running(self) -> Training | None:
-        """The one that runs."""
-        return next((training for training in self.list() if training.process.running), None)
+    what, record, make = "training", RECORD, Training
 
     def start(self, images: Path, settings: Mapping[str, Any], *, force: bool = False) -> Training:
         """Start a training on a copy of a folder of pictures.
