@@ -14,6 +14,7 @@ SMALLEST = Settings(
     rank=2,
     steps=2,
     batch_size=1,
+    rehearsal_prompts=1,
     photos=2,
     prompts=("a photo of a {}",),
     pictures=1,

@@ -20,7 +20,7 @@ from spectral_fusion.train.config import settings
 from tiny import tiny_pipeline
 from training import draw_photos
 
-QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--no-logs")
+QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--rehearsal-prompts", "0", "--no-logs")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,7 @@ def test_tensorboard_logs_are_written(train: Callable[..., Result], library: Lib
 def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, photos: Path, library: Library) -> None:
     command = [sys.executable, "-m", "spectral_fusion", "train", str(photos), "--name", "rex", "--class", "dog"]
     command += ["--base", str(base), "--library", str(library.root), "--rank", "4", "--steps", "2000", "--no-logs"]
+    command += ["--rehearsal-prompts", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     claim = library.folder("rex") / "claim.json"
     while not claim.exists() and process.poll() is None:

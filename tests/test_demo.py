@@ -36,7 +36,7 @@ def demo(out: Path, pipeline: StableDiffusionPipeline, said: list[str] | None = 
         names=CHOSEN[:2],
         methods=("spectral-sum", "lora-sum"),
         config=QUICK,
-        training={"steps": 1, "rank": 4, "batch_size": 1},
+        training={"steps": 1, "rank": 4, "batch_size": 1, "rehearsal_prompts": 0},
         on_progress=(said if said is not None else []).append,
     )
 

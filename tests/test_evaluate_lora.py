@@ -21,6 +21,7 @@ TRAINING = TrainConfig(
     steps=2,
     rank=4,
     batch_size=1,
+    rehearsal_prompts=1,
     learning_rate_unet=0.1,
     learning_rate_text_encoder=0.1,
 )

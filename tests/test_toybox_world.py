@@ -16,7 +16,10 @@ from spectral_fusion.toybox.tokens import make_tokenizer, words
 from spectral_fusion.toybox.world import (
     BACKGROUNDS,
     CLASSES,
+    COLOR_NAMES,
     COLORS,
+    PATTERN_WORDS,
+    UNUSUAL_COLORS,
     arrange,
     caption,
     identity,
@@ -130,3 +133,17 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="not an empty folder"):
         draw.write_identity(identity(1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_marks_are_described_where_asked_and_unusual_colours_never(seed: int) -> None:
+    thing = identity(1_000_000 + seed)
+    scene = arrange([thing], random.Random(seed))
+    plain, described = caption(scene), caption(scene, marks=True)
+    words = {thing.marks.accessory, PATTERN_WORDS.get(thing.marks.pattern)} - {None}
+    assert all(word in described for word in words)
+    assert not any(word in plain for word in words)
+    said = {thing.color, thing.marks.pattern_color if thing.marks.pattern in PATTERN_WORDS else None}
+    said |= {thing.marks.accessory_color if thing.marks.accessory else None}
+    assert {word for word in described.split() if word in COLORS} == {COLOR_NAMES[c] for c in said if c in COLOR_NAMES}
+    assert not any(word in described for word in UNUSUAL_COLORS)

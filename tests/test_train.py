@@ -44,7 +44,7 @@ def train(library: Library, pipeline: StableDiffusionPipeline, photos: Path) -> 
 
     def run(images: Path = photos, base: StableDiffusionPipeline = pipeline, **given: Any) -> Concept:
         job = {name: given.pop(name) for name in ("resume", "force", "on_progress") if name in given}
-        settings: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 2}
+        settings: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 2, "rehearsal_prompts": 0}
         config = TrainConfig(**settings | given)
         return train_concept(images, config, library=library, pipeline=base, **job)
 

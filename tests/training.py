@@ -11,7 +11,14 @@ from PIL import Image
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
-TINY_SETTINGS: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 6, "checkpoint_every": 1}
+TINY_SETTINGS: dict[str, Any] = {
+    "name": "rex",
+    "class_word": "dog",
+    "rank": 4,
+    "steps": 6,
+    "checkpoint_every": 1,
+    "rehearsal_prompts": 0,
+}
 
 
 def draw_photos(folder: Path, count: int = 3, size: tuple[int, int] = (40, 40)) -> Path:

@@ -24,7 +24,7 @@ from spectral_fusion.spectral import (
     project_onto,
 )
 from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.data import Sample
+from spectral_fusion.train.data import Example
 from spectral_fusion.train.randomness import generator
 from spectral_fusion.train.trainee import Trainee, spectral_adapter
 from study.activations import Grams, output_energy
@@ -96,7 +96,7 @@ class PenalisedTrainee(Trainee):
             if (gram := grams.get(name)) is not None
         }
 
-    def losses(self, samples: Sequence[Sample], *, min_snr_gamma: float = 0.0) -> Tensor:
+    def losses(self, samples: Sequence[Example], *, min_snr_gamma: float = 0.0) -> Tensor:
         return super().losses(samples, min_snr_gamma=min_snr_gamma) + self.weight * self.penalty()
 
     def penalty(self) -> Tensor:

@@ -33,6 +33,7 @@ class Settings:
     """Of an additive adapter; the others get as many trainable numbers as that, or as many as fit."""
     steps: int = 120
     batch_size: int = 4
+    rehearsal_prompts: int = 32
     photos: int = 6
     prompts: tuple[str, ...] = PROMPTS
     pictures: int = 2

@@ -20,10 +20,12 @@ from spectral_fusion.evaluate.lora import Lora, collect_lora
 from spectral_fusion.pipeline.tokens import add_tokens, remove_all_tokens, token_ids
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.config import LEARNING_RATES, TrainConfig
+from spectral_fusion.train.data import Source
 from spectral_fusion.train.embeddings import TrainableRows, first_embeddings
 from spectral_fusion.train.job import subject_pictures
 from spectral_fusion.train.loop import Loop
 from spectral_fusion.train.presets import preset
+from spectral_fusion.train.rehearsal import rehearsal
 from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import Trainee, target_layers, trainee
 from study.activations import Grams
@@ -114,6 +116,7 @@ def train(
     frozen = replace(config, learning_rate_embedding=0.0)  # the rows of all subjects train, see `_trained_tokens`
     try:
         with (
+            rehearsal(pipeline, config) as rehearsals,
             _tokens(pipeline, job.subjects[1:], config),
             trainee(pipeline, frozen, recipe.band, adapter=adapter_config(pipeline, family, settings.slots)) as learner,
         ):
@@ -122,7 +125,7 @@ def train(
                 learner = PenalisedTrainee(pipeline, frozen, family.neutral_penalty, neutral)
             with _trained_tokens(pipeline, job.subjects):
                 begin = time.perf_counter()
-                _run(learner, job, config, folders, after_step)
+                _run(learner, job, config, folders, rehearsals, after_step)
                 seconds = time.perf_counter() - begin
                 return _collect(pipeline, job, recipe), seconds
     finally:
@@ -144,6 +147,7 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
         mode="rotational" if job.family.kind == "rotational" else "additive",
         steps=settings.steps,
         batch_size=settings.batch_size,
+        rehearsal_prompts=settings.rehearsal_prompts,
         seed=job.seed,
         **given,
     )
@@ -157,6 +161,7 @@ def _run(
     job: Job,
     config: TrainConfig,
     folders: Sequence[ImageFolder],
+    rehearsals: Sequence[Source],
     after_step: AfterStep,
 ) -> None:
     """Each subject sees `steps` batches of its own photos, alone or jointly; jointly the losses are averaged."""
@@ -166,7 +171,7 @@ def _run(
     ]
     for part in pictures:
         part.weight = 1 / len(pictures)
-    loop = Loop(learner, pictures, config)
+    loop = Loop(learner, [*pictures, *rehearsals], config)
     while loop.step < config.steps:
         try:
             loop.advance()

@@ -27,6 +27,7 @@ from spectral_fusion.spectral import Band, Factors, as_matrix
 from spectral_fusion.train.config import TrainConfig, settings
 from spectral_fusion.train.job import subject_pictures
 from spectral_fusion.train.loop import Loop
+from spectral_fusion.train.rehearsal import rehearsal
 from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import trainee
 
@@ -152,8 +153,12 @@ def train_lora(
     facts = run_facts(config, images)
     if path.is_file() and (kept := Lora.load(path)).facts == facts:
         return kept
-    with trainee(pipeline, config, Band(0, config.rank), adapter=lora_adapter) as learner:
-        loop = Loop(learner, [subject_pictures(pipeline, images, config)], config)
+    pictures = subject_pictures(pipeline, images, config)
+    with (
+        rehearsal(pipeline, config) as rehearsals,
+        trainee(pipeline, config, Band(0, config.rank), adapter=lora_adapter) as learner,
+    ):
+        loop = Loop(learner, [pictures, *rehearsals], config)
         while loop.step < config.steps:
             loop.advance()
         lora = collect_lora(pipeline, config, facts)

@@ -7,7 +7,7 @@ label or a caption can be read off it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from spectral_fusion.errors import InputError
@@ -51,7 +51,9 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {
 }
 
 PATTERNS: tuple[str, ...] = ("stripes", "bands", "spots", "checks", "halves")
+PATTERN_WORDS: dict[str, str] = {"stripes": "stripes", "bands": "stripes", "spots": "spots", "checks": "checks"}
 ACCESSORIES: tuple[str, ...] = ("hat", "scarf", "patch")
+COLOR_NAMES: dict[Color, str] = {color: name for name, color in COLORS.items()}
 PREFIXES: tuple[str, ...] = ("a photo of ", "a picture of ", "")
 
 # Centre of each object across the picture, and its half height, by the number of objects; in parts of the picture.
@@ -178,16 +180,41 @@ def phrase(thing: Thing, *, color: bool = True) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def caption(scene: Scene, rng: random.Random | None = None, *, drop: float = 0.0) -> str:
+def marked_phrase(thing: Thing, says: Callable[[], bool]) -> str:
+    """ "a red cat with blue stripes and a hat": whatever of a marked object has a name, each part if `says`."""
+
+    def colored(word: str, color: Color) -> str:
+        return f"{COLOR_NAMES[color]} {word}" if color in COLOR_NAMES and says() else word
+
+    words = colored(thing.name, thing.color)
+    with_article = ("an " if words[0] in "aeiou" else "a ") + words
+    if thing.marks is None:
+        return with_article
+    marks = []
+    if (pattern := PATTERN_WORDS.get(thing.marks.pattern or "")) and says():
+        marks.append(colored(pattern, thing.marks.pattern_color))
+    if thing.marks.accessory and says():
+        worn = colored(thing.marks.accessory, thing.marks.accessory_color)
+        marks.append(("an " if worn[0] in "aeiou" else "a ") + worn)
+    return f"{with_article} with {' and '.join(marks)}" if marks else with_article
+
+
+def caption(scene: Scene, rng: random.Random | None = None, *, drop: float = 0.0, marks: bool = False) -> str:
     """Describes a scene, things from left to right.
 
     Args:
         rng: chooses among the wordings; None takes the first of each.
-        drop: probability with which each colour, and the background, goes unsaid.
+        drop: probability with which each colour and mark, and the background, goes unsaid.
+        marks: whether marked things are described, rather than only named.
     """
     choose = rng.choice if rng else (lambda options: options[0])
     says = (lambda: rng.random() >= drop) if rng else (lambda: True)
-    names = [phrase(placed.thing, color=says()) for placed in scene.things]
+    names = [
+        marked_phrase(placed.thing, says)
+        if marks and placed.thing.color_name is None
+        else phrase(placed.thing, color=says())
+        for placed in scene.things
+    ]
     joined = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
     place = f" {choose(BACKGROUNDS[scene.background])}" if says() else ""
     return f"{choose(PREFIXES)}{joined}{place}"

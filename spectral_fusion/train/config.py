@@ -85,6 +85,10 @@ class TrainConfig:
     class_images: Annotated[str | None, Loss("Folder of pictures of the class, for prior preservation.")] = None
     num_class_images: Annotated[int, Loss("Class pictures wanted; missing ones are generated.")] = 0
     prior_weight: Annotated[float, Loss("Weight of the class pictures' loss.")] = 1.0
+    rehearsal_prompts: Annotated[
+        int, Loss("Prompts without the subject on which the base's own predictions are kept; 0: none.")
+    ] = OPEN
+    rehearsal_weight: Annotated[float, Loss("Weight of keeping them.")] = OPEN
 
     resolution: Annotated[int, Pictures("Size to train at, in px. Default: the base's own.")] = OPEN
     aspect_buckets: Annotated[bool, Pictures("Keep the aspect ratio instead of a square crop.")] = True
@@ -219,6 +223,8 @@ RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers
     "noise_offset": (0.0, 1),
     "num_class_images": (0, math.inf),
     "prior_weight": (0.0, math.inf),
+    "rehearsal_prompts": (0, math.inf),
+    "rehearsal_weight": (0.0, math.inf),
     "resolution": (16, 4096),
     "caption_dropout": (0.0, 1),
     "keep_tags": (0, math.inf),

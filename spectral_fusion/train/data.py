@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
 from PIL import Image
 from torch import Tensor
@@ -16,11 +16,37 @@ from torch.nn.functional import adaptive_avg_pool2d
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.train.captions import TEMPLATES, draw_caption
 from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.loss import prediction_target
 from spectral_fusion.train.randomness import chance, generator, permutation, randint
 
 Position = tuple[float, float]
 """Share of a picture's slack that is cut off on the left and at the top, each in [0, 1]."""
 CENTRE: Position = (0.5, 0.5)
+
+
+class Example(Protocol):
+    """What one place of a batch holds: a picture, or something else to learn from."""
+
+    @property
+    def latents(self) -> Tensor: ...
+    @property
+    def timestep(self) -> int: ...
+    @property
+    def caption(self) -> str: ...
+    @property
+    def mask(self) -> Tensor | None: ...
+    @property
+    def weight(self) -> float: ...
+
+    def problem(self, scheduler: DDPMScheduler) -> tuple[Tensor, Tensor]:
+        """Noisy latents, and what the UNet should answer to them; (channels, height, width) each."""
+
+
+class Source(Protocol):
+    """Where examples come from."""
+
+    def draw(self, step: int, index: int) -> Example:
+        """The example at `index` of the global batch of `step`: a function of its arguments and the settings."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +63,13 @@ class Sample:
     caption: str
     mask: Tensor | None
     weight: float
+
+    def problem(self, scheduler: DDPMScheduler) -> tuple[Tensor, Tensor]:
+        """Noisy latents, and what the UNet should answer to them."""
+        latents, noise, timesteps = self.latents[None], self.noise[None], torch.tensor([self.timestep])
+        return scheduler.add_noise(latents, noise, timesteps)[0], prediction_target(
+            scheduler, latents, noise, timesteps
+        )[0]
 
 
 def buckets(resolution: int, divisibility: int, *, aspect: bool) -> list[tuple[int, int]]:

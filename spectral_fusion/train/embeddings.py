@@ -34,12 +34,27 @@ class TrainableRows(nn.Module):
 
 
 def first_embeddings(pipeline: StableDiffusionPipeline, config: TrainConfig) -> Tensor:
-    """(vectors, width), float32: the first is the mean of the class word's tokens, the others are noise of the spread
-    that words of this base have, as the first vector of Mix-of-Show is."""
+    """(vectors, width), float32: the first is the class word's, the others are noise that is a concept's own, by its
+    name: two concepts of one seed must not begin as synonyms."""
+    word = class_embedding(pipeline, config.class_word)
+    return torch.cat(
+        [word, word_like_noise(word, config.vectors - 1, generator(config.seed, config.name, "embeddings"))]
+    )
+
+
+def class_embedding(pipeline: StableDiffusionPipeline, word: str) -> Tensor:
+    """(1, width), float32: the mean of the word's tokens."""
     weight = pipeline.text_encoder.get_input_embeddings().weight.detach()
-    ids = pipeline.tokenizer(config.class_word, add_special_tokens=False).input_ids
-    noise = torch.randn(config.vectors - 1, weight.shape[1], generator=generator(config.seed, "embeddings"))
-    return torch.cat([weight[ids].float().mean(0, keepdim=True), noise.to(weight.device) * weight.float().std()])
+    ids = pipeline.tokenizer(word, add_special_tokens=False).input_ids
+    return weight[ids].float().mean(0, keepdim=True)
+
+
+def word_like_noise(word: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """(count, width): noise about as long as a word (1, width). Shorter, a trigger would hardly differ from its class.
+
+    Most rows of a vocabulary are rare words that training never moved far from zero, so theirs is not the measure.
+    """
+    return torch.randn(count, word.shape[1], generator=source).to(word) * word.square().mean().sqrt()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.loop import Loop, Progress
 from spectral_fusion.train.prior import class_folder
 from spectral_fusion.train.processes import deterministic, is_main, on_main, processes
+from spectral_fusion.train.rehearsal import rehearsal
 from spectral_fusion.train.run import Run, run_facts
 from spectral_fusion.train.trainee import DTYPES, target_layers, trainee
 from spectral_fusion.train.watch import preview, sample_grid, validation_loss
@@ -100,11 +101,15 @@ def _run(
         run = replace(run, force=checkpoint.facts["force"])
     try:
         pictures = _pictures(run, pipeline, folder, config)
-        with trainee(pipeline, config, band) as learner, deterministic(pipeline.device):
-            loop = Loop(learner, pictures, config)
+        with (
+            deterministic(pipeline.device),
+            rehearsal(pipeline, config) as rehearsals,
+            trainee(pipeline, config, band) as learner,
+        ):
+            loop = Loop(learner, [*pictures, *rehearsals], config)
             if checkpoint is not None:
                 loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
-            _train(loop, run, band, on_progress)
+            _train(loop, pictures[0], run, band, on_progress)
             concept = _collect(pipeline, config, run)
             if main:
                 _save_picture(preview(learner, config), run.library.folder(config.name) / PREVIEW)
@@ -136,13 +141,13 @@ def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, res
     )
 
 
-def _train(loop: Loop, run: Run, band: Band, on_progress: OnProgress | None) -> None:
+def _train(loop: Loop, pictures: LatentPictures, run: Run, band: Band, on_progress: OnProgress | None) -> None:
     """Step until done. Checkpoints are written between steps only, when all that they hold is of one step."""
     config, main = loop.config, is_main()
     while loop.step < config.steps:
         progress = loop.advance()
         if main:
-            progress = _watch(loop, run, progress)
+            progress = _watch(loop, pictures, run, progress)
             if loop.step % config.checkpoint_every == 0 or loop.step == config.steps:
                 _save_checkpoint(loop, run, band)
         if on_progress is not None:
@@ -154,10 +159,10 @@ def _train(loop: Loop, run: Run, band: Band, on_progress: OnProgress | None) -> 
                 raise
 
 
-def _watch(loop: Loop, run: Run, progress: Progress) -> Progress:
+def _watch(loop: Loop, pictures: LatentPictures, run: Run, progress: Progress) -> Progress:
     config = loop.config
     if config.validate_every and loop.step % config.validate_every == 0:
-        progress = replace(progress, validation_loss=validation_loss(loop.trainee, loop.pictures[0]))
+        progress = replace(progress, validation_loss=validation_loss(loop.trainee, pictures))
     if config.sample_every and loop.step % config.sample_every == 0:
         grid = sample_grid(loop.trainee, config)
         _save_picture(grid, run.folder / "samples" / f"step-{loop.step:06d}.png")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.data import LatentPictures, Sample
+from spectral_fusion.train.data import Example, Source
 from spectral_fusion.train.optimizer import (
     LearningRate,
     build_optimizer,
@@ -57,10 +57,10 @@ def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range
 
 
 class Loop:
-    """Trains a `Trainee` on pictures. `step` steps are done; `advance` does the next."""
+    """Trains a `Trainee` on an example of each source at a time. `step` steps are done; `advance` does the next."""
 
-    def __init__(self, trainee: Trainee, pictures: Sequence[LatentPictures], config: TrainConfig):
-        self.trainee, self.pictures, self.config = trainee, pictures, config
+    def __init__(self, trainee: Trainee, sources: Sequence[Source], config: TrainConfig):
+        self.trainee, self.sources, self.config = trainee, sources, config
         self.step = 0
         self.parameters = trainee.parameters
         self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
@@ -78,8 +78,8 @@ class Loop:
         rates = self.learning_rate.set(self.step)
         total = torch.zeros((), device=self.trainee.pipeline.device)
         for share in self.shares:
-            samples = [pictures.draw(self.step, index) for index in share for pictures in self.pictures]
-            part = self._weighted_loss(samples)
+            examples = [source.draw(self.step, index) for index in share for source in self.sources]
+            part = self._weighted_loss(examples)
             self.scaler.scale(part).backward()
             total += part.detach()
         loss = self._reduce(total)
@@ -96,10 +96,10 @@ class Loop:
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
 
-    def _weighted_loss(self, samples: list[Sample]) -> Tensor:
-        """This part's share of the mean over the global batch, plus that of the class pictures."""
-        losses = self.trainee.losses(samples, min_snr_gamma=self.config.min_snr_gamma)
-        weights = torch.tensor([sample.weight for sample in samples], device=losses.device)
+    def _weighted_loss(self, examples: list[Example]) -> Tensor:
+        """This part's share of the mean over the global batch, summed over the sources by their weights."""
+        losses = self.trainee.losses(examples, min_snr_gamma=self.config.min_snr_gamma)
+        weights = torch.tensor([example.weight for example in examples], device=losses.device)
         return (losses * weights).sum() / self.config.batch_size
 
     def _reduce(self, loss: Tensor) -> float:

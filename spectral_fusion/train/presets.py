@@ -22,6 +22,8 @@ FULL_SIZE: dict[str, Any] = {
     "learning_rate_unet": 1e-4,
     "noise_offset": 0.01,
     "masked_loss": True,
+    "rehearsal_prompts": 32,
+    "rehearsal_weight": 1.0,
     "caption_dropout": 0.0,
     "checkpoint_every": 100,
 }
@@ -40,6 +42,8 @@ MINIATURE: dict[str, Any] = {
     "learning_rate_unet": 5e-3,
     "noise_offset": 0.0,
     "masked_loss": False,
+    "rehearsal_prompts": 32,
+    "rehearsal_weight": 4.0,
     "caption_dropout": 0.1,
     "checkpoint_every": 50,
 }

@@ -17,9 +17,9 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_tokens, remove_tokens, token_ids
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.data import Sample
+from spectral_fusion.train.data import Example
 from spectral_fusion.train.embeddings import first_embeddings, trainable_rows
-from spectral_fusion.train.loss import masked_mse, min_snr_weights, noise_scheduler, prediction_target
+from spectral_fusion.train.loss import masked_mse, min_snr_weights, noise_scheduler
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -30,7 +30,7 @@ class Trainee:
     def __init__(self, pipeline: StableDiffusionPipeline, config: TrainConfig):
         self.pipeline, self.config = pipeline, config
         self.scheduler = noise_scheduler(pipeline.scheduler)
-        self._cached_text = lru_cache(maxsize=256)(lambda caption: self._encode([caption]))
+        self._cached_text = lru_cache(maxsize=256)(lambda caption: encode_captions(pipeline, [caption]))
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -43,10 +43,9 @@ class Trainee:
         }
 
     def autocast(self) -> torch.autocast:
-        dtype = DTYPES[self.config.precision]
-        return torch.autocast(self.pipeline.device.type, dtype=dtype, enabled=dtype != torch.float32)
+        return autocast(self.pipeline, self.config)
 
-    def losses(self, samples: Sequence[Sample], *, min_snr_gamma: float = 0.0) -> Tensor:
+    def losses(self, samples: Sequence[Example], *, min_snr_gamma: float = 0.0) -> Tensor:
         """Loss of each sample, (batch,), in the order of `samples`; pictures of one shape go through together."""
         shapes = defaultdict(list)
         for place, sample in enumerate(samples):
@@ -55,16 +54,14 @@ class Trainee:
         order = torch.tensor([place for places in shapes.values() for place in places])
         return torch.cat(parts)[order.argsort().to(parts[0].device)]
 
-    def _losses_of_one_shape(self, samples: list[Sample], gamma: float) -> Tensor:
+    def _losses_of_one_shape(self, samples: list[Example], gamma: float) -> Tensor:
         device, unet = self.pipeline.device, self.pipeline.unet
-        latents = torch.stack([sample.latents for sample in samples]).to(device)
-        noise = torch.stack([sample.noise for sample in samples]).to(device)
+        problems = [sample.problem(self.scheduler) for sample in samples]
+        noisy, target = (torch.stack(tensors).to(device) for tensors in zip(*problems, strict=True))
         timesteps = torch.tensor([sample.timestep for sample in samples], device=device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
         with self.autocast():
             text = self._text([sample.caption for sample in samples])
             prediction = unet(noisy.to(unet.dtype), timesteps, text, return_dict=False)[0]
-        target = prediction_target(self.scheduler, latents, noise, timesteps)
         loss = masked_mse(prediction, target, _stack_masks(samples, device))
         return loss * min_snr_weights(self.scheduler, timesteps, gamma)
 
@@ -72,15 +69,23 @@ class Trainee:
         """(batch, tokens, width): what the UNet attends to."""
         if self.config.cache_text:
             return torch.cat([self._cached_text(caption) for caption in captions])
-        return self._encode(captions)
+        return encode_captions(self.pipeline, captions)
 
-    def _encode(self, captions: list[str]) -> Tensor:
-        tokenizer, text_encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
-        expanded = self.pipeline.maybe_convert_prompt(captions, tokenizer)  # a trigger of several vectors in full
-        ids = tokenizer(
-            expanded, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
-        ).input_ids
-        return text_encoder(ids.to(self.pipeline.device))[0]
+
+def autocast(pipeline: StableDiffusionPipeline, config: TrainConfig) -> torch.autocast:
+    """The precision that the settings ask for, on the pipeline's device."""
+    dtype = DTYPES[config.precision]
+    return torch.autocast(pipeline.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def encode_captions(pipeline: StableDiffusionPipeline, captions: list[str]) -> Tensor:
+    """(batch, tokens, width): what the UNet attends to. Captions are plain text, cut at the encoder's length."""
+    tokenizer = pipeline.tokenizer
+    expanded = pipeline.maybe_convert_prompt(captions, tokenizer)  # a trigger of several vectors in full
+    ids = tokenizer(
+        expanded, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
+    return pipeline.text_encoder(ids.to(pipeline.device))[0]
 
 
 @contextmanager
@@ -187,7 +192,7 @@ def _gradient_checkpointing(pipeline: StableDiffusionPipeline, config: TrainConf
         pipeline.text_encoder.activation_checkpointing_disable()
 
 
-def _stack_masks(samples: list[Sample], device: torch.device) -> Tensor | None:
+def _stack_masks(samples: list[Example], device: torch.device) -> Tensor | None:
     if all(sample.mask is None for sample in samples):
         return None
     whole = torch.ones(1, *samples[0].latents.shape[1:])

@@ -19,7 +19,15 @@ from spectral_fusion_app.trainings import ACTIVE, Training, Trainings, to_toml
 from tiny import tiny_pipeline
 from training import draw_photos
 
-QUICK = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 3, "batch_size": 2, "resolution": 32}
+QUICK = {
+    "name": "rex",
+    "class_word": "dog",
+    "rank": 4,
+    "steps": 3,
+    "batch_size": 2,
+    "resolution": 32,
+    "rehearsal_prompts": 0,
+}
 Start = Callable[..., Training]
 
 
