@@ -33,7 +33,7 @@ Example = dict[str, Tensor]
 # The left, middle and right place of a scene, by the number of its things.
 SLOTS: dict[int, tuple[int, ...]] = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}
 NOTHING = 0  # the label of an empty slot; classes and colours count from 1
-MARKED = 0.4  # share of marked things in what the denoiser sees
+MARKED = 0.6  # share of marked things in what the denoiser sees
 HELD_OUT = 1_000_000  # identities below this number are never seen in training
 
 

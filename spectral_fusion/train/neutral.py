@@ -14,6 +14,7 @@ NOUNS = (
     *("flower", "ball", "cup", "mug", "chair", "table", "robot", "book", "cake"),
 )
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
+DETAILS = ("with stripes", "with spots", "with checks", "with a hat", "with a scarf", "with a patch", "with flowers")
 PLACES = ("on grass", "on sand", "in the snow", "at night", "at sea", "in a room", "in a forest", "in a city")
 DECOY = "{decoy}"
 
@@ -30,6 +31,16 @@ class NeutralPrompt:
         return DECOY in self.text
 
 
+@dataclass(frozen=True)
+class Words:
+    """What prompts are made of; `nouns` is not empty."""
+
+    nouns: Sequence[str]
+    colors: Sequence[str]
+    details: Sequence[str]
+    places: Sequence[str]
+
+
 def neutral_prompts(
     tokenizer: CLIPTokenizer, class_word: str, count: int, seed: int, *, decoys: float
 ) -> list[NeutralPrompt]:
@@ -40,8 +51,8 @@ def neutral_prompts(
     """
     source = generator(seed, "neutral prompts")
     nouns = known(tokenizer, NOUNS) or [class_word]
-    colors, places = known(tokenizer, COLORS), known(tokenizer, PLACES)
-    return [_prompt(nouns, colors, places, class_word, decoys, source) for _ in range(count)]
+    words = Words(nouns, *(known(tokenizer, phrases) for phrases in (COLORS, DETAILS, PLACES)))
+    return [_prompt(words, class_word, decoys, source) for _ in range(count)]
 
 
 def known(tokenizer: CLIPTokenizer, phrases: Sequence[str]) -> list[str]:
@@ -49,27 +60,24 @@ def known(tokenizer: CLIPTokenizer, phrases: Sequence[str]) -> list[str]:
     return [p for p in phrases if len(tokenizer(p, add_special_tokens=False).input_ids) == len(p.split())]
 
 
-def _prompt(
-    nouns: Sequence[str],
-    colors: Sequence[str],
-    places: Sequence[str],
-    class_word: str,
-    decoys: float,
-    source: torch.Generator,
-) -> NeutralPrompt:
-    noun = class_word if chance(0.5, source) else _pick(nouns, source)
-    before = DECOY if chance(decoys, source) else _perhaps(colors, source)
-    things = [f"{before} {noun}".strip()]
+def _prompt(words: Words, class_word: str, decoys: float, source: torch.Generator) -> NeutralPrompt:
+    noun = class_word if chance(0.5, source) else _pick(words.nouns, source)
+    before = DECOY if chance(decoys, source) else _perhaps(0.75, words.colors, source)
+    things = [_thing(before, noun, words, source)]
     if chance(0.4, source):
-        things.insert(randint(2, source), f"{_perhaps(colors, source)} {_pick(nouns, source)}".strip())
-    text = f"{TEMPLATES[randint(len(TEMPLATES), source)].format(' and a '.join(things))} {_perhaps(places, source)}"
-    return NeutralPrompt(text.strip(), noun)
+        other = _perhaps(0.75, words.colors, source)
+        things.insert(randint(2, source), _thing(other, _pick(words.nouns, source), words, source))
+    scene = TEMPLATES[randint(len(TEMPLATES), source)].format(" and a ".join(things))
+    return NeutralPrompt(f"{scene} {_perhaps(0.75, words.places, source)}".strip(), noun)
+
+
+def _thing(before: str, noun: str, words: Words, source: torch.Generator) -> str:
+    return " ".join(part for part in (before, noun, _perhaps(0.5, words.details, source)) if part)
 
 
 def _pick(phrases: Sequence[str], source: torch.Generator) -> str:
     return phrases[randint(len(phrases), source)]
 
 
-def _perhaps(phrases: Sequence[str], source: torch.Generator) -> str:
-    """One of the phrases, three times out of four."""
-    return _pick(phrases, source) if phrases and chance(0.75, source) else ""
+def _perhaps(probability: float, phrases: Sequence[str], source: torch.Generator) -> str:
+    return _pick(phrases, source) if phrases and chance(probability, source) else ""

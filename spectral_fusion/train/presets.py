@@ -30,24 +30,26 @@ FULL_SIZE: dict[str, Any] = {
 # The paper's rates for rotations: turning vectors by so little moves a weight far less than shifting them does.
 FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet": 1e-2}
 # Small weights bear, and need, larger steps; so few that the attention's alone cannot hold a subject; and so little
-# knowledge of the world that what the loss does not ask for falls apart: backgrounds, pictures without a caption.
+# knowledge of the world that what the loss does not ask for falls apart: so pictures are learned whole, and the prior
+# weighs more than they do. Measured: of all layers the feed-forward ones carry a subject, the text's keys and values
+# call for it, and the others only spread it into pictures of something else.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
-    "target": ATTENTION + FEED_FORWARD,
-    "vectors": 2,
-    "steps": 160,
-    "batch_size": 8,
+    "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v"),
+    "vectors": 4,
+    "steps": 240,
+    "batch_size": 4,
     "learning_rate_embedding": 2e-3,
-    "learning_rate_text_encoder": 1e-3,
+    "learning_rate_text_encoder": 0.0,
     "learning_rate_unet": 5e-3,
     "noise_offset": 0.0,
     "masked_loss": False,
-    "rehearsal_prompts": 32,
+    "rehearsal_prompts": 48,
     "rehearsal_weight": 4.0,
-    "caption_dropout": 0.1,
+    "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
-MINIATURE_ROTATIONAL = {"learning_rate_text_encoder": 1e-2, "learning_rate_unet": 3e-2}
+MINIATURE_ROTATIONAL = {"learning_rate_unet": 3e-2}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:
