@@ -29,7 +29,7 @@ class Painter:
     def crowd(self, adapters: Sequence[Adapter], *, regions: bool) -> list[Drawing]:
         """All concepts in each picture, left to right; with `regions`, each prompt in its own part."""
         words = joined([subject_words(adapter) for adapter in adapters])
-        return self._draw("regions" if regions else "together", None, words, regions_of(adapters) if regions else ())
+        return self._draw("regions" if regions else "together", None, words, adapters if regions else ())
 
     def plain(self, setting: Setting, words: str) -> list[Drawing]:
         """The prompts in words that the base knows."""
@@ -48,16 +48,17 @@ class Painter:
         setting: Setting,
         concept: str | None,
         words: str,
-        regions: tuple[Region, ...] = (),
+        in_regions: Sequence[Adapter] = (),
         *,
         prompts: int | None = None,
         seeds: int | None = None,
     ) -> list[Drawing]:
         drawings = []
-        for prompt in self.prompts(words)[:prompts]:
+        for template in self.config.prompts[:prompts]:
+            prompt = template.replace(SUBJECT, words)
             config = GenerateConfig(
                 prompt=prompt,
-                regions=regions,
+                regions=regions_of(in_regions, template),
                 seed=self.config.seed,
                 num_images=self.config.seeds if seeds is None else seeds,
                 num_inference_steps=self.config.num_inference_steps,
@@ -80,7 +81,12 @@ def joined(subjects: Sequence[str]) -> str:
     return f"{', a '.join(first)} and a {last}" if first else last
 
 
-def regions_of(adapters: Sequence[Adapter]) -> tuple[Region, ...]:
-    """One region for each concept, side by side."""
-    boxes = region_boxes(len(adapters))
-    return tuple(Region(f"a {subject_words(a)}", box) for a, box in zip(adapters, boxes, strict=True))
+def regions_of(adapters: Sequence[Adapter], prompt: str) -> tuple[Region, ...]:
+    """One region for each concept, side by side, with the whole prompt in each, or each would have a ground of its own.
+
+    Args:
+        prompt: `{}` stands for the subject.
+    """
+    boxes = region_boxes(len(adapters)) if adapters else []
+    words = [prompt.replace(SUBJECT, subject_words(adapter)) for adapter in adapters]
+    return tuple(Region(text, box) for text, box in zip(words, boxes, strict=True))

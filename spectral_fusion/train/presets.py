@@ -7,7 +7,8 @@ STEPS: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "careful": 2.0}  # 
 
 LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
 
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", *TEXT_ATTENTION)
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "fc1", "fc2")
 
 # Mix-of-Show's choices for Stable Diffusion 1.x, at the rank that the paper uses.
@@ -35,7 +36,7 @@ FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet"
 # call for it, and the others only spread it into pictures of something else.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
-    "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v"),
+    "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v", *TEXT_ATTENTION),
     "vectors": 4,
     "steps": 240,
     "batch_size": 4,

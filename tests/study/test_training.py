@@ -28,7 +28,7 @@ from study.training import Job, make_recipe
 from studying import SMALLEST, laboratory
 
 SUBJECTS = study_subjects(0, 4)
-LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture(scope="module")
