@@ -106,6 +106,16 @@ def test_stopping_between_steps_saves_and_resuming_gives_the_same_file(
     assert quick(broken, resume=True, **options) == quick(whole, **options)
 
 
+def test_resuming_rehearses_the_same_moments(quick: Callable[..., bytes], tmp_path: Path) -> None:
+    whole, broken = Library(tmp_path / "whole"), Library(tmp_path / "broken")
+    options = {"rehearsal_prompts": 2, "batch_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        quick(broken, stop_after=2, **options)
+    unbroken = quick(whole, **options)
+    assert quick(broken, resume=True, **options) == unbroken
+    assert quick(Library(tmp_path / "none"), batch_size=2) != unbroken
+
+
 def test_resuming_what_is_finished_changes_nothing(quick: Callable[..., bytes], tmp_path: Path) -> None:
     library = Library(tmp_path)
     first = quick(library)

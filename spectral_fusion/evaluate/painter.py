@@ -54,8 +54,7 @@ class Painter:
         seeds: int | None = None,
     ) -> list[Drawing]:
         drawings = []
-        for template in self.config.prompts[:prompts]:
-            prompt = template.replace(SUBJECT, words)
+        for template, prompt in list(zip(self.config.prompts, self.prompts(words), strict=True))[:prompts]:
             config = GenerateConfig(
                 prompt=prompt,
                 regions=regions_of(in_regions, template),

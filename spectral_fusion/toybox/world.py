@@ -177,6 +177,11 @@ def random_scene(rng: random.Random, *, marked: float = 0.0, counts: Sequence[in
 def phrase(thing: Thing, *, color: bool = True) -> str:
     """ "a red cat", or "a cat" where the colour is left out or has no name."""
     words = f"{thing.color_name} {thing.name}" if color and thing.color_name else thing.name
+    return with_article(words)
+
+
+def with_article(words: str) -> str:
+    """ "an orange cat", "a cat"."""
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
@@ -186,17 +191,15 @@ def marked_phrase(thing: Thing, says: Callable[[], bool]) -> str:
     def colored(word: str, color: Color) -> str:
         return f"{COLOR_NAMES[color]} {word}" if color in COLOR_NAMES and says() else word
 
-    words = colored(thing.name, thing.color)
-    with_article = ("an " if words[0] in "aeiou" else "a ") + words
+    named = with_article(colored(thing.name, thing.color))
     if thing.marks is None:
-        return with_article
+        return named
     marks = []
     if (pattern := PATTERN_WORDS.get(thing.marks.pattern or "")) and says():
         marks.append(colored(pattern, thing.marks.pattern_color))
     if thing.marks.accessory and says():
-        worn = colored(thing.marks.accessory, thing.marks.accessory_color)
-        marks.append(("an " if worn[0] in "aeiou" else "a ") + worn)
-    return f"{with_article} with {' and '.join(marks)}" if marks else with_article
+        marks.append(with_article(colored(thing.marks.accessory, thing.marks.accessory_color)))
+    return f"{named} with {' and '.join(marks)}" if marks else named
 
 
 def caption(scene: Scene, rng: random.Random | None = None, *, drop: float = 0.0, marks: bool = False) -> str:

@@ -66,10 +66,8 @@ class Sample:
 
     def problem(self, scheduler: DDPMScheduler) -> tuple[Tensor, Tensor]:
         """Noisy latents, and what the UNet should answer to them."""
-        latents, noise, timesteps = self.latents[None], self.noise[None], torch.tensor([self.timestep])
-        return scheduler.add_noise(latents, noise, timesteps)[0], prediction_target(
-            scheduler, latents, noise, timesteps
-        )[0]
+        batch = self.latents[None], self.noise[None], torch.tensor([self.timestep])
+        return scheduler.add_noise(*batch)[0], prediction_target(scheduler, *batch)[0]
 
 
 def buckets(resolution: int, divisibility: int, *, aspect: bool) -> list[tuple[int, int]]:

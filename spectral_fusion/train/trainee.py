@@ -42,9 +42,6 @@ class Trainee:
             if parameter.requires_grad
         }
 
-    def autocast(self) -> torch.autocast:
-        return autocast(self.pipeline, self.config)
-
     def losses(self, samples: Sequence[Example], *, min_snr_gamma: float = 0.0) -> Tensor:
         """Loss of each sample, (batch,), in the order of `samples`; pictures of one shape go through together."""
         shapes = defaultdict(list)
@@ -59,7 +56,7 @@ class Trainee:
         problems = [sample.problem(self.scheduler) for sample in samples]
         noisy, target = (torch.stack(tensors).to(device) for tensors in zip(*problems, strict=True))
         timesteps = torch.tensor([sample.timestep for sample in samples], device=device)
-        with self.autocast():
+        with autocast(self.pipeline, self.config):
             text = self._text([sample.caption for sample in samples])
             prediction = unet(noisy.to(unet.dtype), timesteps, text, return_dict=False)[0]
         loss = masked_mse(prediction, target, _stack_masks(samples, device))

@@ -9,7 +9,7 @@ from spectral_fusion.pipeline.samplers import make_sampler
 from spectral_fusion.train.captions import PLACEHOLDER, TEMPLATES
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import LatentPictures
-from spectral_fusion.train.trainee import Trainee
+from spectral_fusion.train.trainee import Trainee, autocast
 
 VALIDATION_PHOTOS = 16
 VALIDATION_TIMESTEPS = 8
@@ -53,7 +53,7 @@ def sample_grid(trainee: Trainee, config: TrainConfig) -> Image.Image:
     """The sample prompts as the adapter draws them now, in one row."""
     wanted = config.sample_prompts or (default_prompt(config), f"a {PLACEHOLDER} {config.class_word} on grass")
     prompts = [prompt.replace(PLACEHOLDER, config.trigger) for prompt in wanted]
-    with trainee.autocast():
+    with autocast(trainee.pipeline, config):
         pictures = sample(trainee.pipeline, prompts, config.seed, config.resolution)
     return make_image_grid(pictures, rows=1, cols=len(pictures))
 
@@ -61,7 +61,7 @@ def sample_grid(trainee: Trainee, config: TrainConfig) -> Image.Image:
 def preview(trainee: Trainee, config: TrainConfig) -> Image.Image:
     """One picture of the subject."""
     prompt = default_prompt(config).replace(PLACEHOLDER, config.trigger)
-    with trainee.autocast():
+    with autocast(trainee.pipeline, config):
         return sample(trainee.pipeline, [prompt], config.seed, config.resolution)[0]
 
 
