@@ -76,8 +76,9 @@ def run_demo(
     folders = [ImageFolder.scan(example_images(name, out / "images")) for name in names]
     library = Library(out / "concepts")
     concepts, facts = [], {}
-    for name, folder in zip(names, folders, strict=True):
-        concept, facts[f"training {name}"] = train_example(name, folder, library, pipeline, training or {}, on_progress)
+    for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
+        settings = {"beside": tuple(names[:place])} | dict(training or {})
+        concept, facts[f"training {name}"] = train_example(name, folder, library, pipeline, settings, on_progress)
         concepts.append(concept)
     facts["fusing"] = f"{seconds_to_fuse(pipeline, concepts):.2f} s"
     chosen = build_methods(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from spectral_fusion.concept.lora import provenance
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import format_weights
 from spectral_fusion.pipeline.tokens import add_all_tokens, check_embeddings, remove_all_tokens
+from spectral_fusion.spectral import add_factors
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +174,5 @@ def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> 
 
 
 def add_deltas(weight: Tensor, concepts: Mapping[Concept, float], layer: str) -> Tensor:
-    """`weight + sum of weighted deltas`, computed in float32, in the weight's shape and type."""
-    up, down = (part.to(weight.device) for part in joint_factors(concepts, layer))
-    return torch.addmm(weight.flatten(1).float(), up, down).view(weight.shape).to(weight.dtype)
+    """`weight + sum of weighted deltas`, in the weight's shape and type."""
+    return add_factors(weight, joint_factors(concepts, layer))

@@ -94,10 +94,10 @@ def test_it_is_kept_where_nothing_changed_and_trained_again_where_something_did(
     concept, lora, root = pair
     path = root / "lora" / "rex.safetensors"
     written = path.stat().st_mtime_ns
-    train_lora(concept, colour_folders(root / "same")[0], path, pipeline=pipeline)
+    train_lora(concept, colour_folders(root / "same")[0], path.parent, pipeline=pipeline)
     assert path.stat().st_mtime_ns == written
     other = colour_folders(root / "other")[1]
-    assert train_lora(concept, other, path, pipeline=pipeline).facts != lora.facts
+    assert train_lora(concept, other, path.parent, pipeline=pipeline).facts != lora.facts
 
 
 def test_a_concept_that_does_not_say_how_it_was_trained_is_refused(

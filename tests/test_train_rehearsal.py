@@ -16,6 +16,7 @@ from spectral_fusion.toybox.tokens import make_tokenizer
 from spectral_fusion.train import TrainConfig, train_concept
 from spectral_fusion.train.embeddings import first_embeddings
 from spectral_fusion.train.neutral import DECOY, neutral_prompts
+from spectral_fusion.train.randomness import generator
 from spectral_fusion.train.rehearsal import Rehearsal, rehearsal
 from spectral_fusion.train.trainee import encode_captions
 from training import draw_photos
@@ -96,13 +97,13 @@ def test_the_adapted_base_keeps_to_what_it_rehearses(pipeline: StableDiffusionPi
 
 def test_prompts_use_the_words_that_a_base_knows() -> None:
     tokenizer = make_tokenizer()
-    prompts = neutral_prompts(tokenizer, "dog", 40, seed=0, decoys=0.5)
+    prompts = neutral_prompts(tokenizer, "dog", 40, generator(0), decoys=0.5)
     texts = [prompt.text.replace(DECOY, "") for prompt in prompts]
     assert all(len(tokenizer(text, add_special_tokens=False).input_ids) == len(text.split()) for text in texts)
     assert any("dog" in text for text in texts)
     assert any("dog" not in text for text in texts)
     assert 5 < sum(prompt.has_decoy for prompt in prompts) < 35
-    assert neutral_prompts(tokenizer, "dog", 40, seed=0, decoys=0.5) == prompts
+    assert neutral_prompts(tokenizer, "dog", 40, generator(0), decoys=0.5) == prompts
 
 
 def test_triggers_begin_as_long_as_words_and_apart_from_each_other(pipeline: StableDiffusionPipeline) -> None:

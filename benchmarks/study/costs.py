@@ -27,7 +27,7 @@ def measure_costs(laboratory: Laboratory) -> Costs:
     job = Job(OWN, tuple(tuning_subjects(1)), 0, 0)
     folders = laboratory.shelf.folders(job)
     recipe = make_recipe(pipeline, job, folders, settings)
-    step = train(pipeline, job, recipe, folders, settings, {})[1] / STEPS
+    step = train(pipeline, job, recipe, folders, settings, {}, ())[1] / STEPS
     requests = [Request(settings.prompts[0].replace("{}", "thing"), seed) for seed in range(PICTURES)]
     picture = _seconds(lambda: paint(pipeline, requests, settings)) / PICTURES
     weights = [layer.weight for layer in target_layers(pipeline, recipe.config).values()]

@@ -27,6 +27,7 @@ class Family:
     target: endings of the layers to adapt; None: what the project adapts.
     rank_factor: times the study's rank, where fewer layers shall have as many trainable numbers.
     joint: one adapter of all concepts together, trained on all their photos at once.
+    beside: trained beside the concepts before it, as `spectral_fusion.train.neighbours` does it; else each on its own.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Family:
     target: tuple[str, ...] | None = None
     rank_factor: int = 1
     joint: bool = False
+    beside: bool = False
+
+    @property
+    def tuned_as(self) -> str:
+        """The family whose learning rates it takes: they are chosen once for each kind of adapter."""
+        return self.kind
 
     @property
     def preset_mode(self) -> str:
@@ -77,10 +84,12 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         OWN,
+        replace(OWN, name="beside", beside=True),
         replace(OWN, name="one-band", place="first"),
         replace(OWN, name="lowest", place="lowest"),
         replace(OWN, name="rotational", kind="rotational"),
         replace(OWN, name="lora", kind="lora"),
+        replace(OWN, name="lora-beside", kind="lora", beside=True),
         replace(OWN, name="orthogonal", kind="orthogonal"),
         replace(OWN, name="embeddings", kind="embeddings"),
         replace(OWN, name="joint", joint=True),

@@ -11,12 +11,11 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.evaluate.boxes import Box, crop_square, region_boxes, standing_boxes
+from spectral_fusion.evaluate.boxes import Box, crop_square, standing_boxes
 from spectral_fusion.evaluate.judge import CROWD_MARGIN
-from spectral_fusion.evaluate.painter import joined
+from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.pipeline.regions import Region
 from study.identities import Subject
 from study.painting import Request, paint
 from study.settings import Settings
@@ -73,25 +72,21 @@ class Jury:
 
     def singles(self, places: Sequence[int]) -> Shown:
         """One subject a picture."""
-        asked = [([place], self._words([place])) for place in places]
-        return self._show(asked, regions=())
+        return self._show([[place] for place in places])
 
     def pairs(self, pairs: Sequence[tuple[int, int]], *, regions: bool) -> Shown:
-        """Two subjects a picture, left and right; with `regions`, each prompt in its own half."""
-        if not regions:
-            return self._show([(list(pair), self._words(pair)) for pair in pairs], regions=())
-        parts = [self._show([(list(pair), self._words(pair))], regions=self._regions(pair)) for pair in pairs]
-        return Shown([p for part in parts for p in part.pictures], [s for part in parts for s in part.seen])
+        """Two subjects a picture, left and right; with `regions`, each trigger in its own half only."""
+        return self._show([list(pair) for pair in pairs], regions=regions)
 
-    def _show(self, asked: list[tuple[list[int], str]], regions: Sequence[Region]) -> Shown:
-        """asked: places of the subjects from left to right, and the words for them."""
+    def _show(self, asked: list[list[int]], *, regions: bool = False) -> Shown:
+        """asked: for each picture, places of the subjects from left to right."""
         drawn = [
-            (places, number, Request(prompt.replace("{}", words), seed))
-            for places, words in asked
+            (places, number, self._request(places, prompt, seed, regions))
+            for places in asked
             for number, prompt in enumerate(self.settings.prompts)
             for seed in range(self.settings.pictures)
         ]
-        pictures = paint(self.pipeline, [request for _, _, request in drawn], self.settings, regions=regions)
+        pictures = paint(self.pipeline, [request for _, _, request in drawn], self.settings)
         plain = [self._plain(places, number) for places, number, _ in drawn]
         alignment = self._alignment(pictures, plain)
         crops, owners = [], []
@@ -107,14 +102,14 @@ class Jury:
         return Shown(pictures, seen)
 
     def _words(self, places: Sequence[int]) -> str:
-        return joined([f"{self.subjects[place].trigger} {self.subjects[place].class_word}" for place in places])
+        return joined([subject_words(self.subjects[place]) for place in places])
 
     def _plain(self, places: Sequence[int], prompt: int) -> str:
         return self.settings.prompts[prompt].replace("{}", joined([self.subjects[p].class_word for p in places]))
 
-    def _regions(self, pair: tuple[int, int]) -> list[Region]:
-        boxes = region_boxes(2)
-        return [Region(f"a {self._words([place])}", box) for place, box in zip(pair, boxes, strict=True)]
+    def _request(self, places: Sequence[int], prompt: str, seed: int, regions: bool) -> Request:
+        apart = regions_of([self.subjects[place] for place in places], prompt) if regions else ()
+        return Request(prompt.replace("{}", self._words(places)), seed, apart)
 
     def _alignment(self, pictures: list[Image.Image], captions: list[str]) -> list[float]:
         distinct = list(dict.fromkeys(captions))

@@ -24,6 +24,7 @@ class Request:
 
     prompt: str
     seed: int
+    regions: tuple[Region, ...] = ()
 
 
 @torch.no_grad()
@@ -32,13 +33,11 @@ def paint(
     requests: Sequence[Request],
     settings: Settings,
     *,
-    regions: Sequence[Region] = (),
     num_inference_steps: int | None = None,
 ) -> list[Image.Image]:
     """One picture for each request; a prompt and a seed give the same picture in whatever company.
 
     Args:
-        regions: rule in their boxes, in all pictures.
         num_inference_steps: None: the settings'.
 
     Raises:
@@ -47,10 +46,16 @@ def paint(
     before = pipeline.scheduler
     pipeline.scheduler = make_sampler(pipeline, settings.sampler)
     try:
-        pictures: list[Image.Image] = []
-        for start in range(0, len(requests), BATCH):
-            pictures += _batch(pipeline, requests[start : start + BATCH], settings, regions, num_inference_steps)
-        return pictures
+        alike: dict[tuple[Region, ...], list[int]] = {}
+        for place, request in enumerate(requests):
+            alike.setdefault(request.regions, []).append(place)
+        pictures: dict[int, Image.Image] = {}
+        for regions, places in alike.items():
+            for start in range(0, len(places), BATCH):
+                batch = places[start : start + BATCH]
+                drawn = _batch(pipeline, [requests[place] for place in batch], settings, regions, num_inference_steps)
+                pictures |= dict(zip(batch, drawn, strict=True))
+        return [pictures[place] for place in range(len(requests))]
     finally:
         pipeline.scheduler = before
 

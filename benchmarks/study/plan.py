@@ -57,8 +57,8 @@ class Plan:
         return [Key("alone", OWN.name, 0, band, subject, self.factor(OWN)) for band in bands for subject in subjects]
 
     def factor(self, family: Family) -> float:
-        """Joint training is given the rates of training alone."""
-        return self.factors.get(OWN.name if family.joint else family.name, 1.0)
+        """Of the learning rates that were chosen for this kind of adapter."""
+        return self.factors.get(family.tuned_as, 1.0)
 
     def jobs(self, key: Key, family: Family) -> list[Job]:
         """The trainings that a run needs."""

@@ -19,7 +19,7 @@ from study.activations import Grams
 from study.failure import Diverged
 from study.identities import photos
 from study.settings import Settings
-from study.training import Adapter, Job, Recipe, make_recipe, train
+from study.training import Adapter, Job, Recipe, make_recipe, neighbour_jobs, train
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Shelf:
             return found, None
         neutral = self._neutral if job.family.neutral_penalty else {}
         try:
-            adapters, seconds = train(self.pipeline, job, recipe, folders, self.settings, neutral)
+            beside = [self.get(before)[0][0] for before in neighbour_jobs(job, self.settings)]
+            adapters, seconds = train(self.pipeline, job, recipe, folders, self.settings, neutral, beside)
         except Diverged as error:
             self._mark_diverged(job, recipe, str(error))
             raise

@@ -20,19 +20,18 @@ from spectral_fusion.evaluate.lora import Lora, collect_lora
 from spectral_fusion.pipeline.tokens import add_tokens, remove_all_tokens, token_ids
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.config import LEARNING_RATES, TrainConfig
-from spectral_fusion.train.data import Source
 from spectral_fusion.train.embeddings import TrainableRows, first_embeddings
 from spectral_fusion.train.job import subject_pictures
-from spectral_fusion.train.loop import Loop
+from spectral_fusion.train.loop import Lesson, Loop
+from spectral_fusion.train.neighbours import MOST, lessons
 from spectral_fusion.train.presets import preset
-from spectral_fusion.train.rehearsal import rehearsal
-from spectral_fusion.train.run import run_facts
+from spectral_fusion.train.run import images_digest, run_facts
 from spectral_fusion.train.trainee import Trainee, target_layers, trainee
 from study.activations import Grams
 from study.adapting import AfterStep, PenalisedTrainee, adapter_config, prepare
 from study.failure import Diverged
 from study.families import Family
-from study.identities import Subject
+from study.identities import Subject, study_subjects
 from study.settings import Settings
 
 Adapter: TypeAlias = Concept | Lora
@@ -63,6 +62,18 @@ class Recipe:
     facts: dict[str, Any]
 
 
+def neighbour_jobs(job: Job, settings: Settings) -> list[Job]:
+    """The trainings beside whose results this one is done: of the set's concepts before it, those that a library gives.
+
+    That is those of its own class first, then those of the lowest bands, and not more than `MOST`.
+    """
+    if not job.family.beside:
+        return []
+    subjects, own = study_subjects(job.seed, settings.slots), job.subjects[0]
+    before = sorted(range(job.slot), key=lambda slot: (subjects[slot].class_word != own.class_word, slot))
+    return [replace(job, subjects=(subjects[slot],), slot=slot) for slot in before[:MOST]]
+
+
 def make_recipe(
     pipeline: StableDiffusionPipeline, job: Job, folders: Sequence[ImageFolder], settings: Settings
 ) -> Recipe:
@@ -86,8 +97,8 @@ def make_recipe(
         "slot": job.slot,
         "slots": settings.slots,
         "base_fingerprint": base_fingerprint(pipeline),
-        "subjects": [run_facts(config, folder)["pictures_digest"] for folder in folders],
-        **run_facts(config, folders[0]),
+        "subjects": [images_digest(folder) for folder in folders],
+        **run_facts(config, folders[0], {j.subjects[0].name: f"slot {j.slot}" for j in neighbour_jobs(job, settings)}),
     }
     return Recipe(config, band, json.loads(json.dumps(facts)))
 
@@ -99,11 +110,13 @@ def train(
     folders: Sequence[ImageFolder],
     settings: Settings,
     neutral: Grams,
+    beside: Sequence[Adapter],
 ) -> tuple[list[Adapter], float]:
     """Train a job; the pipeline is afterwards as before.
 
     Args:
         folders: the photos of each subject.
+        beside: what `neighbour_jobs` came to.
         neutral: inputs of the base on neutral prompts; used by families with a penalty only.
 
     Returns:
@@ -116,7 +129,7 @@ def train(
     frozen = replace(config, learning_rate_embedding=0.0)  # the rows of all subjects train, see `_trained_tokens`
     try:
         with (
-            rehearsal(pipeline, config) as rehearsals,
+            lessons(pipeline, config, beside) as taught,
             _tokens(pipeline, job.subjects[1:], config),
             trainee(pipeline, frozen, recipe.band, adapter=adapter_config(pipeline, family, settings.slots)) as learner,
         ):
@@ -125,7 +138,7 @@ def train(
                 learner = PenalisedTrainee(pipeline, frozen, family.neutral_penalty, neutral)
             with _trained_tokens(pipeline, job.subjects):
                 begin = time.perf_counter()
-                _run(learner, job, config, folders, rehearsals, after_step)
+                _run(learner, job, config, folders, taught, after_step)
                 seconds = time.perf_counter() - begin
                 return _collect(pipeline, job, recipe), seconds
     finally:
@@ -161,7 +174,7 @@ def _run(
     job: Job,
     config: TrainConfig,
     folders: Sequence[ImageFolder],
-    rehearsals: Sequence[Source],
+    taught: Sequence[Lesson],
     after_step: AfterStep,
 ) -> None:
     """Each subject sees `steps` batches of its own photos, alone or jointly; jointly the losses are averaged."""
@@ -171,7 +184,7 @@ def _run(
     ]
     for part in pictures:
         part.weight = 1 / len(pictures)
-    loop = Loop(learner, [*pictures, *rehearsals], config)
+    loop = Loop(learner, pictures, config, taught)
     while loop.step < config.steps:
         try:
             loop.advance()

@@ -14,7 +14,7 @@ from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.errors import InputError
 from study.conduct import Laboratory
 from study.failure import Diverged
-from study.families import OWN, Family
+from study.families import FAMILIES, Family
 from study.identities import tuning_subjects
 from study.judging import Shown
 from study.methods.applied import applying
@@ -74,13 +74,13 @@ class Rates:
 
 
 def tune(laboratory: Laboratory, families: Sequence[Family]) -> Rates:
-    """Try each factor of the settings on each family; what was tried before is kept. Joint training is not tuned.
+    """Try each factor of the settings on each kind of adapter; what was tried before is kept.
 
     A factor's score is the mean identity of the tuning identities, alone and fused by the family's plain sum: a rate
     that is good for one concept alone may make it loud among others.
     """
     rates = Rates.load(laboratory.root / RATES, laboratory.digest)
-    for family in dict.fromkeys(OWN if family.joint else family for family in families):
+    for family in dict.fromkeys(FAMILIES[family.tuned_as] for family in families):
         for factor in laboratory.settings.tuning_factors:
             if factor not in rates.scores.get(family.name, {}):
                 laboratory.on_progress(f"tuning {family.name}: rates times {factor:g}")

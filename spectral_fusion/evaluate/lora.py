@@ -27,7 +27,7 @@ from spectral_fusion.spectral import Band, Factors, as_matrix
 from spectral_fusion.train.config import TrainConfig, settings
 from spectral_fusion.train.job import subject_pictures
 from spectral_fusion.train.loop import Loop
-from spectral_fusion.train.rehearsal import rehearsal
+from spectral_fusion.train.neighbours import digests, lessons, settings_beside
 from spectral_fusion.train.run import run_facts
 from spectral_fusion.train.trainee import trainee
 
@@ -126,45 +126,57 @@ def train_loras(
     pipeline: StableDiffusionPipeline,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Lora]:
-    """The same subjects as LoRAs, trained one after the other as `train_lora` does; kept in `root`."""
-    loras = []
+    """The same subjects as LoRAs, trained one after the other as `train_lora` does; kept in `root`.
+
+    Where a concept was trained beside some that come before it here, its LoRA is trained beside theirs.
+    """
+    loras: list[Lora] = []
     for concept, folder in zip(concepts, folders, strict=True):
         on_progress(f"{concept.name}: training a LoRA to compare with")
-        loras.append(train_lora(concept, folder, root / f"{concept.name}.safetensors", pipeline=pipeline))
+        beside = [lora for lora in loras if lora.name in concept.training.get("neighbours", ())]
+        loras.append(train_lora(concept, folder, root, pipeline=pipeline, beside=beside))
     return loras
 
 
 def train_lora(
     concept: ConceptInfo,
     images: ImageFolder,
-    path: Path,
+    root: Path,
     *,
     pipeline: StableDiffusionPipeline,
+    beside: Sequence[Lora] = (),
 ) -> Lora:
     """Train a LoRA with the settings that a concept was trained with; only the adapter differs.
 
-    Its rank is the concept's, so an additive concept has as many trainable numbers: r (out + in) a layer. It is kept at
-    `path`, and found there again where settings and pictures are the same.
+    Its rank is the concept's, so an additive concept has as many trainable numbers: r (out + in) a layer. It is kept in
+    the folder `root`, and found there again where settings, pictures and neighbours are the same.
+
+    Args:
+        beside: its neighbours, kept in `root` too.
 
     Raises:
         InputError: the concept does not say how it was trained, or was trained with class pictures.
     """
-    config = training_config(concept, pipeline)
-    facts = run_facts(config, images)
+    config, path = settings_beside(training_config(concept, pipeline), beside), _file(root, concept.name)
+    facts = run_facts(config, images, digests({lora.name: _file(root, lora.name) for lora in beside}))
     if path.is_file() and (kept := Lora.load(path)).facts == facts:
         return kept
     pictures = subject_pictures(pipeline, images, config)
     with (
-        rehearsal(pipeline, config) as rehearsals,
+        lessons(pipeline, config, beside) as taught,
         trainee(pipeline, config, Band(0, config.rank), adapter=lora_adapter) as learner,
     ):
-        loop = Loop(learner, [pictures, *rehearsals], config)
+        loop = Loop(learner, [pictures], config, taught)
         while loop.step < config.steps:
             loop.advance()
         lora = collect_lora(pipeline, config, facts)
     pipeline.unload_lora_weights()
     lora.save(path)
     return lora
+
+
+def _file(root: Path, name: str) -> Path:
+    return root / f"{name}.safetensors"
 
 
 def training_config(concept: ConceptInfo, pipeline: StableDiffusionPipeline) -> TrainConfig:

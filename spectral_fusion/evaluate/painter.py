@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from diffusers import StableDiffusionPipeline
 
@@ -13,6 +14,15 @@ from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.result import Drawing, Setting
 from spectral_fusion.generate import GenerateConfig, generate
 from spectral_fusion.pipeline.regions import Region
+
+
+class Subject(Protocol):
+    """Somebody to draw; an `Adapter` is one."""
+
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def class_word(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,9 @@ class Painter:
         return drawings
 
 
-def subject_words(adapter: Adapter) -> str:
+def subject_words(subject: Subject) -> str:
     """How a prompt speaks of a concept: `<rex> dog`."""
-    return f"{adapter.trigger} {adapter.class_word}"
+    return f"{subject.trigger} {subject.class_word}"
 
 
 def joined(subjects: Sequence[str]) -> str:
@@ -80,12 +90,17 @@ def joined(subjects: Sequence[str]) -> str:
     return f"{', a '.join(first)} and a {last}" if first else last
 
 
-def regions_of(adapters: Sequence[Adapter], prompt: str) -> tuple[Region, ...]:
-    """One region for each concept, side by side, with the whole prompt in each, or each would have a ground of its own.
+def regions_of(subjects: Sequence[Subject], prompt: str) -> tuple[Region, ...]:
+    """One region for each subject, side by side, each with the whole prompt and its own trigger alone.
+
+    The whole prompt, or each region would draw one thing in the middle of a ground of its own: what stands where is
+    settled by all regions together.
 
     Args:
-        prompt: `{}` stands for the subject.
+        prompt: `{}` stands for the subjects.
     """
-    boxes = region_boxes(len(adapters)) if adapters else []
-    words = [prompt.replace(SUBJECT, subject_words(adapter)) for adapter in adapters]
-    return tuple(Region(text, box) for text, box in zip(words, boxes, strict=True))
+    boxes = region_boxes(len(subjects)) if subjects else []
+    return tuple(
+        Region(prompt.replace(SUBJECT, joined([subject_words(s) if s is own else s.class_word for s in subjects])), box)
+        for own, box in zip(subjects, boxes, strict=True)
+    )

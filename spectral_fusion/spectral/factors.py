@@ -23,6 +23,12 @@ class Factors(NamedTuple):
     down: Tensor
 
 
+def add_factors(weight: Tensor, factors: Factors) -> Tensor:
+    """`weight + up @ down`, computed in float32, in the weight's shape, type and place."""
+    up, down = (part.to(weight.device) for part in factors)
+    return torch.addmm(weight.flatten(1).float(), up, down).view(weight.shape).to(weight.dtype)
+
+
 def additive_factors(U: Tensor, S: Tensor, V: Tensor, A: Tensor, B: Tensor, c: Tensor | None = None) -> Factors:
     """`(U + A) diag(S + c) (V + B)^T - U diag(S) V^T`, the paper's Spectral Adapter^A, at rank 2r.
 

@@ -35,6 +35,24 @@ def vae_loss(vae: nn.Module, batch: Example, generator: torch.Generator) -> Tens
     )
 
 
+def decoder_loss(vae: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
+    """The autoencoder's error for the latents that its frozen encoder gives: concepts and denoiser stay valid."""
+    pixels = batch["pixels"]
+    with torch.no_grad():
+        posterior = vae.encode(pixels).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels.device)
+    error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
+    return error.abs().mean() + SQUARE_WEIGHT * error.square().mean()
+
+
+def with_frozen_encoder(vae: nn.Module) -> nn.Module:
+    """The same autoencoder, of which only the way back from latents learns."""
+    vae.requires_grad_(True)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    return vae
+
+
 class Denoiser(nn.Module):
     """Text encoder and UNet as one module, so that one optimizer holds both."""
 
@@ -96,6 +114,7 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "vae": Stage(models.make_vae, data.mixed_picture, vae_loss, 3000, 16, 2e-3),
+    "decoder": Stage(models.make_vae, data.mixed_picture, decoder_loss, 6000, 16, 1e-3),
     "unet": Stage(Denoiser, data.captioned_picture, denoiser_loss, 15000, 32, 1e-3),
     "classifier": Stage(models.make_classifier, data.labelled_picture, classifier_loss, 1500, 64, 1e-3),
     "identity": Stage(models.make_identity_encoder, data.identity_pair, identity_loss, 1500, 64, 1e-3),
@@ -112,16 +131,20 @@ def make_runner(
     vae: nn.Module | None = None,
     compiled: bool = False,
 ) -> Runner:
-    """The runner of a stage; the denoiser needs the trained `vae`. `compiled`: by torch.compile, 1.6 times as fast."""
+    """The runner of a stage; decoder and denoiser need the trained `vae`.
+
+    Args:
+        compiled: by torch.compile, 1.6 times as fast.
+    """
     stage = STAGES[name]
     settings = Settings(name, stage.steps if steps is None else steps, stage.batch, stage.learning_rate, seed)
     torch.manual_seed(seed)
-    model = stage.make_model()
+    model = stage.make_model() if name != "decoder" or vae is None else with_frozen_encoder(vae)
     if compiled:
         for part in model.children():
             part.compile(dynamic=False)
 
     def loss(batch: Example, generator: torch.Generator) -> Tensor:
-        return stage.loss(model, *([vae] if vae is not None else []), batch, generator)
+        return stage.loss(model, *([vae] if name == "unet" else []), batch, generator)
 
     return Runner(settings, model, Drawings(stage.make_example, seed, name), loss, folder)

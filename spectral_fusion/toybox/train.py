@@ -43,10 +43,8 @@ def train_stage(
         init: a packed folder of finished weights to begin with, where there is no checkpoint.
         compiled: by torch.compile, which needs a C++ compiler.
     """
-    vae = AutoencoderKL.from_pretrained(out / "vae").eval().requires_grad_(False) if name == "unet" else None
-    if vae is not None and torch.cuda.is_available():
-        vae = vae.cuda()
-    if vae is not None and compiled:
+    vae = _trained_vae(out) if name in ("decoder", "unet") else None
+    if vae is not None and name == "unet" and compiled:
         vae.encoder.compile(dynamic=False)
     runner = make_runner(name, out, seed=seed, steps=steps, vae=vae, compiled=compiled)
     if init is not None and runner.step == 0:
@@ -59,12 +57,17 @@ def train_stage(
         model.unet.save_pretrained(out / "unet")
         model.text_encoder.save_pretrained(out / "text_encoder")
     else:
-        model.save_pretrained(out / name)
+        model.save_pretrained(out / ("vae" if name == "decoder" else name))
+
+
+def _trained_vae(out: Path) -> AutoencoderKL:
+    vae = AutoencoderKL.from_pretrained(out / "vae").float().eval().requires_grad_(False)
+    return vae.cuda() if torch.cuda.is_available() else vae
 
 
 def _finished(name: str, folder: Path) -> dict[str, Tensor]:
     """The weights of one stage from a folder that `pack` wrote, named as in the stage's model."""
-    parts = {"vae": {"": "vae"}, "unet": {"unet.": "unet", "text_encoder.": "text_encoder"}}
+    parts = {"vae": {"": "vae"}, "decoder": {"": "vae"}, "unet": {"unet.": "unet", "text_encoder.": "text_encoder"}}
     weights: dict[str, Tensor] = {}
     for prefix, part in parts.get(name, {"": f"scorers/{name}"}).items():
         for path in (folder / part).glob("*.safetensors"):

@@ -53,6 +53,10 @@ class TrainConfig:
     band: Annotated[int | Literal["auto"], Subject("A number, or auto: the lowest that is free in the library.")] = (
         "auto"
     )
+    beside: Annotated[
+        tuple[str, ...],
+        Subject("Concepts of the library to stay apart from in one picture: names, all of this base, or none."),
+    ] = ("all",)
     train_s: Annotated[bool, Subject("Train the singular values of the band too.")] = False
     target: Annotated[tuple[str, ...], Subject("Endings of the names of the layers to adapt.")] = OPEN
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,10 +24,10 @@ from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.config import Precision, TrainConfig
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.loop import Loop, Progress
+from spectral_fusion.train.neighbours import choose_neighbours, digests, lessons, settings_beside
 from spectral_fusion.train.prior import class_folder
 from spectral_fusion.train.processes import deterministic, is_main, on_main, processes
-from spectral_fusion.train.rehearsal import rehearsal
-from spectral_fusion.train.run import Run, run_facts
+from spectral_fusion.train.run import Run, neighbours_before, run_facts
 from spectral_fusion.train.trainee import DTYPES, target_layers, trainee
 from spectral_fusion.train.watch import preview, sample_grid, validation_loss
 
@@ -79,11 +79,23 @@ def train_concept(
         )
         for warning in folder.size_warnings(config.resolution):
             logger.warning("%s", warning)
-        run = Run(library, config.name, run_facts(config, folder), force)
+        neighbours = _neighbours(library, config, base_fingerprint(pipeline), resume)
+        run = Run(
+            library,
+            config.name,
+            run_facts(config, folder, digests({c.name: library.path(c.name) for c in neighbours})),
+            force,
+        )
         with run.locked() if is_main() else nullcontext():
             if resume and not run.checkpoint.exists() and run.is_finished():
                 return library.get(config.name)
-            return _run(run, pipeline, folder, config, resume, on_progress)
+            return _run(run, pipeline, folder, config, neighbours, resume, on_progress)
+
+
+def _neighbours(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
+    """The same as before where a training is resumed, whatever the library holds by now."""
+    before = neighbours_before(library, config.name) if resume else None
+    return choose_neighbours(library, config if before is None else replace(config, beside=before), base)
 
 
 def _run(
@@ -91,10 +103,11 @@ def _run(
     pipeline: StableDiffusionPipeline,
     folder: ImageFolder,
     config: TrainConfig,
+    neighbours: Sequence[Concept],
     resume: bool,
     on_progress: OnProgress | None,
 ) -> Concept:
-    main = is_main()
+    main, config = is_main(), settings_beside(config, neighbours)
     resuming, band = on_main(lambda: _begin(run, pipeline, config, resume))
     checkpoint = Checkpoint.load(run.checkpoint) if resuming else None
     if checkpoint is not None:
@@ -103,10 +116,10 @@ def _run(
         pictures = _pictures(run, pipeline, folder, config)
         with (
             deterministic(pipeline.device),
-            rehearsal(pipeline, config) as rehearsals,
+            lessons(pipeline, config, neighbours) as taught,
             trainee(pipeline, config, band) as learner,
         ):
-            loop = Loop(learner, [*pictures, *rehearsals], config)
+            loop = Loop(learner, pictures, config, taught)
             if checkpoint is not None:
                 loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
             _train(loop, pictures[0], run, band, on_progress)

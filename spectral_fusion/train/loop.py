@@ -1,7 +1,8 @@
 """The training loop: a step is a function of the parameters, the optimizer's state and the step's number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from spectral_fusion.train.optimizer import (
     parameter_groups,
 )
 from spectral_fusion.train.processes import processes
+from spectral_fusion.train.randomness import generator, randint
 from spectral_fusion.train.trainee import Trainee
 
 
@@ -56,11 +58,27 @@ def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range
     return [range(start, start + size) for start in starts]
 
 
-class Loop:
-    """Trains a `Trainee` on an example of each source at a time. `step` steps are done; `advance` does the next."""
+@dataclass(frozen=True)
+class Lesson:
+    """Circumstances that a step may take place in, and what is learned there besides the pictures.
 
-    def __init__(self, trainee: Trainee, sources: Sequence[Source], config: TrainConfig):
-        self.trainee, self.sources, self.config = trainee, sources, config
+    place: the step is done within it.
+    """
+
+    sources: Sequence[Source] = ()
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+class Loop:
+    """Trains a `Trainee` on pictures, an example of each source at a time, and on one of the lessons a step.
+
+    `step` steps are done; `advance` does the next.
+    """
+
+    def __init__(
+        self, trainee: Trainee, pictures: Sequence[Source], config: TrainConfig, lessons: Sequence[Lesson] = (Lesson(),)
+    ):
+        self.trainee, self.pictures, self.config, self.lessons = trainee, pictures, config, lessons
         self.step = 0
         self.parameters = trainee.parameters
         self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
@@ -76,13 +94,9 @@ class Loop:
             InputError: the loss is not finite.
         """
         rates = self.learning_rate.set(self.step)
-        total = torch.zeros((), device=self.trainee.pipeline.device)
-        for share in self.shares:
-            examples = [source.draw(self.step, index) for index in share for source in self.sources]
-            part = self._weighted_loss(examples)
-            self.scaler.scale(part).backward()
-            total += part.detach()
-        loss = self._reduce(total)
+        lesson = self.lessons[randint(len(self.lessons), generator(self.config.seed, "lesson", self.step))]
+        with lesson.place():
+            loss = self._reduce(self._gradients([*self.pictures, *lesson.sources]))
         if not math.isfinite(loss) and not self.scaler.is_enabled():
             raise InputError(
                 f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32"
@@ -95,6 +109,15 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
+
+    def _gradients(self, sources: Sequence[Source]) -> Tensor:
+        """Add up the gradients of this process' share of the batch; returns its loss, ()."""
+        total = torch.zeros((), device=self.trainee.pipeline.device)
+        for share in self.shares:
+            part = self._weighted_loss([source.draw(self.step, index) for index in share for source in sources])
+            self.scaler.scale(part).backward()
+            total += part.detach()
+        return total
 
     def _weighted_loss(self, examples: list[Example]) -> Tensor:
         """This part's share of the mean over the global batch, summed over the sources by their weights."""

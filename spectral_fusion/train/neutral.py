@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from spectral_fusion.train.captions import TEMPLATES
-from spectral_fusion.train.randomness import chance, generator, randint
+from spectral_fusion.train.randomness import chance, randint
 
 NOUNS = (
     *("cat", "dog", "bird", "horse", "fish", "man", "woman", "child", "car", "bicycle", "boat", "house", "tree"),
@@ -42,14 +42,13 @@ class Words:
 
 
 def neutral_prompts(
-    tokenizer: CLIPTokenizer, class_word: str, count: int, seed: int, *, decoys: float
+    tokenizer: CLIPTokenizer, class_word: str, count: int, source: torch.Generator, *, decoys: float
 ) -> list[NeutralPrompt]:
     """Prompts of one or two things, half of the first things being of the class.
 
     Args:
         decoys: share of prompts with a decoy; in the others things may have a colour.
     """
-    source = generator(seed, "neutral prompts")
     nouns = known(tokenizer, NOUNS) or [class_word]
     words = Words(nouns, *(known(tokenizer, phrases) for phrases in (COLORS, DETAILS, PLACES)))
     return [_prompt(words, class_word, decoys, source) for _ in range(count)]

@@ -73,7 +73,11 @@ def rehearsal(pipeline: StableDiffusionPipeline, config: TrainConfig) -> Iterato
         yield []
         return
     prompts = neutral_prompts(
-        pipeline.tokenizer, config.class_word, config.rehearsal_prompts, config.seed, decoys=DECOYS
+        pipeline.tokenizer,
+        config.class_word,
+        config.rehearsal_prompts,
+        generator(config.seed, "neutral prompts"),
+        decoys=DECOYS,
     )
     decoys = {f"<decoy-{place}>": prompt for place, prompt in enumerate(prompts) if prompt.has_decoy}
     add_all_tokens(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,29 @@ class Run:
             )
 
 
-def run_facts(config: TrainConfig, folder: ImageFolder) -> dict[str, Any]:
-    """What a training's result depends on, as JSON values."""
-    return config.result_settings() | {"pictures": len(folder.photos), "pictures_digest": images_digest(folder)}
+def run_facts(config: TrainConfig, folder: ImageFolder, neighbours: Mapping[str, str]) -> dict[str, Any]:
+    """What a training's result depends on, as JSON values.
+
+    Args:
+        neighbours: a hash of each concept that it is trained beside, by name.
+    """
+    return config.result_settings() | {
+        "neighbours": dict(neighbours),
+        "pictures": len(folder.photos),
+        "pictures_digest": images_digest(folder),
+    }
+
+
+def neighbours_before(library: Library, name: str) -> tuple[str, ...] | None:
+    """Beside which concepts a stopped or finished training of `name` was done; None where there is none."""
+    checkpoint, finished = library.folder(name) / FOLDER / FILE_NAME, library.path(name)
+    if checkpoint.is_file():
+        facts = read_header(checkpoint)["facts"]["run"]
+    elif finished.is_file():
+        facts = read_info(finished).training
+    else:
+        return None
+    return tuple(facts.get("neighbours", ()))
 
 
 def images_digest(folder: ImageFolder) -> str:

@@ -1,5 +1,6 @@
 """Pictures in batches, and what is read off them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from judging import ColourScorers
 from spectral_fusion.evaluate.boxes import Box, region_boxes, standing_boxes
+from spectral_fusion.evaluate.painter import regions_of
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.generate import GenerateConfig, generate
 from spectral_fusion.pipeline.regions import Region
@@ -33,10 +35,11 @@ def test_a_batch_gives_the_pictures_that_generate_gives(
     shared_pipeline: StableDiffusionPipeline, regions: tuple[Region, ...]
 ) -> None:
     sampler = shared_pipeline.scheduler
-    pictures = paint(shared_pipeline, REQUESTS, SETTINGS, regions=regions)
+    asked = [*REQUESTS[:2], replace(REQUESTS[2], regions=regions)]  # of several kinds at once
+    pictures = paint(shared_pipeline, asked, SETTINGS)
     assert shared_pipeline.scheduler is sampler
-    for request, picture in zip(REQUESTS, pictures, strict=True):
-        config = GenerateConfig(request.prompt, num_inference_steps=2, seed=request.seed, regions=regions)
+    for request, picture in zip(asked, pictures, strict=True):
+        config = GenerateConfig(request.prompt, num_inference_steps=2, seed=request.seed, regions=request.regions)
         assert largest_difference(picture, generate(shared_pipeline, config)[0].image) <= 1
     assert largest_difference(pictures[0], pictures[2]) > 1
 
@@ -54,7 +57,7 @@ COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 def jury(monkeypatch: pytest.MonkeyPatch, shown: list[int]) -> Jury:
     """A jury before which subject i looks like subject `shown[i]`."""
 
-    def draw(pipeline: object, requests: list[Request], settings: Settings, regions: object = ()) -> list[Image.Image]:
+    def draw(pipeline: object, requests: list[Request], settings: Settings) -> list[Image.Image]:
         pictures = []
         for request in requests:
             found = [i for i, subject in enumerate(SUBJECTS) if subject.trigger in request.prompt]
@@ -97,9 +100,12 @@ def test_of_two_in_a_picture_each_is_looked_for_in_its_place(monkeypatch: pytest
     assert all(part.identity > 0.99 for part in found.seen)
 
 
-def test_regions_name_each_subject_in_its_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    regions = jury(monkeypatch, [0, 1, 2])._regions((0, 2))
-    assert [region.prompt for region in regions] == ["a <dog1> dog", "a <car3> car"]
+def test_regions_name_each_subject_in_its_half() -> None:
+    regions = regions_of([SUBJECTS[0], SUBJECTS[2]], "a {} on grass")
+    assert [region.prompt for region in regions] == [
+        "a <dog1> dog and a car on grass",
+        "a dog and a <car3> car on grass",
+    ]
     assert [region.box for region in regions] == region_boxes(2)
 
 

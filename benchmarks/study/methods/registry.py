@@ -13,7 +13,7 @@ from study.methods.least_squares import closed_form_weights, gradient_fusion
 from study.methods.merging import averaged, dare_merged, off_bands, product_fuse, summed, ties_merged
 from study.settings import Settings
 
-OURS = "spectral-sum"
+OURS = "spectral-beside"
 GRADIENT_FUSION = "gradient-fusion"
 
 
@@ -39,12 +39,14 @@ def all_methods(settings: Settings) -> dict[str, Method]:
     plain_sum, lora_sum, clear = product_fuse("sum"), applying(summed), applying(off_bands)
     least_squares, best_weighted = applying(gradient_fusion(settings)), applying(closed_form_weights(settings))
     methods = (
-        Method(OURS, "spectral, disjoint bands, sum (ours)", FAMILIES["additive"], plain_sum),
+        Method(OURS, "spectral, disjoint bands, beside each other, sum (ours)", FAMILIES["beside"], plain_sum),
+        Method("spectral-sum", "spectral, disjoint bands, sum", FAMILIES["additive"], plain_sum),
         Method("spectral-mean", "spectral, disjoint bands, mean", FAMILIES["additive"], product_fuse("mean")),
         Method("one-band", "spectral, all in one band, sum", FAMILIES["one-band"], plain_sum),
         Method("lowest", "spectral, lowest bands, sum", FAMILIES["lowest"], plain_sum),
         Method("rotational", "spectral rotational, disjoint bands, sum", FAMILIES["rotational"], plain_sum),
         Method("lora-sum", "LoRA, sum", FAMILIES["lora"], lora_sum),
+        Method("lora-beside", "LoRA, beside each other, sum", FAMILIES["lora-beside"], lora_sum),
         Method("lora-mean", "LoRA, mean (FedAvg)", FAMILIES["lora"], applying(averaged)),
         Method("lora-ties", "LoRA, ties", FAMILIES["lora"], applying(ties_merged)),
         Method("lora-dare", "LoRA, dare_linear", FAMILIES["lora"], applying(dare_merged)),
