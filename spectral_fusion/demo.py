@@ -40,7 +40,7 @@ EXAMPLES = {
     "fin": Example("fish", 1),
     "dot": Example("car", 3),
 }
-CHOSEN = ("rex", "tom", "kit")
+CHOSEN = ("tom", "kit", "bot")
 METHODS = ("spectral-sum", "spectral-mean", "lora-sum", "lora-mean")
 
 

@@ -57,7 +57,7 @@ def test_it_runs_without_a_checkout_and_keeps_what_it_trained(
     said: list[str] = []
     again = demo(elsewhere / "out", pipeline, said)
     assert not [line for line in said if line.startswith("training")]
-    assert "kept" in again.evaluation.facts["training rex"]
+    assert "kept" in again.evaluation.facts[f"training {CHOSEN[0]}"]
     assert [file.stat().st_mtime_ns for file in files] == written
     figures = [{k: v for k, v in found.evaluation.to_json().items() if k != "facts"} for found in (first, again)]
     assert figures[0] == figures[1]
