@@ -144,6 +144,20 @@ def phrase(info: ConceptInfo) -> str:
     return f"a {info.trigger} {info.class_word}".strip()
 
 
+def region_phrase(prompt: str, info: ConceptInfo, others: Sequence[ConceptInfo]) -> str:
+    """What a region of a concept begins with: the picture's prompt without the others' triggers.
+
+    All regions together settle what stands where, so each tells of the whole picture; a prompt that does not speak of
+    the concept yet gives `a <rex> dog`.
+    """
+    if info.trigger.lower() not in prompt.lower():
+        return phrase(info)
+    for other in others:
+        if other.trigger != info.trigger:
+            prompt = remove(prompt, other)
+    return prompt
+
+
 def insert(prompt: str, info: ConceptInfo) -> str:
     """The prompt with a concept in it; as it is where the concept is there already."""
     if info.trigger.lower() in prompt.lower():

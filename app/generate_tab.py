@@ -95,7 +95,7 @@ class GenerateTab:
         """Attach the listeners."""
         history, concepts, links = self.history, self.concepts, self.links
         concepts.connect(self.prompts)
-        self.regions.connect(concepts.used, self.width, self.height)
+        self.regions.connect(concepts.used, self.prompt, self.width, self.height)
         form = {*self._plain.values(), self.lock, self.regions.canvas, *self.prompts, concepts.weights, concepts.pinned}
         busy = [self.stage, self.go, self.stop]
         gr.on(

@@ -9,7 +9,7 @@ from gradio_image_annotation import image_annotator
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.canvas import canvas_value, drawn_boxes
-from spectral_fusion_app.draft import Box, follow_boxes, phrase
+from spectral_fusion_app.draft import Box, follow_boxes, region_phrase
 from spectral_fusion_app.errors import shown
 from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.studio import Studio
@@ -48,14 +48,18 @@ class RegionCanvas:
         """What `show` sets."""
         return [self.canvas, self.boxes, *self.prompts]
 
-    def connect(self, used: gr.State, width: gr.Slider, height: gr.Slider) -> None:
-        """used: names of the concepts in use, for the first prompt of a new box."""
+    def connect(self, used: gr.State, prompt: gr.Textbox, width: gr.Slider, height: gr.Slider) -> None:
+        """used: names of the concepts in use, and prompt: the picture's, for the first prompt of a new box."""
         rows = [self.boxes, *self.prompts]
-        self.canvas.change(shown(self.follow), [self.canvas, used, *rows], rows, trigger_mode="always_last", **QUIET)
+        self.canvas.change(
+            shown(self.follow), [self.canvas, used, prompt, *rows], rows, trigger_mode="always_last", **QUIET
+        )
         for edge in (width, height):
             edge.release(self.reshape, [width, height, self.boxes], self.canvas, **QUIET)
 
-    def follow(self, value: dict[str, Any], used: list[str], before: list[Box], *prompts: str) -> list[Any]:
+    def follow(
+        self, value: dict[str, Any], used: list[str], picture: str, before: list[Box], *prompts: str
+    ) -> list[Any]:
         """Keep each box's prompt with it while boxes come and go."""
         drawn = drawn_boxes(value)
         boxes = [box for box, _ in drawn]
@@ -64,7 +68,7 @@ class RegionCanvas:
         if len(boxes) > len(prompts):
             raise InputError(f"only {len(prompts)} boxes have prompts; remove one")
         kept = follow_boxes(before, boxes, prompts)
-        texts = [self._first_prompt(used, kept) if text is None else text for text in kept]
+        texts = [self._first_prompt(used, picture, kept) if text is None else text for text in kept]
         return [boxes, *self._rows(texts, [color for _, color in drawn])]
 
     def show(self, regions: Sequence[tuple[str, Box]], width: float, height: float) -> dict[Any, Any]:
@@ -86,12 +90,12 @@ class RegionCanvas:
             raise InputError(f"{len(boxes)} boxes are more than the {len(prompts)} that have prompts; remove some")
         return tuple(zip((text or "" for text in prompts), boxes, strict=False))
 
-    def _first_prompt(self, used: list[str], texts: list[str | None]) -> str:
+    def _first_prompt(self, used: list[str], picture: str, texts: list[str | None]) -> str:
         """A new box begins with the first concept in use that has no box yet."""
         known = {info.name: info for info in self.studio.concepts()}
         taken = "\n".join(text or "" for text in texts)
         free = [known[name] for name in used if name in known and known[name].trigger not in taken]
-        return phrase(free[0]) if free else ""
+        return region_phrase(picture, free[0], list(known.values())) if free else ""
 
     def _rows(self, texts: Sequence[str], colors: Sequence[int]) -> list[gr.Textbox]:
         rows = []

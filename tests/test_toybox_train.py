@@ -10,7 +10,9 @@ from torch import nn
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import Drawings
+from spectral_fusion.toybox.models import make_vae
 from spectral_fusion.toybox.runner import Runner, Settings
+from spectral_fusion.toybox.stages import make_runner
 
 
 def _example(rng: random.Random) -> dict[str, torch.Tensor]:
@@ -80,3 +82,21 @@ def test_a_run_can_begin_with_finished_weights(tmp_path):
     assert all(torch.equal(weights[name], weight) for name, weight in second.use_average().state_dict().items())
     with pytest.raises(InputError, match="do not fit"):
         second.begin_with({name: weight[:1] for name, weight in weights.items()})
+
+
+def test_the_decoder_learns_without_its_encoder_and_is_resumed(tmp_path):
+    def trained(folder, *stops):
+        for stop in stops:
+            torch.manual_seed(1)
+            vae = make_vae()
+            runner = make_runner("decoder", folder, steps=2, vae=vae)
+            runner.run(stop=stop)
+        return runner.use_average()
+
+    torch.manual_seed(1)
+    before = make_vae().state_dict()
+    whole, broken = trained(tmp_path / "whole", 2), trained(tmp_path / "broken", 1, 2)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, broken.state_dict()[name])
+        frozen = name.startswith(("encoder.", "quant_conv."))
+        assert torch.equal(weight, before[name]) == frozen, name

@@ -14,6 +14,7 @@ from spectral_fusion_app.draft import (
     insert,
     parse_factors,
     parse_seed,
+    region_phrase,
     remove,
     used_concepts,
 )
@@ -37,6 +38,12 @@ def test_pressing_two_chips_writes_a_prompt() -> None:
 def test_taking_a_concept_away_leaves_its_class() -> None:
     assert remove("a photo of a <rex> dog and a <tom> cat", REX) == "a photo of a dog and a <tom> cat"
     assert remove("nothing of it", REX) == "nothing of it"
+
+
+def test_a_region_begins_with_the_whole_prompt_and_its_own_trigger() -> None:
+    prompt = "a photo of a <rex> dog and a <tom> cat on grass"
+    assert region_phrase(prompt, TOM, [REX, TOM]) == "a photo of a dog and a <tom> cat on grass"
+    assert region_phrase("a photo of grass", TOM, [REX, TOM]) == "a <tom> cat"
 
 
 def test_concepts_in_use_are_those_that_prompts_name_and_pinned_ones() -> None:
