@@ -187,6 +187,12 @@ def test_a_finished_training_is_known_though_the_library_has_grown(
     assert library.path("kit").stat().st_mtime_ns == written
 
 
+def test_a_finished_training_that_asked_for_other_neighbours_is_done_again_with_those_asked_for(train: Train) -> None:
+    train(beside=("none",))
+    again = train(beside=("dog1",), resume=True, force=True)
+    assert list(again.training["neighbours"]) == ["dog1"]
+
+
 @pytest.mark.slow
 def test_a_concept_leaves_its_neighbours_pictures_alone(pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
     """Of the drift of a neighbour's predictions beside a concept that heard nothing of it, less than half is left."""

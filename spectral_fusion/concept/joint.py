@@ -10,7 +10,7 @@ from torch import Tensor
 from spectral_fusion.concept.file import Concept, LayerTensors
 from spectral_fusion.concept.metadata import is_number
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Factors, additive_factors, band_overlap
+from spectral_fusion.spectral import Factors, additive_factors, band_overlap, sum_factors
 
 NEGLIGIBLE = 1e-3  # overlap that rounding of the saved vectors and of separate decompositions can amount to
 
@@ -49,7 +49,7 @@ def joint_factors(concepts: Mapping[Concept, float], layer: str) -> Factors:
         if concept.mode == "rotational":
             up, down = concept.factors(layer)
             parts.append(Factors(up * weight, down))
-    return Factors(torch.cat([part.up for part in parts], dim=1), torch.cat([part.down for part in parts]))
+    return sum_factors(parts)
 
 
 def check_same_base(concepts: Sequence[Concept]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from diffusers import StableDiffusionPipeline
 
@@ -13,23 +13,14 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora, attach_all, detach_all
 from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.spectral import Factors
+from spectral_fusion.train.neighbours import Neighbour
 
 
-class Adapter(Protocol):
+class Adapter(Neighbour, Protocol):
     """One subject, trained by some method; a `Concept` is one."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def trigger(self) -> str: ...
-    @property
-    def class_word(self) -> str: ...
-    @property
-    def layers(self) -> Mapping[str, Any]: ...
-
-    def factors(self, layer: str) -> Factors:
-        """The delta of one layer at weight one."""
 
     def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
         """Put delta and tokens on a pipeline."""

@@ -2,7 +2,14 @@
 
 from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.cache import cached_triplets
-from spectral_fusion.spectral.factors import Factors, Mode, add_factors, additive_factors, rotational_factors
+from spectral_fusion.spectral.factors import (
+    Factors,
+    Mode,
+    add_factors,
+    additive_factors,
+    rotational_factors,
+    sum_factors,
+)
 from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
 from spectral_fusion.spectral.partition import balanced_directions, interleaved_directions, own_space, project_onto
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
@@ -25,4 +32,5 @@ __all__ = [
     "own_space",
     "project_onto",
     "rotational_factors",
+    "sum_factors",
 ]

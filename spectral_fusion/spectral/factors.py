@@ -5,6 +5,7 @@ arXiv 2405.13952), section 3, multiplied out. Written as in the paper, `U' S' V'
 matrices of the weight's size to get a small one: that costs memory in every step and, in half precision, most digits.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,6 +22,11 @@ class Factors(NamedTuple):
 
     up: Tensor
     down: Tensor
+
+
+def sum_factors(parts: Sequence[Factors]) -> Factors:
+    """The factors of a sum of deltas, side by side: their ranks add up. `parts` is not empty."""
+    return Factors(torch.cat([part.up for part in parts], dim=1), torch.cat([part.down for part in parts]))
 
 
 def add_factors(weight: Tensor, factors: Factors) -> Tensor:

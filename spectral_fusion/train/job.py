@@ -94,7 +94,7 @@ def train_concept(
 
 def _neighbours(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
     """The same as before where a training is resumed, whatever the library holds by now."""
-    before = neighbours_before(library, config.name) if resume else None
+    before = neighbours_before(library, config) if resume else None
     return choose_neighbours(library, config if before is None else replace(config, beside=before), base)
 
 

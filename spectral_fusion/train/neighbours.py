@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_all_tokens, remove_all_tokens
-from spectral_fusion.spectral import Factors, add_factors
+from spectral_fusion.spectral import Factors, add_factors, sum_factors
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.loop import Lesson
 from spectral_fusion.train.neutral import DECOY, neutral_prompts
@@ -54,7 +53,7 @@ class Crowd:
         layers = pipeline_layers(pipeline)
         names = dict.fromkeys(name for neighbour in neighbours for name in neighbour.layers)
         self._weights = [
-            (layers[name].weight, add_factors(layers[name].weight.detach(), _sum(neighbours, name))) for name in names
+            (layers[name].weight, add_factors(layers[name].weight.detach(), _joint(neighbours, name))) for name in names
         ]
 
     @contextmanager
@@ -70,9 +69,8 @@ class Crowd:
                 parameter.data = weight
 
 
-def _sum(neighbours: Sequence[Neighbour], layer: str) -> Factors:
-    parts = [neighbour.factors(layer) for neighbour in neighbours if layer in neighbour.layers]
-    return Factors(torch.cat([part.up for part in parts], dim=1), torch.cat([part.down for part in parts]))
+def _joint(neighbours: Sequence[Neighbour], layer: str) -> Factors:
+    return sum_factors([neighbour.factors(layer) for neighbour in neighbours if layer in neighbour.layers])
 
 
 @contextmanager

@@ -106,16 +106,16 @@ def run_facts(config: TrainConfig, folder: ImageFolder, neighbours: Mapping[str,
     }
 
 
-def neighbours_before(library: Library, name: str) -> tuple[str, ...] | None:
-    """Beside which concepts a stopped or finished training of `name` was done; None where there is none."""
-    checkpoint, finished = library.folder(name) / FOLDER / FILE_NAME, library.path(name)
+def neighbours_before(library: Library, config: TrainConfig) -> tuple[str, ...] | None:
+    """Beside which concepts a stopped or finished training was done; None where none asked for the same ones."""
+    checkpoint, finished = library.folder(config.name) / FOLDER / FILE_NAME, library.path(config.name)
     if checkpoint.is_file():
         facts = read_header(checkpoint)["facts"]["run"]
     elif finished.is_file():
         facts = read_info(finished).training
     else:
         return None
-    return tuple(facts.get("neighbours", ()))
+    return tuple(facts["neighbours"]) if facts.get("beside") == list(config.beside) else None
 
 
 def images_digest(folder: ImageFolder) -> str:
