@@ -46,7 +46,7 @@ class Settings:
     depth_subjects: int = 3
     """Identities that are trained in every band."""
     tuning_subjects: int = 2
-    tuning_factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    tuning_factors: tuple[float, ...] = (0.3, 1.0, 1.7, 3.0, 5.0, 9.0)
     """What the learning rates of the preset are multiplied by, to choose from."""
     fusion_pictures: int = 4
     """Of each concept, whose layer inputs the methods that need data see."""

@@ -42,9 +42,7 @@ def joint_factors(concepts: Mapping[Concept, float], layer: str) -> Factors:
     present = {concept: weight for concept, weight in concepts.items() if layer in concept.layers}
     parts = []
     if additive := {concept: weight for concept, weight in present.items() if concept.mode == "additive"}:
-        scales = [torch.full((concept.band.rank,), weight * concept.alpha) for concept, weight in additive.items()]
-        up, down = _union([concept.layers[layer] for concept in additive])
-        parts.append(Factors(up * torch.cat(scales * 2).to(up), down))
+        parts.append(_union([(concept.layers[layer], weight * concept.alpha) for concept, weight in additive.items()]))
     for concept, weight in present.items():
         if concept.mode == "rotational":
             up, down = concept.factors(layer)
@@ -114,9 +112,14 @@ def _bounds(concepts: Sequence[Concept], layer: str) -> Tensor:
     return bounds
 
 
-def _union(layers: list[LayerTensors]) -> Factors:
-    """The additive adapter over the union of several bands."""
-    parts = [layer.tensors() for layer in layers]
-    if any("c" in part for part in parts):
-        parts = [{"c": torch.zeros_like(part["S"])} | part for part in parts]
+def _union(layers: Sequence[tuple[LayerTensors, float]]) -> Factors:
+    """The additive adapter over the union of several bands, each delta times its number.
+
+    Every term of a delta has one factor S or c, so these carry the number: they are the smallest of the tensors.
+    """
+    shifted = any("c" in layer.trained for layer, _ in layers)
+    parts = []
+    for layer, number in layers:
+        part = {"c": torch.zeros_like(layer.basis.S), **layer.tensors()} if shifted else layer.tensors()
+        parts.append(part | {key: part[key] * number for key in ("S", "c") if key in part})
     return additive_factors(**{key: torch.cat([part[key] for part in parts], dim=-1) for key in parts[0]})

@@ -26,6 +26,8 @@ class Factors(NamedTuple):
 
 def sum_factors(parts: Sequence[Factors]) -> Factors:
     """The factors of a sum of deltas, side by side: their ranks add up. `parts` is not empty."""
+    if len(parts) == 1:  # a cat of one tensor would copy it
+        return parts[0]
     return Factors(torch.cat([part.up for part in parts], dim=1), torch.cat([part.down for part in parts]))
 
 
