@@ -18,8 +18,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/spectral-fusion demo --out out/demo
 
+# Two processes of one thread each: small tensors gain nothing from a second thread. A file stays in one process, since
+# its tests share what is slow to make, and the files go out in order, the long ones of the page first.
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
     python benchmarks/fuse.py [--concepts 10] [--rounds 7] [--device cuda] [--dtype float16] [--small]
 
 Both alternate in one process, so that a busy machine slows both; a figure is the median of its ratio to the copy in the
-same round. The concepts are random, in disjoint bands. On a CPU, set OMP_NUM_THREADS=1: the clock is that of the
-processor.
+same round. The concepts are random, in disjoint bands. On a CPU with OMP_NUM_THREADS=1 the clock is that of the processor,
+which other work hardly disturbs; with several threads it is the one on the wall, which wants a quiet machine.
 """
 
 import argparse
@@ -73,14 +73,15 @@ def make_concepts(pipeline: Any, number: int) -> list[Concept]:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    if device == "cpu":
+    if device == "cpu" and torch.get_num_threads() == 1:
         begin = time.process_time()
         work()
         return time.process_time() - begin
-    torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
     begin = time.perf_counter()
     work()
-    torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - begin
 
 

@@ -43,8 +43,12 @@ class Family:
 
     @property
     def tuned_as(self) -> str:
-        """The family whose learning rates it takes: they are chosen once for each kind of adapter."""
-        return self.kind
+        """The family whose learning rates it takes.
+
+        They are chosen once for each kind of adapter, and once more for the lowest bands: a shift of a vector moves
+        the weight by its singular value, and those are several times smaller there.
+        """
+        return self.place if self.place == "lowest" else self.kind
 
     @property
     def preset_mode(self) -> str:
@@ -87,6 +91,7 @@ FAMILIES: dict[str, Family] = {
         replace(OWN, name="beside", beside=True),
         replace(OWN, name="one-band", place="first"),
         replace(OWN, name="lowest", place="lowest"),
+        replace(OWN, name="lowest-beside", place="lowest", beside=True),
         replace(OWN, name="rotational", kind="rotational"),
         replace(OWN, name="lora", kind="lora"),
         replace(OWN, name="lora-beside", kind="lora", beside=True),

@@ -70,7 +70,7 @@ def test_the_claim_holds_where_all_others_lose_more(filled: Callable[..., Journa
     first, second, *_ = claims(PLAN, journal)
     assert "does not hold" not in first
     assert "0.101" in first
-    assert "at least level" in second
+    assert "not told apart" in second
     assert "0.10%" in second
     assert "**" not in second
 
