@@ -106,10 +106,7 @@ def _against_gradient_fusion(count: int, by_name: Mapping[str, Outcome]) -> list
     if excess is None:
         return [f"K = {count}: gradient fusion has no finished run to compare with."]
     share = ours.fusing_seconds / theirs.fusing_seconds
-    if excess.high < 0:
-        verdict = "better"
-    else:
-        verdict = "not told apart" if excess.low <= 0 else "**worse**"
+    verdict = "better" if excess.high < 0 else "not told apart" if excess.low <= 0 else "**worse**"
     quick = "under" if share < SHARE_OF_TIME else "**not under**"
     return [
         f"K = {count}: against gradient fusion our default is {verdict} (of identity ours loses {excess} more), in "

@@ -44,9 +44,7 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         Method("spectral-mean", "spectral, disjoint bands, mean", FAMILIES["additive"], product_fuse("mean")),
         Method("one-band", "spectral, all in one band, sum", FAMILIES["one-band"], plain_sum),
         Method("lowest", "spectral, lowest bands, sum", FAMILIES["lowest"], plain_sum),
-        Method(
-            "lowest-beside", "spectral, lowest bands, beside each other, sum", FAMILIES["lowest-beside"], plain_sum
-        ),
+        Method("lowest-beside", "spectral, lowest bands, beside each other, sum", FAMILIES["lowest-beside"], plain_sum),
         Method("rotational", "spectral rotational, disjoint bands, sum", FAMILIES["rotational"], plain_sum),
         Method("lora-sum", "LoRA, sum", FAMILIES["lora"], lora_sum),
         Method("lora-beside", "LoRA, beside each other, sum", FAMILIES["lora-beside"], lora_sum),
