@@ -4,7 +4,7 @@
 
 Both alternate in one process, so that a busy machine slows both; a figure is the median of its ratio to the copy in the
 same round. The concepts are random, in disjoint bands. On a CPU with OMP_NUM_THREADS=1 the clock is that of the
-processor, which other work hardly disturbs; with several threads it is the one on the wall, which wants a quiet machine.
+processor, which other work hardly disturbs; with several threads it is the wall's, and wants a quiet machine.
 """
 
 import argparse
