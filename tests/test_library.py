@@ -180,6 +180,14 @@ def test_the_next_free_band_fills_gaps_and_counts_by_base(library: Library, rex:
     assert library.next_free_band(rex.base, 4) == Band(0, 4)
 
 
+def test_a_claim_takes_the_last_free_band_where_that_is_asked_for(library: Library, rex: Concept) -> None:
+    library.add(called(rex, "bot", 7))
+    assert library.claim("tom", "<tom>", rex.base, 4, last=True, directions=32) == Band(6, 4)
+    assert library.claim("kit", "<kit>", rex.base, 4, last=True, directions=32) == Band(5, 4)
+    assert library.claim("fin", "<fin>", rex.base, 4, directions=32) == Band(0, 4)
+    assert library.claim("tom", "<tom>", rex.base, 4, directions=32) == Band(6, 4)
+
+
 def test_exhausted_bands_say_how_many_fit_and_what_to_do(library: Library, rex: Concept) -> None:
     for i in range(rex.capacity):
         library.add(called(rex, f"c{i}", i))

@@ -69,7 +69,7 @@ def snapshot(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
 def test_the_concept_is_in_the_library_with_preview_and_settings(train: Train, library: Library) -> None:
     concept = train(vectors=3, learning_rate_text_encoder=1e-3)
     stored = library.get("rex")
-    assert (stored.trigger, stored.class_word, stored.band.index, stored.mode) == ("<rex>", "dog", 0, "additive")
+    assert (stored.trigger, stored.class_word, stored.mode) == ("<rex>", "dog", "additive")
     assert stored.embeddings.shape[0] == 3
     assert {name.partition(".")[0] for name in stored.layers} == {"unet", "text_encoder"}
     assert stored.training["steps"] == 2
@@ -195,10 +195,13 @@ def test_half_precision_trains_in_float32_tensors(train: Train, precision: str, 
     assert any(tensor.abs().max() > 0 for layer in concept.layers.values() for tensor in layer.trained.values())
 
 
-def test_two_concepts_get_two_bands(train: Train) -> None:
-    assert train().band.index == 0
-    assert train(name="tom", class_word="cat").band.index == 1
-    assert train(force=True).band.index == 0
+@pytest.mark.parametrize("order", ["top", "bottom"])
+def test_two_concepts_get_two_bands(train: Train, order: str) -> None:
+    rex = train(band_order=order)
+    first, second = (0, 1) if order == "top" else (rex.capacity - 1, rex.capacity - 2)
+    assert rex.band.index == first
+    assert train(name="tom", class_word="cat", band_order=order).band.index == second
+    assert train(force=True, band_order=order).band.index == first
 
 
 def test_targets_choose_the_layers(train: Train) -> None:
@@ -248,7 +251,7 @@ def test_a_trigger_of_another_concept_is_refused_with_its_name(train: Train) -> 
 
 def test_a_loss_that_is_not_finite_is_an_error_and_saves_nothing(train: Train, library: Library) -> None:
     with pytest.raises(InputError, match="learning rate"):
-        train(learning_rate_unet=10.0, max_grad_norm=0.0, steps=60, target=("to_q", "to_k", "to_v", "to_out.0"))
+        train(learning_rate_unet=10.0, band_order="top", max_grad_norm=0.0, steps=60, target=("to_q", "to_k", "to_v"))
     assert not library.path("rex").exists()
 
 

@@ -50,11 +50,6 @@ class Family:
         """
         return self.place if self.place == "lowest" else self.kind
 
-    @property
-    def preset_mode(self) -> str:
-        """Whose learning rates it starts from."""
-        return "rotational" if self.kind == "rotational" else "additive"
-
     def rank(self, rank: int, slots: int, directions: int) -> int:
         """Its rank where additive adapters have `rank`.
 

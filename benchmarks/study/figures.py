@@ -22,7 +22,7 @@ from study.statistics import Estimate, estimate_mean
 WIDE, NARROW = (12, 6), (7, 4)  # inches
 CELL = 96  # px
 WORST = 6  # pictures of each method
-SHOWN = (OURS, "spectral-sum", "one-band", "lora-beside", "lora-sum", "lora-mean", "orthogonal", GRADIENT_FUSION)
+SHOWN = (OURS, "lowest", "spectral-sum", "one-band", "lora-sum", "lora-mean", "orthogonal", GRADIENT_FUSION)
 
 
 def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:

@@ -47,7 +47,7 @@ class Settings:
     """Identities that are trained in every band."""
     tuning_subjects: int = 2
     tuning_factors: tuple[float, ...] = (0.3, 1.0, 1.7, 3.0, 5.0, 9.0)
-    """What the learning rates of the preset are multiplied by, to choose from."""
+    """What the learning rates are multiplied by, to choose from."""
     fusion_pictures: int = 4
     """Of each concept, whose layer inputs the methods that need data see."""
     fusion_inference_steps: int = 10

@@ -24,7 +24,6 @@ from spectral_fusion.train.embeddings import TrainableRows, first_embeddings
 from spectral_fusion.train.job import subject_pictures
 from spectral_fusion.train.loop import Lesson, Loop
 from spectral_fusion.train.neighbours import MOST, lessons
-from spectral_fusion.train.presets import preset
 from spectral_fusion.train.run import images_digest, run_facts
 from spectral_fusion.train.trainee import Trainee, target_layers, trainee
 from study.activations import Grams
@@ -36,6 +35,14 @@ from study.settings import Settings
 
 Adapter: TypeAlias = Concept | Lora
 
+# What the factors of the study multiply. Not the preset's, so that runs stay comparable when that changes.
+LEARNING_RATE = {
+    "learning_rate_embedding": 2e-3,
+    "learning_rate_text_encoder": 0.0,
+    "learning_rate_unet": 5e-3,
+}
+ROTATIONAL_LEARNING_RATE = {"learning_rate_unet": 3e-2}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,7 +50,7 @@ class Job:
 
     subjects: one, or all of a set for a joint family.
     slot: which of the study's places the concept takes, and so its band.
-    factor: what the preset's learning rates are multiplied by.
+    factor: what `LEARNING_RATE` is multiplied by.
     """
 
     family: Family
@@ -147,7 +154,7 @@ def train(
 
 def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> TrainConfig:
     resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    chosen = preset(resolution, job.family.preset_mode)
+    chosen = LEARNING_RATE | (ROTATIONAL_LEARNING_RATE if job.family.kind == "rotational" else {})
     turned = LEARNING_RATES[:1] if job.family.kind == "embeddings" else LEARNING_RATES[1:]
     given: dict[str, Any] = {name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES}
     if job.family.target is not None:

@@ -41,8 +41,8 @@ def free_bands(taken: Iterable[Band], rank: int, directions: int) -> list[Band]:
     return [band for band in bands if not any(band.overlaps(other) for other in taken)]
 
 
-def lowest_free_band(taken: list[Band], rank: int, directions: int | None) -> Band:
-    """The first of `free_bands`; directions None: the base has no known end.
+def free_band(taken: list[Band], rank: int, directions: int | None, *, last: bool = False) -> Band:
+    """The first of `free_bands`, or the last; directions None: the base has no known end, so there is no last either.
 
     Raises:
         InputError: there is none; says how many fit and what to do.
@@ -56,4 +56,4 @@ def lowest_free_band(taken: list[Band], rank: int, directions: int | None) -> Ba
             "use it. Train at a lower --rank, remove a concept, or start another --library for subjects never fused "
             "with these"
         )
-    return free[0]
+    return free[-1 if last and directions else 0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spectral_fusion.concept.atomic import atomic_folder, remove_leftovers
-from spectral_fusion.concept.claim import Claim, lowest_free_band
+from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.metadata import ConceptInfo, check_name
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
@@ -161,10 +161,18 @@ class Library:
         Raises:
             InputError: all bands are taken; says how many fit and what to do.
         """
-        return lowest_free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
+        return free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
 
     def claim(
-        self, name: str, trigger: str, base: str, rank: int, *, band: int | None = None, directions: int | None = None
+        self,
+        name: str,
+        trigger: str,
+        base: str,
+        rank: int,
+        *,
+        band: int | None = None,
+        last: bool = False,
+        directions: int | None = None,
     ) -> Band:
         """Take a band, name and trigger for a training that starts now; `add` fills it, `release` gives it back.
 
@@ -172,7 +180,7 @@ class Library:
         rank returns the same band. Half-written files of the killed one are deleted.
 
         Args:
-            band: None chooses the lowest free one.
+            band: None chooses the first free one, or the last.
 
         Raises:
             InputError: as `next_free_band`, and where another concept or claim has the trigger or touches `band`.
@@ -185,7 +193,7 @@ class Library:
                 chosen = old.band
             elif band is None:
                 taken = [used for other, used in self._bands(base).items() if other != name]
-                chosen = lowest_free_band(taken, rank, directions or self._directions(base))
+                chosen = free_band(taken, rank, directions or self._directions(base), last=last)
             else:
                 chosen = Band(band, rank)
                 self._refuse_band(chosen, base, but=name)

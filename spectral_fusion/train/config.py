@@ -10,6 +10,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.train.presets import Preset, preset
 
 Mode = Literal["additive", "rotational"]
+BandOrder = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -50,9 +51,12 @@ class TrainConfig:
     vectors: Annotated[int, Subject("Token embeddings of the trigger.")] = OPEN
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
-    band: Annotated[int | Literal["auto"], Subject("A number, or auto: the lowest that is free in the library.")] = (
-        "auto"
-    )
+    band: Annotated[
+        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-order.")
+    ] = "auto"
+    band_order: Annotated[
+        BandOrder, Subject("auto begins at the top, the largest singular values, or at the bottom, the smallest.")
+    ] = OPEN
     beside: Annotated[
         tuple[str, ...],
         Subject("Concepts of the library to stay apart from in one picture: names, all of this base, or none."),
@@ -205,6 +209,7 @@ def settings() -> dict[str, Setting]:
 LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
 CHOICES = {
     "mode": get_args(Mode),
+    "band_order": get_args(BandOrder),
     "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),

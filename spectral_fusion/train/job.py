@@ -150,6 +150,7 @@ def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, res
         base_fingerprint(pipeline),
         config.rank,
         band=None if band == "auto" else band,
+        last=config.band_order == "bottom",
         directions=directions,
     )
 

@@ -14,6 +14,7 @@ FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "fc1", "fc2")
 # Mix-of-Show's choices for Stable Diffusion 1.x, at the rank that the paper uses.
 FULL_SIZE: dict[str, Any] = {
     "rank": 8,
+    "band_order": "top",
     "target": ATTENTION,
     "vectors": 2,
     "steps": 1000,
@@ -33,16 +34,18 @@ FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet"
 # Small weights bear, and need, larger steps; so few that the attention's alone cannot hold a subject; and so little
 # knowledge of the world that what the loss does not ask for falls apart: so pictures are learned whole, and the prior
 # weighs more than they do. Measured: of all layers the feed-forward ones carry a subject, the text's keys and values
-# call for it, and the others only spread it into pictures of something else.
+# call for it, and the others only spread it into pictures of something else. Bands of the smallest singular values lose
+# less by fusing than those of the largest, at two to three times the rate: see docs/results/fusion-study.md.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
+    "band_order": "bottom",
     "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v", *TEXT_ATTENTION),
     "vectors": 4,
     "steps": 240,
     "batch_size": 4,
     "learning_rate_embedding": 2e-3,
     "learning_rate_text_encoder": 0.0,
-    "learning_rate_unet": 5e-3,
+    "learning_rate_unet": 1e-2,
     "noise_offset": 0.0,
     "masked_loss": False,
     "rehearsal_prompts": 48,
@@ -50,7 +53,7 @@ MINIATURE: dict[str, Any] = {
     "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
-MINIATURE_ROTATIONAL = {"learning_rate_unet": 3e-2}
+MINIATURE_ROTATIONAL = {"band_order": "top", "learning_rate_unet": 3e-2}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:
