@@ -20,6 +20,7 @@ from study.runs import Journal, Key
 from study.statistics import Estimate, estimate_mean
 
 WIDE, NARROW = (12, 6), (7, 4)  # inches
+SCALE = (-0.2, 1.0)  # of identities; an interval from two of them may be far wider
 CELL = 96  # px
 WORST = 6  # pictures of each method
 SHOWN = (OURS, "lowest", "spectral-sum", "one-band", "lora-sum", "lora-mean", "orthogonal", GRADIENT_FUSION)
@@ -42,6 +43,7 @@ def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
         if axes.lines:
             axes.legend(fontsize=7, handlelength=4)
     panels[0].set_ylabel("identity of one concept a picture")
+    panels[0].set_ylim(*SCALE)
     return _save(figure, path)
 
 

@@ -99,12 +99,16 @@ def excess_loss(one: Outcome, other: Outcome) -> Estimate | None:
 
 
 def depth_curve(plan: Plan, journal: Journal) -> dict[int, Estimate]:
-    """Identity of a concept alone by the band that it was trained in."""
+    """Identity of a concept alone by the band that it was trained in.
+
+    Only bands in which all of the identities were trained: some are harder than others.
+    """
     curve: dict[int, list[float]] = {}
     for key in plan.depths():
         if key in journal and journal[key].status == "done":
             curve.setdefault(key.place, []).append(fmean(part.identity for part in _scene(journal[key], "singles")))
-    return {band: estimate_mean(values) for band, values in sorted(curve.items())}
+    whole = plan.settings.depth_subjects
+    return {band: estimate_mean(values) for band, values in sorted(curve.items()) if len(values) == whole}
 
 
 def missing(plan: Plan, journal: Journal) -> list[Key]:
