@@ -41,7 +41,7 @@ def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
         axes.set_xticks(plan.settings.counts, [str(count) for count in plan.settings.counts])
         axes.set_xlabel("K, concepts fused")
         if axes.lines:
-            axes.legend(fontsize=7, handlelength=4)
+            axes.legend(fontsize=7, handlelength=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     panels[0].set_ylabel("identity of one concept a picture")
     panels[0].set_ylim(*SCALE)
     return _save(figure, path)
