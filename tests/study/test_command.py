@@ -39,7 +39,7 @@ def test_tune_run_and_report_follow_one_another(small: None, tmp_path: Path) -> 
     assert "all runs are done" in invoke("run", "--no-depth", "--out", out, *chosen)
     assert "0 runs are left" in invoke("run", "--dry-run", "--no-depth", "--out", out, *chosen)
     invoke("report", "--out", out, "--to", tmp_path / "report", *chosen)
-    assert "spectral, disjoint bands, sum" in (tmp_path / "report" / "fusion-study.md").read_text("utf-8")
+    assert "spectral, top bands, sum" in (tmp_path / "report" / "fusion-study.md").read_text("utf-8")
 
 
 def test_an_unknown_method_is_refused(small: None, tmp_path: Path) -> None:
