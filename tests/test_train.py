@@ -70,6 +70,7 @@ def test_the_concept_is_in_the_library_with_preview_and_settings(train: Train, l
     concept = train(vectors=3, learning_rate_text_encoder=1e-3)
     stored = library.get("rex")
     assert (stored.trigger, stored.class_word, stored.mode) == ("<rex>", "dog", "additive")
+    assert stored.band.index == stored.capacity - 1
     assert stored.embeddings.shape[0] == 3
     assert {name.partition(".")[0] for name in stored.layers} == {"unet", "text_encoder"}
     assert stored.training["steps"] == 2
@@ -251,7 +252,13 @@ def test_a_trigger_of_another_concept_is_refused_with_its_name(train: Train) -> 
 
 def test_a_loss_that_is_not_finite_is_an_error_and_saves_nothing(train: Train, library: Library) -> None:
     with pytest.raises(InputError, match="learning rate"):
-        train(learning_rate_unet=10.0, band_order="top", max_grad_norm=0.0, steps=60, target=("to_q", "to_k", "to_v"))
+        train(
+            learning_rate_unet=10.0,
+            band_order="top",
+            max_grad_norm=0.0,
+            steps=60,
+            target=("to_q", "to_k", "to_v", "to_out.0"),
+        )
     assert not library.path("rex").exists()
 
 

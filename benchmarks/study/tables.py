@@ -10,6 +10,7 @@ from study.plan import Plan
 from study.results import Identity, Outcome, excess_loss, missing, outcomes
 from study.runs import Journal
 from study.statistics import Estimate, estimate_difference, estimate_mean
+from study.training import ROTATIONAL_STARTING_RATES, STARTING_RATES
 
 CLAIMED = (3, 8)
 """The K at which the project's default has to be the best."""
@@ -192,7 +193,10 @@ def _costs_table(plan: Plan, journal: Journal, counts: Sequence[int]) -> list[st
 def _rates_table(plan: Plan) -> list[str]:
     families = dict.fromkeys(method.family for method in plan.methods)
     rows = [(family.name, f"{plan.factor(family):g}") for family in families]
-    return table(("trained", "learning rates, times 0.005 (rotational 0.03, embeddings 0.002)"), rows)
+    unet, embedding = (STARTING_RATES[f"learning_rate_{part}"] for part in ("unet", "embedding"))
+    rotational = ROTATIONAL_STARTING_RATES["learning_rate_unet"]
+    start = f"{unet:g} (rotational {rotational:g}, embeddings {embedding:g})"
+    return table(("trained", f"learning rates, times {start}"), rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

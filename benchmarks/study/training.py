@@ -36,12 +36,12 @@ from study.settings import Settings
 Adapter: TypeAlias = Concept | Lora
 
 # What the factors of the study multiply. Not the preset's, so that runs stay comparable when that changes.
-LEARNING_RATE = {
+STARTING_RATES = {
     "learning_rate_embedding": 2e-3,
     "learning_rate_text_encoder": 0.0,
     "learning_rate_unet": 5e-3,
 }
-ROTATIONAL_LEARNING_RATE = {"learning_rate_unet": 3e-2}
+ROTATIONAL_STARTING_RATES = {"learning_rate_unet": 3e-2}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Job:
 
     subjects: one, or all of a set for a joint family.
     slot: which of the study's places the concept takes, and so its band.
-    factor: what `LEARNING_RATE` is multiplied by.
+    factor: what `STARTING_RATES` is multiplied by.
     """
 
     family: Family
@@ -154,7 +154,7 @@ def train(
 
 def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> TrainConfig:
     resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    chosen = LEARNING_RATE | (ROTATIONAL_LEARNING_RATE if job.family.kind == "rotational" else {})
+    chosen = STARTING_RATES | (ROTATIONAL_STARTING_RATES if job.family.kind == "rotational" else {})
     turned = LEARNING_RATES[:1] if job.family.kind == "embeddings" else LEARNING_RATES[1:]
     given: dict[str, Any] = {name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES}
     if job.family.target is not None:
