@@ -107,6 +107,7 @@ def make_recipe(
         "subjects": [images_digest(folder) for folder in folders],
         **run_facts(config, folders[0], {j.subjects[0].name: f"slot {j.slot}" for j in neighbour_jobs(job, settings)}),
     }
+    del facts["band_order"]  # the family says which band; an order of choosing changes nothing
     return Recipe(config, band, json.loads(json.dumps(facts)))
 
 

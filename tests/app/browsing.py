@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, sync_playwright
@@ -13,8 +14,36 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 SECONDS = 60  # a machine with other work is slow
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A page in a browser.
+
+    said: what its console must not have: anything at all, and a word for each request to another host.
+    """
+
+    page: Page
+    url: str
+    said: list[str]
+
+    def open(self) -> None:
+        """Go there, and wait until the base is ready."""
+        self.page.goto(self.url)
+        self.page.wait_for_selector(".state.ready")
+
+    def open_again(self) -> None:
+        """Leave the page, and open it anew.
+
+        What it says from the moment that it is left does not count: the browser breaks off its open requests, and
+        gradio's client complains of that to nobody.
+        """
+        before = list(self.said)
+        self.page.goto("about:blank")
+        self.said[:] = before
+        self.open()
+
+
 @contextmanager
-def browsing(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Page]:
+def visiting(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Visit]:
     """The page, once its base is ready. In the end nothing is in its console, and nothing was asked of other hosts."""
     said: list[str] = []
     with sync_playwright() as playwright:
@@ -24,16 +53,12 @@ def browsing(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Pag
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
         page.on("request", lambda request: said.extend(foreign(request.url)))
-        open_page(page, url)
-        yield page
+        visit = Visit(page, url, said)
+        visit.open()
+        yield visit
+        heard = list(said)
         browser.close()
-    assert said == [], said
-
-
-def open_page(page: Page, url: str) -> None:
-    """Go there, and wait until the base is ready."""
-    page.goto(url)
-    page.wait_for_selector(".state.ready")
+    assert heard == [], heard
 
 
 def foreign(url: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import browsing, open_page
+from browsing import Visit, visiting
 from playwright.sync_api import Page, expect
 from serving import Server, make_place, serve
 from test_server import client, wait_until_ready
@@ -27,9 +27,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def page(server: Server) -> Iterator[Page]:
-    with browsing(server.url) as page:
-        yield page
+def visit(server: Server) -> Iterator[Visit]:
+    with visiting(server.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    return visit.page
 
 
 def go(page: Page, tab: str) -> None:
@@ -40,7 +45,9 @@ def field(page: Page, name: str) -> str:
     return f"#{name} :is(input, textarea)"
 
 
-def test_a_concept_is_trained_from_dropped_pictures_while_the_page_is_loaded_again(server: Server, page: Page) -> None:
+def test_a_concept_is_trained_from_dropped_pictures_while_the_page_is_loaded_again(
+    server: Server, visit: Visit, page: Page
+) -> None:
     go(page, "Train")
     page.set_input_files("#train-files input[type=file]", sorted((server.place / "photos").iterdir()))
     expect(page.locator(".photo")).to_have_count(6)
@@ -53,7 +60,7 @@ def test_a_concept_is_trained_from_dropped_pictures_while_the_page_is_loaded_aga
         page.fill(field(page, f"train-{name}"), value)
     page.click("#start-training")
     page.wait_for_selector("#training-state [data-kind]")
-    open_page(page, server.url)
+    visit.open_again()
     go(page, "Train")
     expect(page.locator("#training-state")).to_contain_text("kit")
     page.wait_for_selector("#training-state [data-kind=finished]", timeout=240_000)

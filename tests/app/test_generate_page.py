@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import browsing, open_page
+from browsing import Visit, visiting
 from playwright.sync_api import Page, expect
 from serving import Server, make_place, serve
 
@@ -29,10 +29,15 @@ def server(place: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def page(server: Server) -> Iterator[Page]:
-    with browsing(server.url) as page:
-        page.wait_for_selector("#chip-rex")
-        yield page
+def visit(server: Server) -> Iterator[Visit]:
+    with visiting(server.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    visit.page.wait_for_selector("#chip-rex")
+    return visit.page
 
 
 def set_number(page: Page, name: str, value: float) -> None:
@@ -115,14 +120,16 @@ def test_a_weight_moves_while_a_picture_is_made_and_cancel_stops_it(server: Serv
     assert read_parameters(picture).weights == {"rex": 0.25}
 
 
-def test_a_dropped_picture_restores_its_settings_and_gives_itself_again(server: Server, page: Page) -> None:
+def test_a_dropped_picture_restores_its_settings_and_gives_itself_again(
+    server: Server, visit: Visit, page: Page
+) -> None:
     write(page, "prompt", "a <rex> dog on sand")
     page.wait_for_selector("#weight-rex")
     set_number(page, "weight-rex", 0.7)
     set_number(page, "steps", 3)
     set_number(page, "guidance", 3)
     [picture] = press_generate(page, server)
-    open_page(page, server.url)
+    visit.open_again()
     page.wait_for_selector("#chip-rex")
     page.locator("#restore input[type=file]").set_input_files(picture)
     expect(page.locator("#prompt textarea")).to_have_value("a <rex> dog on sand")
@@ -157,7 +164,8 @@ def test_what_a_visitor_writes_is_shown_and_never_run(server: Server, page: Page
 
 
 def test_history_survives_a_restart_and_gives_settings_back(place: Path, server: Server) -> None:
-    with serve(place) as second, browsing(second.url, width=390, height=844) as page:
+    with serve(place) as second, visiting(second.url, width=390, height=844) as visit:
+        page = visit.page
         newest = second.pictures[-1]
         images = page.locator("#history img")
         expect(images.first).to_have_attribute("src", re.compile(re.escape(f"/{newest.name}") + "$"))
