@@ -3,7 +3,8 @@
     python benchmarks/fusion_study.py                        # what there is to do, and about how long it takes
     python benchmarks/fusion_study.py tune                   # learning rates, on identities that are not in the study
     python benchmarks/fusion_study.py run --hours 5          # goes on where it was stopped
-    python benchmarks/fusion_study.py report                 # docs/results/fusion-study.md and its figures
+    python benchmarks/fusion_study.py report                 # tables and figures, of the runs in docs/results
+    python benchmarks/fusion_study.py report --out out/fusion-study  # of runs that were just done; keeps them there
 
 Everything lies in --out: `runs.jsonl` (one line a run), concepts, photos, pictures, `rates.json`. Processes that share
 no kind of adapter may work in one folder at once: give each its --method, and OMP_NUM_THREADS=1.
@@ -76,22 +77,20 @@ def run(
 
 @app.command()
 def report(
-    out: Out = OUT,
+    out: Out = RESULTS / "fusion-study",
     method: Methods = None,
     count: Counts = None,
     seeds: Seeds = None,
     steps: Steps = None,
     base: Base = "toybox",
-    to: Annotated[Path, typer.Option(help="Folder for the report and its figures.")] = RESULTS,
-    conclusions: Annotated[Path | None, typer.Option(help="Text to put in, in Markdown.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder for the report, its figures, and what it is made of.")] = RESULTS,
 ) -> None:
     """Write tables and figures from the runs."""
     from report import machine
     from study.report import write_report
 
     laboratory, plan = _prepare(out, base, method, count or [], seeds, steps)
-    text = conclusions.read_text(encoding="utf-8") if conclusions else ""
-    for path in write_report(plan, laboratory.journal(), out, to, machine=machine(), conclusions=text):
+    for path in write_report(plan, laboratory.journal(), out, to, machine=machine()):
         print(path)
 
 
@@ -115,7 +114,7 @@ def _prepare(
     from study.tuning import RATES, Rates
 
     settings = Settings()
-    given: dict[str, Any] = {"counts": tuple(counts) or None, "seeds": seeds, "steps": steps}
+    given: dict[str, Any] = {"counts": tuple(counts) or None, "seeds": seeds, "seeds_of_few": seeds, "steps": steps}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     laboratory = Laboratory(
         out, load_base(base), load_scorers("toybox"), settings, lambda text: print(text, flush=True)

@@ -10,6 +10,7 @@ from tiny import tiny_pipeline
 SMALLEST = Settings(
     counts=(2,),
     seeds=1,
+    seeds_of_few=1,
     slots=4,
     rank=2,
     steps=2,

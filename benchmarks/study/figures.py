@@ -60,8 +60,11 @@ def draw_depth(plan: Plan, journal: Journal, path: Path) -> Path:
 def draw_failures(plan: Plan, journal: Journal, root: Path, path: Path, count: int) -> Path | None:
     """The fused pictures least like their subject, under the photo and the picture of the concept alone.
 
-    Each method of `SHOWN` has three rows. None where no fusion of `count` concepts is done.
+    Each method of `SHOWN` has three rows. Where the study's pictures are not kept, a sheet that is there stays as it
+    is. None where there is nothing to show.
     """
+    if not (root / PICTURES).is_dir():
+        return path if path.is_file() else None
     rows, labels = [], []
     for method in (method for method in plan.methods if method.name in SHOWN):
         columns = [_column(plan, root, method, worst) for worst in _worst(plan, journal, method, count)]
@@ -78,7 +81,7 @@ def draw_failures(plan: Plan, journal: Journal, root: Path, path: Path, count: i
 def _worst(plan: Plan, journal: Journal, method: Method, count: int) -> list[tuple[Key, int, int]]:
     """(fusion, number of the picture, subject), the lowest identity first; each subject once."""
     scored = []
-    for seed in plan.settings.seeds_for(count):
+    for seed in plan.seeds(method, count):
         key = plan.fused(method, seed, count)
         if key in journal and journal[key].seen:
             for number, seen in enumerate(journal[key].seen["singles"]):

@@ -30,13 +30,22 @@ class Plan:
         """Every run once: for each K each concept alone, then all fused; the depth of bands last."""
         seen: set[Key] = set()
         for count in self.settings.counts:
-            for seed in self.settings.seeds_for(count):
-                for method in self.methods:
-                    for key in (*self.alone(method, seed, count), self.fused(method, seed, count)):
-                        if key not in seen:
-                            seen.add(key)
-                            yield key
+            for seed, method in self.sets(count):
+                for key in (*self.alone(method, seed, count), self.fused(method, seed, count)):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key
         yield from (key for key in self.depths() if key not in seen)
+
+    def seeds(self, method: Method, count: int) -> range:
+        """The sets of identities that a method is measured on at K = `count`."""
+        return self.settings.seeds_for(count, compared=method.kind == "method")
+
+    def sets(self, count: int) -> Iterator[tuple[int, Method]]:
+        """Every set with every method that is measured on it, set by set."""
+        last = max((len(self.seeds(method, count)) for method in self.methods), default=0)
+        for seed in range(last):
+            yield from ((seed, method) for method in self.methods if seed in self.seeds(method, count))
 
     def alone(self, method: Method, seed: int, count: int) -> list[Key]:
         """The runs of the method's concepts alone; none where one adapter holds them all."""

@@ -51,7 +51,7 @@ class Outcome:
 
 def outcome(plan: Plan, journal: Journal, method: Method, count: int) -> Outcome | None:
     """What the runs say of a method at a K; None where none of its fusions is done."""
-    seeds = [seed for seed in plan.settings.seeds_for(count) if plan.fused(method, seed, count) in journal]
+    seeds = [seed for seed in plan.seeds(method, count) if plan.fused(method, seed, count) in journal]
     if not seeds:
         return None
     fusions = {seed: journal[plan.fused(method, seed, count)] for seed in seeds}

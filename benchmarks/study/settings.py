@@ -27,6 +27,9 @@ class Settings:
     seeds_of_most: int = 1
     """As many sets only for K beyond `many`, which cost the most."""
     many: int = 8
+    seeds_of_few: int = 6
+    """At least as many sets for K up to `few`, where methods differ less than identities do; not for variants."""
+    few: int = 3
     slots: int = 16
     """Concepts that the base is divided among."""
     rank: int = 4
@@ -55,7 +58,17 @@ class Settings:
     """Of L-BFGS, for each layer."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "slots", "rank", "steps", "pictures", "photos", "pairs", "num_inference_steps"):
+        for name in (
+            "seeds",
+            "seeds_of_few",
+            "slots",
+            "rank",
+            "steps",
+            "pictures",
+            "photos",
+            "pairs",
+            "num_inference_steps",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
         if not self.counts or not 2 <= min(self.counts) <= max(self.counts) <= self.slots:
@@ -63,17 +76,20 @@ class Settings:
         if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
             raise InputError(f"prompts are {self.prompts}; give at least one, each with {{}} for the subject")
 
-    def seeds_for(self, count: int) -> range:
-        """The sets of identities that K = `count` is measured on."""
-        return range(self.seeds if count <= self.many else min(self.seeds, self.seeds_of_most))
+    def seeds_for(self, count: int, *, compared: bool) -> range:
+        """The sets of identities that K = `count` is measured on.
 
-    def subjects_for(self, seed: int) -> int:
-        """How many identities of a set are trained: as many as its largest K needs."""
-        return max((count for count in self.counts if seed in self.seeds_for(count)), default=0)
+        Args:
+            compared: by a method of the comparison, not by a bound or a variant of ours.
+        """
+        if count > self.many:
+            return range(min(self.seeds, self.seeds_of_most))
+        return range(max(self.seeds, self.seeds_of_few) if compared and count <= self.few else self.seeds)
 
     @cached_property
     def digest(self) -> str:
         """A hash of what a single run depends on: not of which K, how many seeds, or how rates were searched."""
-        scope = ("counts", "seeds", "seeds_of_most", "many", "depth_subjects", "tuning_subjects", "tuning_factors")
+        scope = {"counts", "seeds", "seeds_of_most", "many", "seeds_of_few", "few", "depth_subjects"}
+        scope |= {"tuning_subjects", "tuning_factors"}
         values = {name: value for name, value in asdict(self).items() if name not in scope}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -38,8 +38,14 @@ def test_tune_run_and_report_follow_one_another(small: None, tmp_path: Path) -> 
     assert "3 runs are left" in invoke("run", "--no-depth", "--hours", "-1", "--out", out, *chosen)
     assert "all runs are done" in invoke("run", "--no-depth", "--out", out, *chosen)
     assert "0 runs are left" in invoke("run", "--dry-run", "--no-depth", "--out", out, *chosen)
-    invoke("report", "--out", out, "--to", tmp_path / "report", *chosen)
-    assert "spectral, top bands, sum" in (tmp_path / "report" / "fusion-study.md").read_text("utf-8")
+    report = tmp_path / "report"
+    invoke("report", "--out", out, "--to", report, *chosen)
+    text, sheet = report / "fusion-study.md", report / "fusion-study-failures.png"
+    before = text.read_text(encoding="utf-8"), sheet.read_bytes()
+    assert "spectral, top bands, sum" in before[0]
+    text.unlink()
+    invoke("report", "--out", report / "fusion-study", "--to", report, *chosen)
+    assert (text.read_text(encoding="utf-8"), sheet.read_bytes()) == before, "what was kept gives the report again"
 
 
 def test_an_unknown_method_is_refused(small: None, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ SETTINGS = Settings()
 
 
 def plan(*names: str, **changes) -> Plan:
-    settings = Settings(**changes)
+    settings = Settings(**{"seeds_of_few": 1} | changes)
     return Plan(settings, choose_methods(settings, names), {"lora": 3.0}, depth=False)
 
 
@@ -27,7 +27,7 @@ def test_half_of_a_set_shares_a_class(seed: int) -> None:
 
 
 def test_no_identity_is_in_two_sets_or_tuned_on_or_shipped_or_seen_by_the_scorers() -> None:
-    sets = [study_subjects(seed, SETTINGS.slots) for seed in range(5)] + [tuning_subjects(20)]
+    sets = [study_subjects(seed, SETTINGS.slots) for seed in range(SETTINGS.seeds_of_few)] + [tuning_subjects(20)]
     numbers = [subject.number for subjects in sets for subject in subjects]
     assert len(set(numbers)) == len(numbers)
     assert not set(numbers) & {example.number for example in EXAMPLES.values()}
@@ -64,6 +64,13 @@ def test_the_most_concepts_have_fewer_sets() -> None:
     runs = list(plan(OURS, counts=(8, 16), seeds=3).runs())
     assert [key.seed for key in runs if key.kind == "fused"] == [0, 1, 2, 0]
     assert max(key.subject for key in runs if key.seed == 2) == 7
+
+
+def test_few_concepts_have_more_sets_in_what_is_compared() -> None:
+    found = plan(OURS, "joint", counts=(3, 5), seeds=2, seeds_of_few=4)
+    fused = [(key.name, key.seed, key.place) for key in found.runs() if key.kind == "fused"]
+    of_three = [(OURS, 0, 3), ("joint", 0, 3), (OURS, 1, 3), ("joint", 1, 3), (OURS, 2, 3), (OURS, 3, 3)]
+    assert fused == [*of_three, (OURS, 0, 5), ("joint", 0, 5), (OURS, 1, 5), ("joint", 1, 5)]
 
 
 def test_rates_are_of_the_family_and_joint_training_has_those_of_training_alone() -> None:

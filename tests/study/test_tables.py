@@ -13,7 +13,7 @@ from study.runs import Journal, Key, Run
 from study.settings import Settings
 from study.tables import claims, markdown
 
-SETTINGS = Settings(counts=(3,), seeds=2, depth_subjects=2)
+SETTINGS = Settings(counts=(3,), seeds=2, seeds_of_few=1, depth_subjects=2)
 METHODS = choose_methods(SETTINGS, [OURS, "lora-sum", GRADIENT_FUSION])
 PLAN = Plan(SETTINGS, METHODS, {})
 
