@@ -11,6 +11,7 @@ SMALLEST = Settings(
     counts=(2,),
     seeds=1,
     seeds_of_few=1,
+    few=2,
     slots=4,
     rank=2,
     steps=2,

@@ -28,8 +28,8 @@ SHOWN = (OURS, "lowest", "spectral-sum", "one-band", "lora-sum", "lora-mean", "o
 
 def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
     """Identity of fused concepts against how many are fused: the methods, and beside them ours with its variants."""
-    compared = [method for method in plan.methods if method.kind != "variant"]
-    variants = [method for method in plan.methods if method.kind == "variant" or method.name == OURS]
+    compared = [method for method in plan.methods if not method.is_variant]
+    variants = [method for method in plan.methods if method.is_variant or method.name == OURS]
     figure = Figure(figsize=WIDE, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, methods in zip(panels, (compared, variants), strict=True):

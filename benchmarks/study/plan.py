@@ -39,6 +39,8 @@ class Plan:
 
     def seeds(self, method: Method, count: int) -> range:
         """The sets of identities that a method is measured on at K = `count`."""
+        if method.kind == "trial":
+            return range(1 if count == self.settings.few else 0)
         return self.settings.seeds_for(count, compared=method.kind == "method")
 
     def sets(self, count: int) -> Iterator[tuple[int, Method]]:

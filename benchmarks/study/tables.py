@@ -89,7 +89,7 @@ def _variants(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
     """What was tried to close the gap, by whether it helps."""
     groups: dict[str, list[str]] = {}
     for other in by_name.values():
-        excess = excess_loss(other, by_name[OURS]) if other.method.kind == "variant" else None
+        excess = excess_loss(other, by_name[OURS]) if other.method.is_variant else None
         if excess is not None:
             groups.setdefault(_verdict(excess), []).append(f"{other.method.title} ({excess})")
     if not groups:
@@ -206,7 +206,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def titled(method: Method) -> str:
     """How tables and curves call a method."""
-    return f"{method.kind}: {method.title}" if method.kind == "variant" else method.title
+    return f"{method.kind}: {method.title}" if method.is_variant else method.title
 
 
 def _mean(values: Mapping[Identity, float]) -> str:

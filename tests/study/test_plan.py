@@ -73,6 +73,11 @@ def test_few_concepts_have_more_sets_in_what_is_compared() -> None:
     assert fused == [*of_three, (OURS, 0, 5), ("joint", 0, 5), (OURS, 1, 5), ("joint", 1, 5)]
 
 
+def test_a_trial_is_on_one_set_of_few() -> None:
+    found = plan("off-bands", counts=(2, 3, 8), seeds=3)
+    assert [(key.seed, key.place) for key in found.runs() if key.kind == "fused"] == [(0, 3)]
+
+
 def test_rates_are_of_the_family_and_joint_training_has_those_of_training_alone() -> None:
     found = plan(OURS, "lora-sum", "joint")
     assert found.factor(FAMILIES["lora"]) == 3.0

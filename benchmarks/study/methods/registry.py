@@ -21,8 +21,9 @@ GRADIENT_FUSION = "gradient-fusion"
 class Method:
     """One row of the tables.
 
-    kind: a method of the comparison; a bound, which no user would choose; or a variant of ours: what was tried to
-        close the gap, and our training beside other concepts with another adapter.
+    kind: a method of the comparison; a bound, which no user would choose; a variant of ours: what was tried to close
+        the gap, and our training beside other concepts with another adapter; or a trial, a variant that is looked at
+        on one set of few concepts, and becomes a variant if it promises something there.
     data: whether fusing looks at layer inputs.
     """
 
@@ -30,8 +31,13 @@ class Method:
     title: str
     family: Family
     fuse: Fuse
-    kind: Literal["method", "bound", "variant"] = "method"
+    kind: Literal["method", "bound", "variant", "trial"] = "method"
     data: bool = False
+
+    @property
+    def is_variant(self) -> bool:
+        """Of ours, whether it is measured as the others are or only tried."""
+        return self.kind in ("variant", "trial")
 
 
 def all_methods(settings: Settings) -> dict[str, Method]:
@@ -55,22 +61,22 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         Method("joint", "joint training of all", FAMILIES["joint"], lora_sum, "bound"),
         Method("spectral-beside", "spectral, top bands, beside each other", FAMILIES["beside"], plain_sum, "variant"),
         Method("lora-beside", "LoRA, beside each other", FAMILIES["lora-beside"], lora_sum, "variant"),
-        Method("private", "A, B kept in band and private slice", FAMILIES["private"], plain_sum, "variant"),
-        Method("neutral", "penalty on neutral prompts", FAMILIES["neutral"], plain_sum, "variant"),
+        Method("private", "A, B kept in band and private slice", FAMILIES["private"], plain_sum, "trial"),
+        Method("neutral", "penalty on neutral prompts", FAMILIES["neutral"], plain_sum, "trial"),
         Method("interleaved", "interleaved bands", FAMILIES["interleaved"], plain_sum, "variant"),
-        Method("balanced", "bands of equal energy", FAMILIES["balanced"], plain_sum, "variant"),
+        Method("balanced", "bands of equal energy", FAMILIES["balanced"], plain_sum, "trial"),
         Method(
             "interleaved-private",
             "interleaved, band and private slice",
             FAMILIES["interleaved-private"],
             plain_sum,
-            "variant",
+            "trial",
         ),
         Method(
-            "cross-attention", "cross-attention only, twice the rank", FAMILIES["cross-attention"], plain_sum, "variant"
+            "cross-attention", "cross-attention only, twice the rank", FAMILIES["cross-attention"], plain_sum, "trial"
         ),
-        Method("off-bands", "A, B projected off other bands when fused", FAMILIES["additive"], clear, "variant"),
-        Method("weights", "weights in closed form", FAMILIES["additive"], best_weighted, "variant", data=True),
+        Method("off-bands", "A, B projected off other bands when fused", FAMILIES["additive"], clear, "trial"),
+        Method("weights", "weights in closed form", FAMILIES["additive"], best_weighted, "trial", data=True),
         Method("spectral-gradient", "gradient fusion", FAMILIES["additive"], least_squares, "variant", data=True),
     )
     return {method.name: method for method in methods}
