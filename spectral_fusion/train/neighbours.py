@@ -1,9 +1,8 @@
 """Neighbours: concepts that a new one is trained beside, so that all of them stay themselves in one picture.
 
-In half of the steps the deltas of all neighbours are in the weights. There the subject's own pictures are learned as
-always, and what each neighbour draws by itself is rehearsed, so the new concept neither minds them nor touches them
-("Learning without Forgetting", Li and Hoiem, 2016). By itself: were it what they draw together, each new concept would
-teach the next one the small losses of those before it. The neighbours' own files stay as they are.
+In half of the steps the neighbours' deltas are in the weights. There the subject's own pictures are learned as always,
+and what base and neighbours draw together is rehearsed, so the new concept neither minds them nor touches them
+("Learning without Forgetting", Li and Hoiem, 2016). The neighbours' own files stay as they are.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.loop import Lesson
 from spectral_fusion.train.neutral import DECOY, neutral_prompts
 from spectral_fusion.train.randomness import generator
-from spectral_fusion.train.rehearsal import Moment, Rehearsal, rehearsal, remember
+from spectral_fusion.train.rehearsal import Rehearsal, rehearsal, remember
 
 MOST = 16  # that "all" means: they share the rehearsed prompts, and with more it has not been tried
 PLAIN = 1 / 3  # of those prompts speak of no neighbour
@@ -93,37 +92,31 @@ def lessons(
         crowd = Crowd(pipeline, neighbours)
         add_all_tokens(pipeline, {neighbour.trigger: neighbour.embeddings for neighbour in neighbours})
         try:
-            moments = remember_each(pipeline, config, neighbours) if config.rehearsal_prompts else []
-            yield [Lesson(alone), Lesson([Rehearsal(moments, config.seed)] if moments else [], crowd.present)]
+            rehearsed = []
+            if config.rehearsal_prompts:
+                captions = neighbour_captions(pipeline, config, neighbours)
+                with crowd.present():
+                    rehearsed = [Rehearsal(remember(pipeline, captions, config), config.seed)]
+            yield [Lesson(alone), Lesson(rehearsed, crowd.present)]
         finally:
             remove_all_tokens(pipeline, [neighbour.trigger for neighbour in neighbours])
 
 
-def remember_each(
+def neighbour_captions(
     pipeline: StableDiffusionPipeline, config: TrainConfig, neighbours: Sequence[Neighbour]
-) -> list[Moment]:
-    """What the base draws of plain prompts, and each neighbour, by itself on the base, of prompts about it."""
+) -> list[str]:
+    """Prompts about each neighbour in turn, and plain ones."""
     tokenizer, count = pipeline.tokenizer, config.rehearsal_prompts
     plain = round(count * PLAIN)
-    source = generator(config.seed, "among neighbours")
-    prompts = neutral_prompts(tokenizer, config.class_word, plain, source, decoys=0.0)
-    moments = remember(pipeline, [prompt.text for prompt in prompts], config)
+    captions = []
     for place, neighbour in enumerate(neighbours):
         share = len(range(place, count - plain, len(neighbours)))
-        if captions := neighbour_captions(pipeline, config, neighbour, share):
-            with Crowd(pipeline, [neighbour]).present():
-                moments += remember(pipeline, captions, config)
-    return moments
-
-
-def neighbour_captions(
-    pipeline: StableDiffusionPipeline, config: TrainConfig, neighbour: Neighbour, count: int
-) -> list[str]:
-    """Prompts about a neighbour."""
-    source = generator(config.seed, "neighbour", neighbour.trigger)
-    prompts = neutral_prompts(pipeline.tokenizer, neighbour.class_word, count, source, decoys=1.0)
-    subject = f"{neighbour.trigger} {neighbour.class_word}"
-    return [prompt.text.replace(f"{DECOY} {prompt.noun}", subject) for prompt in prompts]
+        source = generator(config.seed, "neighbour", neighbour.trigger)
+        for prompt in neutral_prompts(tokenizer, neighbour.class_word, share, source, decoys=1.0):
+            subject = f"{neighbour.trigger} {neighbour.class_word}"
+            captions.append(prompt.text.replace(f"{DECOY} {prompt.noun}", subject))
+    source = generator(config.seed, "among neighbours")
+    return captions + [p.text for p in neutral_prompts(tokenizer, config.class_word, plain, source, decoys=0.0)]
 
 
 def choose_neighbours(library: Library, config: TrainConfig, base: str) -> list[Concept]:
