@@ -74,7 +74,8 @@ def _claims_at(count: int, by_name: Mapping[str, Outcome]) -> list[str]:
         if excess.high < 0:
             better.append(f"{other.method.title} ({excess})")
         elif excess.low <= 0:
-            level.append(f"{other.method.title} ({excess})")
+            apart = estimate_difference(other.fused, ours.fused)
+            level.append(f"{other.method.title} ({excess}; fused, its identity is {apart} above ours)")
     text = f"K = {count}: fusing costs our default {loss} of identity. "
     if not better and not level:
         text += "Every other method that needs no data loses more, outside the confidence interval."
