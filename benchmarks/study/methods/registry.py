@@ -77,7 +77,7 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         ),
         Method("off-bands", "A, B projected off other bands when fused", FAMILIES["additive"], clear, "trial"),
         Method("weights", "weights in closed form", FAMILIES["additive"], best_weighted, "trial", data=True),
-        Method("spectral-gradient", "gradient fusion", FAMILIES["additive"], least_squares, "variant", data=True),
+        Method("spectral-gradient", "gradient fusion", FAMILIES["additive"], least_squares, "trial", data=True),
     )
     return {method.name: method for method in methods}
 
