@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from study.conduct import PICTURES
 from study.identities import photos, study_subjects
 from study.methods.registry import GRADIENT_FUSION, OURS, Method
 from study.plan import Plan
-from study.results import depth_curve, outcome
+from study.results import depth_curves, outcome
 from study.runs import Journal, Key
 from study.statistics import Estimate, estimate_mean
 
@@ -48,12 +49,19 @@ def draw_counts(plan: Plan, journal: Journal, path: Path) -> Path:
 
 
 def draw_depth(plan: Plan, journal: Journal, path: Path) -> Path:
-    """Identity of a concept alone against its band."""
+    """Identity of concepts alone against their band: each subject, and their mean."""
     figure = Figure(figsize=NARROW, layout="constrained")
     axes = figure.subplots()
-    _line(axes, depth_curve(plan, journal), "alone", 0)
-    axes.set_xlabel(f"band of rank {plan.settings.rank}")
-    axes.set_ylabel("identity")
+    curves = depth_curves(plan, journal)
+    for place, (subject, values) in enumerate(
+        zip(study_subjects(0, plan.settings.depth_subjects), zip(*curves.values(), strict=True), strict=False)
+    ):
+        axes.plot(list(curves), values, linewidth=0.8, marker=".", label=f"{subject.class_word} {place + 1}")
+    axes.plot(list(curves), [fmean(values) for values in curves.values()], color="black", linewidth=2, label="mean")
+    axes.set_ylim(*SCALE)
+    axes.legend(fontsize=7)
+    axes.set_xlabel(f"band of rank {plan.settings.rank}, the largest singular values first")
+    axes.set_ylabel("identity alone")
     return _save(figure, path)
 
 

@@ -10,7 +10,7 @@ from study.judging import Seen
 from study.methods.registry import Method
 from study.plan import Plan
 from study.runs import Journal, Key, Run
-from study.statistics import Estimate, estimate_difference, estimate_mean
+from study.statistics import Estimate, estimate_difference
 
 Identity = tuple[int, int]
 """Set and place in it: what methods are paired by."""
@@ -98,17 +98,17 @@ def excess_loss(one: Outcome, other: Outcome) -> Estimate | None:
     return estimate_difference(one.loss, other.loss) if one.loss.keys() & other.loss.keys() else None
 
 
-def depth_curve(plan: Plan, journal: Journal) -> dict[int, Estimate]:
-    """Identity of a concept alone by the band that it was trained in.
+def depth_curves(plan: Plan, journal: Journal) -> dict[int, list[float]]:
+    """Identity of each subject alone by the band that it was trained in.
 
-    Only bands in which all of the identities were trained: some are harder than others.
+    Only bands in which all of the subjects were trained: some are harder than others.
     """
-    curve: dict[int, list[float]] = {}
+    curves: dict[int, list[float]] = {}
     for key in plan.depths():
         if key in journal and journal[key].status == "done":
-            curve.setdefault(key.place, []).append(fmean(part.identity for part in _scene(journal[key], "singles")))
+            curves.setdefault(key.place, []).append(fmean(part.identity for part in _scene(journal[key], "singles")))
     whole = plan.settings.depth_subjects
-    return {band: estimate_mean(values) for band, values in sorted(curve.items()) if len(values) == whole}
+    return {band: values for band, values in sorted(curves.items()) if len(values) == whole}
 
 
 def missing(plan: Plan, journal: Journal) -> list[Key]:
