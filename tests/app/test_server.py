@@ -25,7 +25,7 @@ PROMPT = "a <rex> dog and a <tom> cat on grass"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = make_place(tmp_path_factory.mktemp("server"))
+    place = make_place(tmp_path_factory.mktemp("server") / "place")  # what climbs out of it shows beside it
     (place / "secret.txt").write_text("1234")
     (place / "out").mkdir()
     (place / "out" / "link").symlink_to(place)

@@ -28,7 +28,7 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = make_place(tmp_path_factory.mktemp("server"))
+    place = make_place(tmp_path_factory.mktemp("server") / "place")  # what climbs out of it shows beside it
     draw_photos(place / "photos" / "dog", count=6)
     draw_photos(place / "private" / "dog")
     (place / "photos" / "link").symlink_to(place / "private")

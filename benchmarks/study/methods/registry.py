@@ -63,7 +63,7 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         Method("lora-beside", "LoRA, beside each other", FAMILIES["lora-beside"], lora_sum, "variant"),
         Method("private", "A, B kept in band and private slice", FAMILIES["private"], plain_sum, "trial"),
         Method("neutral", "penalty on neutral prompts", FAMILIES["neutral"], plain_sum, "trial"),
-        Method("interleaved", "interleaved bands", FAMILIES["interleaved"], plain_sum, "variant"),
+        Method("interleaved", "interleaved bands", FAMILIES["interleaved"], plain_sum, "trial"),
         Method("balanced", "bands of equal energy", FAMILIES["balanced"], plain_sum, "trial"),
         Method(
             "interleaved-private",
