@@ -136,14 +136,15 @@ def prediction_of(header: Header, family: str) -> Prediction:
     """
     if family in FLOW:
         return Prediction("flow")
+    # Noise cannot be told from pure noise: only v-prediction can begin there.
     zero_snr = "ztsnr" in header.shapes
     if "v_pred" in header.shapes:
         return Prediction("v_prediction", zero_snr, "its key v_pred")
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    if said:
-        type_: PredictionType = "v_prediction" if said.startswith("v") else "epsilon"
-        return Prediction(type_, zero_snr, "its metadata modelspec.prediction_type")
     architecture = header.metadata.get("modelspec.architecture", "").lower()
-    if architecture.startswith("stable-diffusion-v2"):
-        return Prediction("v_prediction" if "768-v" in architecture else "epsilon", zero_snr, "its modelspec metadata")
-    return Prediction("v_prediction" if family == "sd2" else "epsilon", zero_snr)
+    if said := header.metadata.get("modelspec.prediction_type", "").lower():
+        predicts_v, source = said.startswith("v"), "its metadata modelspec.prediction_type"
+    elif architecture.startswith("stable-diffusion-v2"):
+        predicts_v, source = "768-v" in architecture, "its metadata modelspec.architecture"
+    else:
+        predicts_v, source = family == "sd2", ""
+    return Prediction("v_prediction", zero_snr, source) if predicts_v else Prediction("epsilon", source=source)

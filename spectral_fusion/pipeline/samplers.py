@@ -1,10 +1,12 @@
 """Samplers under the names that users of this field know (those of AUTOMATIC1111's web UI)."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import diffusers
-from diffusers import SchedulerMixin, StableDiffusionPipeline
+import torch
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionPipeline
 
 from spectral_fusion.errors import InputError
 
@@ -29,6 +31,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LCM": ("LCMScheduler", {}),
 }
 
+NO_ZERO_SNR = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler")
+
 
 def make_sampler(pipeline: StableDiffusionPipeline, name: str) -> SchedulerMixin:
     """A new scheduler of that name with the pipeline's noise schedule and prediction type; the pipeline keeps its own.
@@ -44,4 +48,17 @@ def make_sampler(pipeline: StableDiffusionPipeline, name: str) -> SchedulerMixin
     kind, settings = SAMPLERS[by_lower[name.lower()]]
     # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
-    return getattr(diffusers, kind).from_config(pipeline.scheduler.config, **clip, **settings)
+    config = pipeline.scheduler.config
+    zero_snr = {"trained_betas": zero_snr_betas(config)} if kind in NO_ZERO_SNR and is_zero_snr(config) else {}
+    return getattr(diffusers, kind).from_config(config, **clip, **settings, **zero_snr)
+
+
+def is_zero_snr(config: Mapping[str, Any]) -> bool:
+    """Whether the last timestep of this noise schedule is pure noise."""
+    return bool(config.get("rescale_betas_zero_snr", False))
+
+
+def zero_snr_betas(config: Mapping[str, Any]) -> list[float]:
+    """The rescaled noise schedule as plain betas, for samplers that cannot rescale it themselves."""
+    kept = DPMSolverMultistepScheduler.from_config(config).alphas_cumprod.double()
+    return (1 - kept / torch.cat([torch.ones(1).double(), kept[:-1]])).tolist()
