@@ -135,7 +135,9 @@ def miniature(version: int = 1, seed: int = 0) -> StableDiffusionPipeline:
     return assemble(unet, vae, text_encoder, tokenizer, scheduler)
 
 
-def miniature_xl(seed: int = 0, prediction_type: str = "epsilon", *, zero_snr: bool = False) -> StableDiffusionXLPipeline:
+def miniature_xl(
+    seed: int = 0, prediction_type: str = "epsilon", *, zero_snr: bool = False
+) -> StableDiffusionXLPipeline:
     """XL's own block structure at reduced widths, with CLIP's whole vocabulary in both text encoders."""
     tokenizers = clip_tokenizer(), clip_tokenizer(pad_token="!")
     return tiny_sdxl(seed, prediction_type, zero_snr=zero_snr, tokenizers=tokenizers)

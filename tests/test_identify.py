@@ -105,7 +105,10 @@ def test_whole_checkpoints_pass() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_k.lora_up.weight"], "a LoRA for Stable Diffusion XL"),
+        (
+            ["lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_k.lora_up.weight"],
+            "a LoRA for Stable Diffusion XL",
+        ),
         (["unet.down_blocks.0.attentions.0.attn1.to_k.lora_A.weight"], "a LoRA"),
         (["transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"], "a LoRA for FLUX.1"),
         (["lora_te2_text_model_encoder_layers_0_mlp_fc1.lokr_w1"], "a LoKr for Stable Diffusion XL"),

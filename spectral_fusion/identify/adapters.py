@@ -8,7 +8,10 @@ OURS = "spectral_fusion.format_version"
 
 # Kind, and a pattern of tensor names that gives it away; first match wins.
 ADAPTERS = (
-    ("a concept of this program whose metadata was lost", r"^(unet|transformer|text_encoder\w*)\..*\.(U|X_U)$|\.spectral_[ABUX]"),
+    (
+        "a concept of this program whose metadata was lost",
+        r"^(unet|transformer|text_encoder\w*)\..*\.(U|X_U)$|\.spectral_[ABUX]",
+    ),
     ("an IP-Adapter", r"^(ip_adapter|image_proj)\."),
     ("a control LoRA", r"^lora_controlnet$"),
     ("a LoKr", r"[._]lokr_w[12]"),
@@ -29,7 +32,10 @@ PARTS = (
     ("an upscaler of pictures (ESRGAN)", r"^(model\.0\.weight|conv_first\.weight|body\.0\.rdb1)"),
     ("a text encoder (T5) alone", r"(^|\.)encoder\.block\.0\.layer\.0\.SelfAttention"),
     ("a language model alone", r"^(model\.)?(language_model\.)?layers\.0\.self_attn\.q_proj"),
-    ("a text encoder (CLIP) alone", r"^(text_encoder\.|model\.)?(text_model\.|transformer\.resblocks\.|transformer\.text)"),
+    (
+        "a text encoder (CLIP) alone",
+        r"^(text_encoder\.|model\.)?(text_model\.|transformer\.resblocks\.|transformer\.text)",
+    ),
     ("an autoencoder (VAE) alone", r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|conv1|down|mid|up|middle)"),
 )
 
@@ -76,7 +82,9 @@ def _embedding_family(header: Header) -> str | None:
 
 def _family_of(header: Header) -> str | None:
     """By the metadata that trainers write, else by the names of blocks and the width of the text."""
-    said = (header.metadata.get("ss_base_model_version", "") + header.metadata.get("modelspec.architecture", "")).lower()
+    said = (
+        header.metadata.get("ss_base_model_version", "") + header.metadata.get("modelspec.architecture", "")
+    ).lower()
     for word, family in (("xl", "sdxl"), ("v2", "sd2"), ("v1", "sd1"), ("flux-2", "flux2"), ("flux", "flux1")):
         if word in said:
             return family

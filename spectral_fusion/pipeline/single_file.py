@@ -78,9 +78,7 @@ def _text_parts(header: Header, family: str, dtype: torch.dtype) -> dict[str, An
     parts: dict[str, Any] = {}
     for number, layout in enumerate(text_layouts(header, family)):
         config, ending = text_config(header, layout), PADDING[number]
-        tokenizer: CLIPTokenizer = clip_tokenizer(
-            config["max_position_embeddings"], "!" if layout.open_clip else END
-        )
+        tokenizer: CLIPTokenizer = clip_tokenizer(config["max_position_embeddings"], "!" if layout.open_clip else END)
         if config["vocab_size"] != len(tokenizer):
             raise InputError(
                 f"base {header.path} has {config['vocab_size']} tokens, CLIP's tokenizer {len(tokenizer)}; "
