@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.identify.adapters import OURS, adapter_of, part_of
+from spectral_fusion.identify.adapters import adapter_of, part_of
 from spectral_fusion.identify.families import FAMILIES, UNET, Family, input_channels
 from spectral_fusion.identify.header import Header, read_header
 from spectral_fusion.identify.quantised import plain_float8, quantised_by
