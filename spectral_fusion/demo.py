@@ -10,8 +10,8 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from spectral_fusion.atomic import atomic_file, atomic_folder
 from spectral_fusion.concept import Concept, Library
-from spectral_fusion.concept.atomic import atomic_file, atomic_folder
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
 from spectral_fusion.fuse import fuse

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
+from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.concept import Concept
-from spectral_fusion.concept.atomic import atomic_folder
 from spectral_fusion.concept.attach import FUSED, active_adapters, check_fits
 from spectral_fusion.concept.joint import Overlap, check_same_base, check_weight, joint_factors, measure_overlaps
 from spectral_fusion.concept.lora import provenance

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.lora import provenance
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
 from spectral_fusion.concept.read import find_file, read_info, read_tensors
 from spectral_fusion.errors import InputError

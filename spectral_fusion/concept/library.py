@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept.atomic import atomic_folder, remove_leftovers
+from spectral_fusion.atomic import atomic_folder, remove_leftovers
 from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.metadata import ConceptInfo, check_name

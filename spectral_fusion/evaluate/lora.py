@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.concept import ConceptInfo
-from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.attach import adapter_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError

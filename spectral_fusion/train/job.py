@@ -11,8 +11,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.concept import Concept, Library, base_fingerprint, check_name
-from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.attach import adapter_name, smallest_directions
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError

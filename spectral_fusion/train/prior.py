@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.concept.images.picture import ENDINGS
 from spectral_fusion.train.captions import TEMPLATES
