@@ -204,7 +204,8 @@ class Base(ABC):
 
     def presets(self, mode: str, name: str) -> dict[str, Any]:
         """Default training settings of this base, for a mode of adapter and the name of a preset."""
-        return preset(self.size, mode, name)  # type: ignore[arg-type]  # checked by TrainConfig
+        chosen = preset(self.size, mode, name)  # type: ignore[arg-type]  # checked by TrainConfig
+        return chosen | {"min_snr_gamma": self.min_snr_gamma}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

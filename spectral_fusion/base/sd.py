@@ -104,8 +104,9 @@ class StableDiffusion(Base):
         return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
-        for prompt in prompts:
-            self.check_prompt(prompt)
+        if weighted:
+            for prompt in prompts:
+                self.check_prompt(prompt)
         encode = encode_weighted if weighted else encode_plain
         return Condition(encode(self.texts["text_encoder"], prompts))
 
