@@ -175,8 +175,8 @@ def check_family(base: Base, *concepts: Concept) -> None:
     for concept in concepts:
         if concept.family != base.family:
             raise InputError(
-                f"concept {concept.name!r} was trained on a base of family {concept.family}, this one is {base.family}; "
-                f"{_advice(concept)}"
+                f"concept {concept.name!r} was trained on a base of family {concept.family}, this is {base.family}; "
+                + _advice(concept)
             )
 
 

@@ -111,9 +111,7 @@ def _draw_seed() -> int:
 
 
 @contextmanager
-def _fused(
-    base: "Base", concepts: dict["Concept", float], options: dict[str, Any]
-) -> Iterator[dict[str, str]]:
+def _fused(base: "Base", concepts: dict["Concept", float], options: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Concepts in the base's weights while the context lasts; yields what pictures shall say of them."""
     from spectral_fusion.fuse import fuse
 
@@ -138,9 +136,7 @@ def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
         yield lambda step: bar.advance(task, 1 / step.steps)
 
 
-def _generate_and_save(
-    base: "Base", settings: "GenerateConfig", out: Path, on_step: Any
-) -> list["Picture"]:
+def _generate_and_save(base: "Base", settings: "GenerateConfig", out: Path, on_step: Any) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
     from spectral_fusion.generate import generate as generate_pictures
     from spectral_fusion.picture import save_picture

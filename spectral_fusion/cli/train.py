@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion.train.config import TrainConfig, settings
-from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library

@@ -15,7 +15,9 @@ def export_embedding(concept: Concept, path: str | Path) -> Path:
         InputError: the concept has vectors for several text encoders, or none.
     """
     if len(concept.embeddings) != 1:
-        raise InputError(f"concept {concept.name!r} has vectors for {len(concept.embeddings)} text encoders; this format holds one")
+        raise InputError(
+            f"concept {concept.name!r} has vectors for {len(concept.embeddings)} text encoders; this format holds one"
+        )
     (rows,) = concept.embeddings.values()
     tensors = {concept.trigger: rows.float()}
     metadata = provenance({concept: 1.0})

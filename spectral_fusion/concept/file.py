@@ -62,7 +62,9 @@ class Concept(ConceptInfo):
                 raise InputError(f"{part} of concept {self.name!r} has embeddings {tuple(rows.shape)}; give (n, width)")
             _check_finite(f"{EMBEDDINGS}.{part}", rows)
         if len({len(rows) for rows in self.embeddings.values()}) > 1:
-            raise InputError(f"the text parts of concept {self.name!r} have different numbers of vectors; train it again")
+            raise InputError(
+                f"the text parts of concept {self.name!r} have different numbers of vectors; train it again"
+            )
 
     @property
     def info(self) -> ConceptInfo:

@@ -68,9 +68,7 @@ def measure_energy(layers: Mapping[str, nn.Module], adapters: Sequence[Adapter])
             handle.remove()
 
 
-def energy_matrix(
-    base: Base, adapters: Sequence[Adapter], paint: Callable[[Adapter], object]
-) -> list[list[float]]:
+def energy_matrix(base: Base, adapters: Sequence[Adapter], paint: Callable[[Adapter], object]) -> list[list[float]]:
     """[whose delta][whose prompts]: activation energies, each column measured with only that adapter at work.
 
     Args:

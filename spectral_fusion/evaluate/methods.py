@@ -14,7 +14,6 @@ from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.fuse import Reduce, fuse
 from spectral_fusion.train.context import TrainedSubject, merged_subjects
 
-
 Adapter = TrainedSubject
 """One subject, trained by some method; a `Concept` is one."""
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from spectral_fusion.errors import InputError
 from spectral_fusion.base.presets import LEARNING_RATES, Preset
+from spectral_fusion.errors import InputError
 
 Mode = Literal["additive", "rotational"]
 BandOrder = Literal["top", "bottom"]
@@ -119,7 +119,9 @@ class TrainConfig:
     checkpoint_every: Annotated[int, Watching("Steps between checkpoints to resume from.")] = OPEN
     sample_every: Annotated[int, Watching("Steps between sample grids; 0: none.")] = 0
     sample_prompts: Annotated[tuple[str, ...], Watching("Prompts of the grids, <TOK> for the trigger.")] = ()
-    validate_every: Annotated[int, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")] = 0
+    validate_every: Annotated[
+        int, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")
+    ] = 0
 
     def __post_init__(self) -> None:
         self._check_choices()

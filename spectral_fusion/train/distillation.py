@@ -117,7 +117,11 @@ def base_predictions(base: Base, captions: Sequence[str], config: TrainConfig) -
                     kept += [("", step.unconditional[place])] if chance(EMPTY, source) else []
                     examples += [
                         Example(
-                            step.given[place].cpu(), answer.float().cpu(), int(step.time), text, config.distillation_weight
+                            step.given[place].cpu(),
+                            answer.float().cpu(),
+                            int(step.time),
+                            text,
+                            config.distillation_weight,
                         )
                         for text, answer in kept
                     ]

@@ -25,7 +25,6 @@ from spectral_fusion.train.optimizer import (
 from spectral_fusion.train.processes import processes
 from spectral_fusion.train.randomness import generator, randint
 
-
 BAD_STEPS = 5  # steps in a row whose loss may be NaN or infinite in half precision
 
 

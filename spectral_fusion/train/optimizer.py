@@ -13,12 +13,14 @@ from spectral_fusion.train.config import TrainConfig
 
 
 def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
-    """Token embeddings, text encoders and denoiser, each with its own learning rate; what does not train is left out."""
+    """Token embeddings, text encoders and denoiser, each with its own learning rate, where they train."""
     groups: dict[str, list[nn.Parameter]] = {"embedding": []}
     for name, parameter in parameters.items():
         group = "embedding" if name.endswith(".rows") else name.partition(".")[0]
         groups.setdefault(group, []).append(parameter)
-    return [{"params": group, "lr": config.learning_rate_of(name), "name": name} for name, group in groups.items() if group]
+    return [
+        {"params": group, "lr": config.learning_rate_of(name), "name": name} for name, group in groups.items() if group
+    ]
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

@@ -10,7 +10,6 @@ from spectral_fusion.base.attach import adapter_name, collect
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint

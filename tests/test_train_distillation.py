@@ -6,64 +6,64 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
 from concepts import same_weights, weights_of
+from spectral_fusion.base.prompt import known_triggers
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.fuse import fuse
-from spectral_fusion.pipeline.prompt import known_triggers
 from spectral_fusion.toybox.tokens import make_tokenizer
 from spectral_fusion.train import TrainConfig, train_concept
+from spectral_fusion.train.distillation import Rehearsal, rehearsal
 from spectral_fusion.train.embeddings import first_embeddings
+from spectral_fusion.train.model import encode_captions
 from spectral_fusion.train.neutral import DECOY, neutral_prompts
 from spectral_fusion.train.randomness import generator
-from spectral_fusion.train.rehearsal import Rehearsal, rehearsal
-from spectral_fusion.train.trainee import encode_captions
 from training import draw_photos
 
 
 def config(**changes: Any) -> TrainConfig:
     given: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 2, "batch_size": 2}
-    given |= {"rehearsal_prompts": 3, "rehearsal_weight": 1.0}
+    given |= {"distillation_prompts": 3, "distillation_weight": 1.0}
     return TrainConfig(**given | changes).resolved(resolution=32, prediction_type="epsilon", precision="fp32")
 
 
 @pytest.fixture
-def remembered(pipeline: StableDiffusionPipeline) -> Iterator[Rehearsal]:
-    with rehearsal(pipeline, config()) as (found,):
+def remembered(base: StableDiffusion) -> Iterator[Rehearsal]:
+    with rehearsal(base, config()) as (found,):
         yield found
 
 
 @torch.no_grad()
-def error(pipeline: StableDiffusionPipeline, found: Rehearsal) -> float:
-    """Mean squared distance of what the pipeline predicts from what is remembered."""
+def error(base: StableDiffusion, found: Rehearsal) -> float:
+    """Mean squared distance of what the base predicts from what is remembered."""
     total = 0.0
     for moment in found.moments:
-        text = encode_captions(pipeline, [moment.caption])
-        answer = pipeline.unet(moment.latents[None], moment.timestep, text, return_dict=False)[0][0]
+        text = encode_captions(base, [moment.caption])
+        answer = base.unet(moment.latents[None], moment.timestep, text, return_dict=False)[0][0]
         total += float((answer - moment.prediction).square().mean())
     return total / len(found.moments)
 
 
-def test_what_is_remembered_is_what_the_base_predicts(pipeline: StableDiffusionPipeline, remembered: Rehearsal) -> None:
+def test_what_is_remembered_is_what_the_base_predicts(base: StableDiffusion, remembered: Rehearsal) -> None:
     captions = [moment.caption for moment in remembered.moments]
     assert len(set(captions) - {""}) == 3
     assert len({moment.timestep for moment in remembered.moments}) > 9
-    assert error(pipeline, remembered) < 1e-10
+    assert error(base, remembered) < 1e-10
 
 
-def test_decoys_are_gone_afterwards(pipeline: StableDiffusionPipeline) -> None:
-    before = weights_of(pipeline)
-    with rehearsal(pipeline, config()) as (found,):
-        decoys = known_triggers(pipeline)
+def test_decoys_are_gone_afterwards(base: StableDiffusion) -> None:
+    before = weights_of(base)
+    with rehearsal(base, config()) as (found,):
+        decoys = known_triggers(base)
         assert decoys
         assert all(any(decoy in moment.caption for moment in found.moments) for decoy in decoys)
-    assert known_triggers(pipeline) == []
-    assert same_weights(before, weights_of(pipeline))
+    assert known_triggers(base) == []
+    assert same_weights(before, weights_of(base))
 
 
-def test_nothing_is_rehearsed_where_no_prompts_are_wanted(pipeline: StableDiffusionPipeline) -> None:
-    with rehearsal(pipeline, config(rehearsal_prompts=0)) as found:
+def test_nothing_is_rehearsed_where_no_prompts_are_wanted(base: StableDiffusion) -> None:
+    with rehearsal(base, config(distillation_prompts=0)) as found:
         assert found == []
 
 
@@ -75,19 +75,19 @@ def test_a_draw_depends_on_step_index_and_seed_alone(remembered: Rehearsal) -> N
     assert any(a is not other.draw(*place) for a, place in zip(drawn, places, strict=True))
 
 
-def test_the_adapted_base_keeps_to_what_it_rehearses(pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_the_adapted_base_keeps_to_what_it_rehearses(base: StableDiffusion, tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos")
 
     def drift(weight: float) -> float:
         settings = config(
-            steps=20, learning_rate_unet=0.05, learning_rate_text_encoder=0.0, rehearsal_weight=weight, vectors=1
+            steps=20, learning_rate_unet=0.05, learning_rate_text_encoder=0.0, distillation_weight=weight, vectors=1
         )
         library = Library(tmp_path / str(weight))
-        concept: Concept = train_concept(photos, settings, library=library, pipeline=pipeline)
-        with rehearsal(pipeline, config(seed=1, vectors=1)) as (unseen,):
-            fusion = fuse(pipeline, {concept: 1.0})
+        concept: Concept = train_concept(photos, settings, library=library, base=base)
+        with rehearsal(base, config(seed=1, vectors=1)) as (unseen,):
+            fusion = fuse(base, {concept: 1.0})
             try:
-                return error(pipeline, unseen)
+                return error(base, unseen)
             finally:
                 fusion.undo()
 
@@ -106,8 +106,8 @@ def test_prompts_use_the_words_that_a_base_knows() -> None:
     assert neutral_prompts(tokenizer, "dog", 40, generator(0), decoys=0.5) == prompts
 
 
-def test_triggers_begin_as_long_as_words_and_apart_from_each_other(pipeline: StableDiffusionPipeline) -> None:
-    rex, tom = (first_embeddings(pipeline, config(name=name, vectors=2)) for name in ("rex", "tom"))
+def test_triggers_begin_as_long_as_words_and_apart_from_each_other(base: StableDiffusion) -> None:
+    rex, tom = (first_embeddings(base, config(name=name, vectors=2)) for name in ("rex", "tom"))
     assert torch.equal(rex[0], tom[0])
     assert 0.5 < float(rex[1].norm() / rex[0].norm()) < 2
     assert abs(float(torch.cosine_similarity(rex[1], tom[1], dim=0))) < 0.5
