@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.evaluate.boxes import standing_boxes
@@ -36,7 +36,7 @@ class ColourScorers:
 
 @dataclass(frozen=True)
 class Named:
-    """A subject that changes nothing on the pipeline."""
+    """A subject that changes nothing on the base."""
 
     name: str
     class_word: str = "dog"
@@ -49,9 +49,9 @@ class Named:
     def factors(self, layer: str) -> Factors:
         return self.layers[layer]
 
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None: ...
+    def attach(self, base: StableDiffusion, weight: float = 1.0) -> None: ...
 
-    def detach(self, pipeline: StableDiffusionPipeline) -> None: ...
+    def detach(self, base: StableDiffusion) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Nothing:
     parameters: int = 0
 
     @contextmanager
-    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+    def on(self, base: StableDiffusion, subjects: Sequence[int]) -> Iterator[None]:
         yield
 
 
 def painter(shown: dict[str, str]) -> Callable[..., list[Picture]]:
     """A stand-in for `generate` that paints each concept of the prompt in its place, as the colour of `shown[name]`."""
 
-    def paint(pipeline: StableDiffusionPipeline, config: GenerateConfig) -> list[Picture]:
+    def paint(base: StableDiffusion, config: GenerateConfig) -> list[Picture]:
         names = [name for name in COLOURS if f"<{name}>" in config.prompt]
         names.sort(key=config.prompt.index)
         image = Image.new("RGB", (SIZE, SIZE), "black")

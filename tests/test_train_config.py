@@ -2,9 +2,9 @@
 
 import pytest
 
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.config import TrainConfig, settings
-from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
 
 
 def config(**changes: object) -> TrainConfig:

@@ -17,7 +17,7 @@ TINY_SETTINGS: dict[str, Any] = {
     "rank": 4,
     "steps": 6,
     "checkpoint_every": 1,
-    "rehearsal_prompts": 0,
+    "distillation_prompts": 0,
 }
 
 
@@ -36,11 +36,11 @@ def train_tiny(images: Path, library: Path, resume: bool = False, **changes: Any
 
     from spectral_fusion.concept import Library
     from spectral_fusion.train import TrainConfig, train_concept
-    from tiny import tiny_pipeline
+    from tiny import tiny_base
 
     torch.set_num_threads(1)
     config = TrainConfig(**TINY_SETTINGS | changes)
-    train_concept(images, config, library=Library(library), pipeline=tiny_pipeline(), resume=resume)
+    train_concept(images, config, library=Library(library), base=tiny_base(), resume=resume)
 
 
 def train_tiny_as_rank(rank: int, processes: int, port: int, images: Path, library: Path, changes: dict) -> None:
