@@ -8,9 +8,9 @@ from torch import Tensor
 
 from spectral_fusion.base.probe import probe_prediction
 from spectral_fusion.base.samplers import make_sampler
-from tiny import tiny_pipeline
+from tiny import sd1_scheduler, tiny_pipeline
 
-ALPHAS = make_sampler(tiny_pipeline(), "DDPM").alphas_cumprod
+ALPHAS = make_sampler(sd1_scheduler().config, "DDPM").alphas_cumprod
 
 
 def model(kind: str, spread: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from ldm import ldm_tensors, miniature
 from ldm_xl import miniature_xl, xl_tensors
-from spectral_fusion.errors import InputError
-from spectral_fusion.identify import Prediction, identify
+from spectral_fusion.base.load import open_base
 from spectral_fusion.base.single_file import load_single_file
+from spectral_fusion.errors import InputError
+from spectral_fusion.identify import identify
 
 Tensors = dict[str, torch.Tensor]
 SETTINGS = ("block_out_channels", "down_block_types", "transformer_layers_per_block", "cross_attention_dim")
@@ -27,7 +28,7 @@ def picture(pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline) -> np
 
 def load(tensors: Tensors, folder: Path, metadata: dict[str, str] | None = None) -> StableDiffusionXLPipeline:
     save_file(tensors, folder / "model.safetensors", metadata=metadata)
-    pipeline = load_single_file(folder / "model.safetensors", torch.float32)
+    pipeline = load_single_file(folder / "model.safetensors", torch.float32)[0]
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -75,10 +76,18 @@ def test_zero_terminal_snr_of_sd1(tmp_path: Path) -> None:
     assert loaded.scheduler.config.timestep_spacing == "trailing"
 
 
-def test_a_prediction_type_from_elsewhere_rules(tensors: Tensors, tmp_path: Path) -> None:
+def test_a_prediction_type_from_the_user_rules(tensors: Tensors, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors")
-    loaded = load_single_file(tmp_path / "model.safetensors", torch.float32, Prediction("v_prediction"))
-    assert loaded.scheduler.config.prediction_type == "v_prediction"
+    loaded = open_base(tmp_path / "model.safetensors", prediction_type="v_prediction")
+    assert loaded.pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_an_autoencoder_that_overflows_stays_in_float32(tensors: Tensors, tmp_path: Path) -> None:
+    save_file(tensors, tmp_path / "model.safetensors")
+    loaded = open_base(tmp_path / "model.safetensors", dtype=torch.bfloat16)
+    assert loaded.pipeline.unet.dtype == loaded.pipeline.text_encoder_2.dtype == torch.bfloat16
+    assert loaded.pipeline.vae.dtype == torch.float32
+    assert torch.equal(loaded.pipeline.vae.decoder.conv_in.weight, tensors["first_stage_model.decoder.conv_in.weight"])
 
 
 @pytest.mark.parametrize(("version", "size"), [(1, 64), (2, 96)])
@@ -114,10 +123,10 @@ def test_a_file_with_a_tensor_missing(tensors: Tensors, tmp_path: Path, key: str
 def test_half_precision_and_8_bit_floats(tensors: Tensors, tmp_path: Path) -> None:
     halves = {name: tensor.half() for name, tensor in tensors.items()}
     save_file(halves, tmp_path / "half.safetensors")
-    loaded = load_single_file(tmp_path / "half.safetensors", torch.bfloat16)
+    loaded = load_single_file(tmp_path / "half.safetensors", torch.bfloat16)[0]
     assert {loaded.unet.dtype, loaded.text_encoder.dtype, loaded.text_encoder_2.dtype} == {torch.bfloat16}
     unet = "model.diffusion_model."
     eighths = {n: t.to(torch.float8_e4m3fn) if n.startswith(unet) else t for n, t in tensors.items()}
     save_file(eighths, tmp_path / "eighth.safetensors")
     assert identify(tmp_path / "eighth.safetensors").quantised == "a cast to 8-bit floats"
-    assert load_single_file(tmp_path / "eighth.safetensors", torch.float32).unet.dtype == torch.float32
+    assert load_single_file(tmp_path / "eighth.safetensors", torch.float32)[0].unet.dtype == torch.float32

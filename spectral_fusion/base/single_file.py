@@ -6,15 +6,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import SafetensorError
 from transformers import CLIPTokenizer
 
-from spectral_fusion.errors import InputError
-from spectral_fusion.identify import Header, Prediction, identify, read_header
 from spectral_fusion.base.clip_tokenizer import END, clip_tokenizer
 from spectral_fusion.base.original import scheduler_config, text_config, text_layouts, unet_config, vae_config
 from spectral_fusion.base.text_encoder import load_text_encoder
+from spectral_fusion.errors import InputError
+from spectral_fusion.identify import Header, Prediction, identify, read_header
 
 CLIP_MODEL, PROJECTED = ["transformers", "CLIPTextModel"], ["transformers", "CLIPTextModelWithProjection"]
 TOKENIZER = ["transformers", "CLIPTokenizer"]
@@ -45,11 +45,10 @@ SDXL = {
 PADDING = ("", "_2")
 
 
-def load_single_file(path: Path, dtype: torch.dtype, prediction: Prediction | None = None) -> DiffusionPipeline:
-    """The settings that a single file lacks are inferred from its tensors, so that diffusers need not ask the hub.
+def load_single_file(path: Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Prediction]:
+    """A checkpoint, and what it says that it predicts. The autoencoder comes in float32, as from a folder.
 
-    Args:
-        prediction: what the model predicts, where the caller has that from elsewhere; None: what the file says.
+    The settings that a single file lacks are inferred from its tensors, so that diffusers need not ask the hub.
 
     Raises:
         InputError: the file is missing, damaged, incomplete, or no base of 1.x, 2.x or XL; the message says what it is.
@@ -57,20 +56,22 @@ def load_single_file(path: Path, dtype: torch.dtype, prediction: Prediction | No
     header = read_header(path, "base")
     identity = identify(header)
     identity.check_base()
-    family, prediction = str(identity.family), prediction or identity.prediction
+    family, prediction = str(identity.family), identity.prediction
     assert prediction is not None
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     try:
         parts = _text_parts(header, family, dtype)
         with TemporaryDirectory() as folder:
             _write_configs(Path(folder), header, family, prediction)
-            pipeline = kind.from_single_file(str(path), config=folder, dtype=dtype, local_files_only=True, **parts)
+            source = {"config": folder, "local_files_only": True}
+            vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", dtype=torch.float32, **source)
+            pipeline = kind.from_single_file(str(path), dtype=dtype, vae=vae, **parts, **source)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, StopIteration, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"base {path} has missing or misshapen tensors ({reason}); get it again") from error
-    return pipeline
+    return pipeline, prediction
 
 
 def _text_parts(header: Header, family: str, dtype: torch.dtype) -> dict[str, Any]:

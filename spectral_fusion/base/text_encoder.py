@@ -8,8 +8,8 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from spectral_fusion.identify import Header
 from spectral_fusion.base.original import TextLayout, text_config
+from spectral_fusion.identify import Header
 
 OPEN_CLIP = {
     "embeddings.token_embedding.weight": "token_embedding.weight",
