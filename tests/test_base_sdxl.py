@@ -77,7 +77,7 @@ def test_prompts_of_any_length_and_weights(shared: StableDiffusionXL) -> None:
 def test_a_condition_is_told_the_frame_of_each_picture(shared: StableDiffusionXL) -> None:
     condition = shared.condition(PROMPTS)
     frame = Frame((600, 800), (0, 12), (32, 32))
-    framed = shared.framed(condition, [frame, None], (32, 32))
+    framed = shared.framed(condition, [frame, None], (16, 16))
     assert framed.extra["time_ids"].tolist() == [[600, 800, 0, 12, 32, 32], [32, 32, 0, 0, 32, 32]]
     noisy, times = torch.randn(2, 4, 16, 16), torch.tensor([500, 500])
     told, whole = shared.predict(noisy, times, framed), shared.predict(noisy, times, condition)

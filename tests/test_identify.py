@@ -215,6 +215,16 @@ def test_damaged_files(tmp_path: Path) -> None:
             read_header(path)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x0580])
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "file.safetensors"
+    save_file({"a": torch.zeros(2)}, path, metadata={"filler": ""})
+    entries = json.loads(path.read_bytes()[8:].split(b"\0")[0].decode().rstrip())
+    header = json.dumps(entries).encode().ljust(length)
+    path.write_bytes(struct.pack("<Q", length) + header + bytes(8))
+    assert read_header(path).shapes == {"a": (2,)}
+
+
 def test_other_formats_are_named(tmp_path: Path) -> None:
     for data, words in ((b"GGUF\x03\0\0\0", "GGUF"), (b"PK\x03\x04aaaaaa", "pickle"), (b"\x80\x02aaaaaaa", "pickle")):
         (tmp_path / "file.safetensors").write_bytes(data)

@@ -130,7 +130,7 @@ class Base(ABC):
 
         Args:
             frames: None for a whole picture.
-            size: (height, width) of the pictures in pixels.
+            size: (height, width) of the latents.
         """
         return condition
 

@@ -65,14 +65,14 @@ class StableDiffusionXL(StableDiffusion):
         return Condition(torch.cat([words for words, _ in encoded], dim=-1), encoded[-1][1])
 
     def framed(self, condition: Condition, frames: Sequence[Frame | None], size: tuple[int, int]) -> Condition:
-        whole = Frame(size, (0, 0), size)
+        height, width = (side * self.multiple_of_latents for side in size)
+        whole = Frame((height, width), (0, 0), (height, width))
         times = torch.tensor([(frame or whole).numbers for frame in frames], device=condition.embeds.device)
         return replace(condition, extra={"time_ids": times})
 
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         if "time_ids" not in condition.extra:
-            height, width = (side * self.multiple_of_latents for side in noisy.shape[-2:])
-            condition = self.framed(condition, [None] * len(condition), (height, width))
+            condition = self.framed(condition, [None] * len(condition), (noisy.shape[-2], noisy.shape[-1]))
         added = {"text_embeds": condition.pooled, "time_ids": condition.extra["time_ids"]}
         return self.unet(
             noisy.to(self.unet.dtype), times, condition.embeds, added_cond_kwargs=added, return_dict=False

@@ -16,6 +16,7 @@ FORMAT_VERSION = "2"  # what is written
 READABLE = ("1", "2")
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
+ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}  # as modelspec calls families
 MAX_DIRECTIONS = 2**17  # more than any layer has; a damaged file must not make a map of bands endless
 VERSIONED = ("spectral-fusion", "torch", "diffusers", "transformers", "peft")
 
@@ -110,7 +111,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
     }
     shared = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/spectral-adapter",
+        "modelspec.architecture": f"{ARCHITECTURES.get(info.family, info.family)}/spectral-adapter",
         "modelspec.title": info.name,
         "modelspec.trigger_phrase": info.trigger,
         "modelspec.tags": info.class_word,

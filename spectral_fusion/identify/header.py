@@ -66,12 +66,13 @@ def read_header(path: str | Path, what: str = "file") -> Header:
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(9)
             if other := _other_format(start):
                 raise InputError(f"{what} {path} is {other}; get the .safetensors file of this model")
-            (length,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+            (length,) = struct.unpack("<Q", start[:8]) if len(start) == 9 else (0,)
             if not 2 <= length <= min(MAX_HEADER, size - 8):
                 raise ValueError("no header" if length > MAX_HEADER else "cut off")
+            file.seek(8)
             entries = json.loads(file.read(length).decode("utf-8"))
         return _header(path, entries, size - 8 - length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,6 +85,9 @@ def read_header(path: str | Path, what: str = "file") -> Header:
 
 
 def _other_format(start: bytes) -> str | None:
+    """What a file of these first nine bytes is, if no safetensors file: those go on with `{` after a length."""
+    if start[8:] == b"{":
+        return None
     if start.startswith(b"GGUF"):
         return "a GGUF file, quantised for llama.cpp"
     return "a pickle, which runs code when opened" if start.startswith(PICKLE_STARTS) else None
