@@ -32,9 +32,7 @@ def draw(base: StableDiffusionXL, prompts: list[str] = PROMPTS, sampler: str = "
     """Latents of the first prompt, the second being the negative one."""
     condition = base.condition(prompts, weighted=True)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    steps = base.denoise(
-        condition[:1], noise, sampler=sampler, steps=3, uncondition=condition[1:2], guidance_scale=5.0
-    )
+    steps = base.denoise(condition[:1], noise, sampler=sampler, steps=3, uncondition=condition[1:2], guidance_scale=5.0)
     return list(steps)[-1].latents
 
 

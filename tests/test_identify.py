@@ -85,11 +85,11 @@ def test_families(shapes: dict[str, tuple[int, ...]], family: str) -> None:
         (SDXL | WIDE, "XL checkpoint for inpainting"),
         (REFINER, "XL refiner; give the base model that it refines"),
         ({"joint_blocks.0.x.weight": ONE}, "Stable Diffusion 3 checkpoint .*; give a Stable Diffusion 1.x or 2.x"),
-        ({k: v for k, v in SDXL.items() if "first_stage" not in k}, "XL checkpoint without its autoencoder"),
-        ({k: v for k, v in SDXL.items() if "conditioner" not in k}, "XL checkpoint without its text encoder"),
+        ({k: v for k, v in SDXL.items() if "first_stage" not in k}, "XL checkpoint with no autoencoder"),
+        ({k: v for k, v in SDXL.items() if "conditioner" not in k}, "XL checkpoint with no text encoder"),
         ({k.removeprefix(UNET): v for k, v in SD1.items()}, "UNet alone; give the whole diffusers folder"),
         ({"decoder.conv_in.weight": ONE, "encoder.conv_in.weight": ONE}, "VAE"),
-        ({"something.else": ONE}, "no model that this program knows"),
+        ({"something.else": ONE}, "not Stable Diffusion"),
     ],
 )
 def test_files_that_cannot_be_a_base(shapes: dict[str, tuple[int, ...]], words: str) -> None:
@@ -110,7 +110,7 @@ def test_whole_checkpoints_pass() -> None:
             "a LoRA for Stable Diffusion XL",
         ),
         (["unet.down_blocks.0.attentions.0.attn1.to_k.lora_A.weight"], "a LoRA"),
-        (["transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"], "a LoRA for FLUX.1"),
+        (["transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"], "a LoRA for Flux"),
         (["lora_te2_text_model_encoder_layers_0_mlp_fc1.lokr_w1"], "a LoKr for Stable Diffusion XL"),
         (["lora_unet_mid_block_attentions_0_proj_in.hada_w1_a"], "a LoHa"),
         (["lora_unet_mid_block_attentions_0_proj_in.oft_blocks"], "an OFT"),

@@ -73,6 +73,11 @@ class Base(ABC):
         return self.pipeline.name_or_path or ""
 
     @property
+    def stock_class(self) -> str:
+        """The diffusers class that loads what `save` writes."""
+        return type(self.pipeline).__name__
+
+    @property
     def device(self) -> torch.device:
         return self.pipeline.device
 

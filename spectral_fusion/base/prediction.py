@@ -60,5 +60,6 @@ def _set(base: StableDiffusion, kind: PredictionType) -> None:
         return
     zero_snr = {} if kind == "v_prediction" else {"rescale_betas_zero_snr": False}
     base.pipeline.scheduler = type(scheduler).from_config(scheduler.config, prediction_type=kind, **zero_snr)
+    base.__dict__.pop("noise_schedule", None)  # computed from the old one
     if base.unet.config.cross_attention_dim == 1024 and base.unet.config.sample_size in (64, 96):
         base.unet.register_to_config(sample_size=SD2_PIXELS[kind] // 8)

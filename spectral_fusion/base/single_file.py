@@ -70,7 +70,9 @@ def load_single_file(path: Path, dtype: torch.dtype) -> tuple[DiffusionPipeline,
         raise
     except (OSError, ValueError, RuntimeError, KeyError, StopIteration, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"base {path} has missing or misshapen tensors ({reason}); get it again") from error
+        raise InputError(
+            f"base {path} is {identity.title} with missing or misshapen tensors ({reason}); get it again"
+        ) from error
     return pipeline, prediction
 
 

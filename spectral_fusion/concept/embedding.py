@@ -7,7 +7,6 @@ from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.lora import provenance
 from spectral_fusion.errors import InputError
 
-
 XL_NAMES = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 """What XL's files call the vectors of each text encoder; the trigger is the file's name there."""
 
@@ -24,7 +23,8 @@ def export_embedding(concept: Concept, path: str | Path) -> Path:
     if not concept.embeddings:
         raise InputError(f"concept {concept.name!r} has no vectors of its own; nothing to export")
     if len(concept.embeddings) == 1:
-        tensors = {concept.trigger: rows.float() for rows in concept.embeddings.values()}
+        (rows,) = concept.embeddings.values()
+        tensors = {concept.trigger: rows.float()}
     else:
         tensors = {XL_NAMES[part]: rows.float() for part, rows in concept.embeddings.items()}
     metadata = provenance({concept: 1.0})

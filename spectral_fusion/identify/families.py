@@ -55,7 +55,7 @@ def _xl_unet(header: Header) -> bool:
 
 
 def _xl(header: Header) -> bool:
-    return header.has(r"^conditioner\.embedders\.1\.") or (_xl_unet(header) and not _refiner(header))
+    return header.has(r"^conditioner\.") or _xl_unet(header)
 
 
 def _refiner(header: Header) -> bool:
@@ -116,7 +116,9 @@ FAMILIES = (
     Family("flux3", "a FLUX.3 checkpoint", names(r"early_stream_modulations\.")),
     Family("hunyuan-video", "a HunyuanVideo checkpoint", names(r"txt_in\.individual_token_refiner\.")),
     Family("hidream", "a HiDream checkpoint", names(r"double_stream_blocks\.")),
-    Family("flux1", "a FLUX.1 checkpoint", names(r"(double_blocks\.\d+\.img_attn\.|single_transformer_blocks\.)")),
+    Family(
+        "flux1", "a Flux checkpoint (FLUX.1)", names(r"(double_blocks\.\d+\.img_attn\.|single_transformer_blocks\.)")
+    ),
     Family("qwen-image-2.1", "a Qwen-Image 2.1 checkpoint", names(r"txt_in\.text_norm\.")),
     Family("qwen-image", "a Qwen-Image checkpoint", names(r"(transformer_blocks\.\d+\.img_mod\.|txt_norm\.weight$)")),
     Family("z-image", "a Z-Image checkpoint", names(r"(layers\.0\.adaLN_modulation\.0\.|all_x_embedder\.)")),

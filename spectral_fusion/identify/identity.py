@@ -14,6 +14,7 @@ PredictionType = Literal["epsilon", "v_prediction", "flow"]
 TITLES = {family.name: family.title for family in FAMILIES}
 FLOW = {"sd3.5-large", "sd3.5-medium", "sd3", "chroma", "flux2-klein-4b", "flux2-klein-9b", "flux2", "flux3", "flux1"}
 FLOW |= {"qwen-image-2.1", "qwen-image", "z-image", "lumina2", "krea2", "anima", "auraflow", "hidream", "sana"}
+GIVE = "give a whole checkpoint of Stable Diffusion 1.x, 2.x or XL"
 TASKS = {9: "for inpainting", 8: "for editing pictures (InstructPix2Pix)", 5: "with a depth map", 7: "for upscaling"}
 PARTS = {
     "UNet": rf"^{UNET}",
@@ -66,9 +67,9 @@ class Identity:
         if self.quantised:
             words.append(f"quantised by {self.quantised}")
         if self.kind == "adapter" and self.family:
-            words.append(f"for {TITLES.get(self.family, self.family).removeprefix('a ').removesuffix(' checkpoint')}")
+            words.append(f"for {TITLES.get(self.family, self.family).removeprefix('a ').replace(' checkpoint', '')}")
         if self.missing:
-            words.append(f"without {' and '.join(self.missing)}")
+            words.append(f"with no {' and no '.join(self.missing)}")
         return " ".join(word for word in words if word)
 
     def check_base(self) -> None:
@@ -92,13 +93,13 @@ def identify(source: str | Path | Header) -> Identity:
     if part and (family is None or "ControlNet" in part):
         return Identity(header.path, "part", part, advice="give a whole checkpoint")
     if family is None:
-        return Identity(header.path, "unknown", "no model that this program knows", advice="give a whole checkpoint")
+        return Identity(header.path, "unknown", "not Stable Diffusion, nor another model known here", advice=GIVE)
     return _base(header, family)
 
 
 def _base(header: Header, family: Family) -> Identity:
     diffusers_unet = family.name in ("sd1", "sd2", "sdxl") and not header.has(f"^{UNET}")
-    missing = () if diffusers_unet else tuple(f"its {part}" for part, keys in PARTS.items() if not header.has(keys))
+    missing = () if diffusers_unet else tuple(part for part, keys in PARTS.items() if not header.has(keys))
     task = TASKS.get(input_channels(header) or 4, "")
     quantised = quantised_by(header) or ("a cast to 8-bit floats" if plain_float8(header) else None)
     return Identity(

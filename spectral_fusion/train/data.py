@@ -74,7 +74,7 @@ def crop_box(size: tuple[int, int], bucket: tuple[int, int], position: Position)
 def frame_of(size: tuple[int, int], bucket: tuple[int, int], position: Position, flip: bool) -> Frame:
     """What `crop` shows of a picture of `size` (width, height)."""
     width, height = size
-    left, top, right, bottom = crop_box(size, bucket, position)
+    left, top, right, _ = crop_box(size, bucket, position)
     scale = bucket[1] / (right - left)
     outside = width - right if flip else left
     return Frame((height, width), (round(top * scale), round(outside * scale)), bucket)

@@ -71,7 +71,12 @@ def train_concept(
     with _memory_advice():
         if base is None:
             device = processes().device
-            base = open_base(config.base, dtype=DTYPES[config.precision or _best_precision(device)], device=device)
+            base = open_base(
+                config.base,
+                dtype=DTYPES[config.precision or _best_precision(device)],
+                device=device,
+                prediction_type=config.prediction_type,
+            )
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
         config = resolve(config, base)
