@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAGES = ("", "config")  # what a visit begins with: it brings the cookie
 COOKIE_SECONDS = 30 * 86_400
 HOUR = 3600.0
+DRAINED = 4  # times its bound: how much of a body that is too large is read
+DRAIN_SECONDS = 5.0
 API = "gradio_api"
 
 
@@ -48,7 +52,8 @@ class Guard:
         path = str(scope["path"]).strip("/")
         limit = self._limit(path)
         if _length(headers) > limit:
-            await _answer(send, 413, f"the request is larger than the {limit / 1e6:.0f} MB allowed")
+            await _drain(receive, min(_length(headers), DRAINED * limit))
+            await _answer(send, 413, _too_large(limit))
             return
         if path.endswith("/upload") and self.uploads.spent >= self.settings.limits.upload_total:
             await _answer(send, 507, "too much was uploaded within the last hour; try again later")
@@ -76,7 +81,7 @@ class Guard:
             await self.app(scope, self._measured(receive, path, limit), tell)
         except TooLarge:
             if not begun:
-                await _answer(send, 413, f"the request is larger than the {limit / 1e6:.0f} MB allowed")
+                await _answer(send, 413, _too_large(limit))
         finally:
             self.presence.leave(present)
 
@@ -181,6 +186,24 @@ def _name(host: str) -> str:
 def _length(headers: dict[str, str]) -> int:
     text = headers.get("content-length", "0")
     return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _too_large(limit: int) -> str:
+    return f"the request is larger than the {limit / 1e6:.0f} MB allowed"
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read a body and forget it: a browser that is still sending would miss the answer."""
+
+    async def drain() -> None:
+        seen, more = 0, True
+        while more and seen < most:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            more = message["type"] == "http.request" and message.get("more_body", False)
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(drain(), DRAIN_SECONDS)
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

@@ -38,7 +38,7 @@ def by_cookie(token: str | None) -> Visitor | None:
 def visitor_of(request: Any) -> Visitor:
     """Who sent a `gr.Request`."""
     found = by_cookie((request.cookies or {}).get(COOKIE))
-    return found or Visitor("session", str(request.session_hash))
+    return found or Visitor("session", str(getattr(request, "session_hash", None)))
 
 
 class Presence:

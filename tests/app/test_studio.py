@@ -21,6 +21,7 @@ from spectral_fusion_app.visitors import Visitor
 
 ANN, BOB = Visitor("browser", "ann"), Visitor("browser", "bob")
 CONFIG = GenerateConfig("a <rex> dog and a <tom> cat", num_inference_steps=3, seed=5)
+PLAIN = replace(CONFIG, prompt="a dog")
 WEIGHTS = {"rex": 1.0, "tom": 0.5}
 
 
@@ -136,7 +137,7 @@ def test_a_base_that_is_loaded_stalls_no_picture_and_is_nobody_elses_to_stop(
     gate = threading.Event()
     monkeypatch.setattr(Engine, "load", lambda base: gate.wait(60) and pytest.fail("not found"))
     job = studio.load(ANN, "no/such")
-    assert len(studio.generate(BOB, Request(CONFIG, {})).wait(60)) == 1
+    assert len(studio.generate(BOB, Request(PLAIN, {})).wait(60)) == 1
     assert studio.state.next == "no/such"
     again = studio.load(ANN, "no/such")
     with pytest.raises(InputError, match="requests are waiting"):
@@ -158,7 +159,7 @@ def test_ids_of_the_hub_are_for_whoever_is_alone_with_the_page(studio: Studio) -
 
 def test_what_takes_too_long_ends_with_what_is_finished(studio: Studio) -> None:
     studio.settings = replace(studio.settings, limits=replace(studio.settings.limits, seconds=0.0))
-    job = studio.generate(ANN, Request(CONFIG, {}))
+    job = studio.generate(ANN, Request(PLAIN, {}))
     assert (job.wait(60), job.state) == ([], "cancelled")
 
 
@@ -172,8 +173,8 @@ def test_a_prompt_of_too_many_tokens_is_refused(studio: Studio) -> None:
 def test_what_a_visitor_left_behind_is_cancelled(studio: Studio) -> None:
     studio.settings = replace(studio.settings, limits=replace(studio.settings.limits, away=0.2))
     studio.presence.enter([BOB])
-    left = studio.generate(ANN, Request(replace(CONFIG, num_images=6, num_inference_steps=10), {}))
-    kept = studio.generate(BOB, Request(CONFIG, {}))
+    left = studio.generate(ANN, Request(replace(PLAIN, num_images=6, num_inference_steps=10), {}))
+    kept = studio.generate(BOB, Request(PLAIN, {}))
     until = time.monotonic() + 30
     while not left.cancelled and time.monotonic() < until:
         studio.sweep()
@@ -188,7 +189,7 @@ def test_a_first_base_that_fails_says_so(tmp_path: Path) -> None:
         studio.start().wait(60)
     assert studio.state.kind == "failed"
     with pytest.raises(InputError, match="no base is loaded"):
-        studio.generate(ANN, Request(CONFIG, {})).wait(60)
+        studio.generate(ANN, Request(PLAIN, {})).wait(60)
 
 
 @pytest.mark.parametrize("name", ["../../key.png", "/etc/passwd", "key.txt", "", "none.png"])
