@@ -76,6 +76,10 @@ class Base(ABC):
     def device(self) -> torch.device:
         return self.pipeline.device
 
+    def to(self, device: str | torch.device) -> None:
+        """Move all models to a device."""
+        self.pipeline.to(device)
+
     @property
     def fingerprint(self) -> str:
         """Tells this base from others, in whatever precision: see `concept.fingerprint`."""
@@ -128,6 +132,10 @@ class Base(ABC):
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
+
+    def token_count(self, prompt: str) -> int:
+        """Tokens of a prompt, each trigger counted with all its vectors; the most that any text part reads."""
+        return max((len(text.tokenizer.tokenize(text.expand(prompt))) for text in self.texts.values()), default=0)
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows now."""
