@@ -6,7 +6,6 @@ pipeline, whose `maybe_convert_prompt` looks for these names, reads `<rex>` as a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,26 +14,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
 
 if TYPE_CHECKING:  # the library checks triggers, and should not wait for these
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
-
-TRIGGER = re.compile(r"<[\w-]{1,60}>")
-
-
-def check_trigger(trigger: str) -> str:
-    """Return the trigger if it is well formed: angle brackets round letters, digits, `-` and `_`.
-
-    Raises:
-        InputError: it is not. A `:`, a bracket or a blank inside would be read as a prompt weight or split.
-    """
-    if not isinstance(trigger, str) or not TRIGGER.fullmatch(trigger):
-        word = re.sub(r"[^\w-]+", "", str(trigger)) or "rex"
-        raise InputError(
-            f"trigger {trigger!r} cannot be used in prompts; write letters, digits, - or _ in angle brackets: <{word}>"
-        )
-    return trigger
 
 
 def check_free(pipeline: StableDiffusionPipeline, trigger: str) -> None:
