@@ -6,11 +6,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from spectral_fusion.errors import InputError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "AVIF", "TIFF")  # MPO: a camera's JPEG with a preview inside
+# Pillow reads only what is imported, and of that only what is named: no PostScript, no formats that nobody sends.
+READERS = (
+    JpegImagePlugin.JpegImageFile,  # opens MPO too, a camera's JPEG with a preview inside
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    AvifImagePlugin.AvifImageFile,
+    TiffImagePlugin.TiffImageFile,
+)
+FORMATS = tuple(str(reader.format) for reader in READERS)
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".avif", ".tif", ".tiff")
 HEIF = (".heic", ".heif")  # phones; needs the extra
 SMALLEST_SIDE = 8  # pixels; less than one latent cell of Stable Diffusion
