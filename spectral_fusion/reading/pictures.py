@@ -58,6 +58,8 @@ class PictureHeader:
     texts: Mapping[str, str] = field(default_factory=dict)
     comment: bytes | str | None = None
     """EXIF's UserComment, in whichever code it is."""
+    exif: tuple[str, ...] = ()
+    """Maker and model, where cameras have them and some tools their settings."""
 
 
 def load_picture(path: Path, *, smallest: int = SMALLEST_SIDE) -> Image.Image:
@@ -75,12 +77,18 @@ def load_picture(path: Path, *, smallest: int = SMALLEST_SIDE) -> Image.Image:
 def read_header(path: Path) -> PictureHeader:
     """What the picture in `path` says of itself, its pixels unread. Raises InputError, as `load_picture`."""
     with _opened(path, 1) as image, _broken(path):
-        exif = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        texts = {
-            key: str(value) for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)
-        }
-        comment = exif.get(ExifTags.Base.UserComment)
-        return PictureHeader(*image.size, image.format or "", image.has_transparency_data, texts, comment)
+        exif = image.getexif()
+        texts = {key: str(value) for key, value in image.info.items() if isinstance(value, str)}
+        comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+        maker = [exif.get(tag) for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+        return PictureHeader(
+            *image.size,
+            image.format or "",
+            image.has_transparency_data,
+            texts,
+            comment if isinstance(comment, (bytes, str)) else None,
+            tuple(text for text in maker if isinstance(text, str)),
+        )
 
 
 @contextmanager
