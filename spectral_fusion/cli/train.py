@@ -113,7 +113,7 @@ def _train(
         raise InputError("the concept has no name; give --name rex")
     if resume:
         chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
-    folder = ImageFolder.scan(images, background=chosen.get("background", "white"))
+    folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)

@@ -17,8 +17,8 @@ from spectral_fusion.base.interface import DTYPES, Base
 from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.concept.names import check_trigger
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.class_pictures import ClassPictures
