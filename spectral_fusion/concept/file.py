@@ -111,7 +111,8 @@ class Concept(ConceptInfo):
         for key, tensor in tensors.items():
             if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
                 raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
-        tensors = {key: tensor.float() for key, tensor in tensors.items()}
+        # copies: results must not depend on where in a file a tensor happens to be aligned
+        tensors = {key: tensor.to(torch.float32, copy=True) for key, tensor in tensors.items()}
         try:
             embeddings = tensors.pop(EMBEDDINGS)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}

@@ -12,7 +12,8 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import check_trigger
 from spectral_fusion.spectral import Band, Mode
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+READABLE = ("1", "2")  # format 1 has no side: its bands count from the top
 OURS = "spectral_fusion."
 NAME = re.compile(r"[^\W_][\w-]{0,63}")
 RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # not usable as file names on Windows
@@ -56,10 +57,10 @@ class ConceptInfo:
         for text in (self.class_word, self.base, self.base_name):
             if not isinstance(text, str) or not text.isprintable():
                 raise InputError(f"concept {self.name!r} has the text {text!r}; write it in one line, without escapes")
-        if not self.band.hi <= self.directions <= MAX_DIRECTIONS:
+        if not self.band.depth <= self.directions <= MAX_DIRECTIONS:
             raise InputError(
-                f"band {self.band.index} at rank {self.band.rank} needs {self.band.hi} directions; the smallest layer "
-                f"of concept {self.name!r} has {self.directions}. Lower the rank or the band"
+                f"{self.band} needs {self.band.depth} directions; the smallest layer of concept {self.name!r} has "
+                f"{self.directions}. Lower the rank or the band"
             )
         if self.mode not in get_args(Mode):
             raise InputError(
@@ -69,9 +70,21 @@ class ConceptInfo:
             raise InputError(f"concept {self.name!r} has alpha {self.alpha!r}; it must be a finite number")
 
     @property
+    def span(self) -> range:
+        """The band's directions in the smallest adapted layer."""
+        return self.band.within(self.directions)
+
+    @property
     def capacity(self) -> int:
         """How many bands of this rank the base has room for."""
         return self.directions // self.band.rank
+
+    def may_share_band(self, other: "ConceptInfo") -> bool:
+        """Whether the bands of two concepts of one base can meet in a layer that both adapt.
+
+        Such a layer has at least as many directions as the smallest layer of either concept.
+        """
+        return self.band.overlaps(other.band, max(self.directions, other.directions))
 
 
 def is_number(value: object) -> bool:
@@ -100,6 +113,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "trigger": info.trigger,
         "class_word": info.class_word,
         "band": str(info.band.index),
+        "side": info.band.side,
         "rank": str(info.band.rank),
         "mode": info.mode,
         "alpha": repr(float(info.alpha)),
@@ -131,9 +145,9 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
         InputError: another format version; a field is missing, malformed or out of range.
     """
     found = metadata.get(OURS + "format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE:
         raise InputError(
-            f"{source} has format version {found}, this program reads {FORMAT_VERSION}; update spectral-fusion"
+            f"{source} has format version {found}, this program reads up to {FORMAT_VERSION}; update spectral-fusion"
         )
     try:
         ours = {key.removeprefix(OURS): value for key, value in metadata.items() if key.startswith(OURS)}
@@ -144,7 +158,7 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             name=ours["name"],
             trigger=ours["trigger"],
             class_word=ours["class_word"],
-            band=Band(int(ours["band"]), int(ours["rank"])),
+            band=Band(int(ours["band"]), int(ours["rank"]), _side(found, ours)),
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
@@ -167,6 +181,10 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
 def library_versions() -> str:
     """The versions that wrote a file: `spectral-fusion 0.1.0, torch 2.13.0, ...`."""
     return ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+
+
+def _side(version: str, ours: Mapping[str, str]) -> Any:
+    return "top" if version == "1" else ours["side"]
 
 
 def _is_fingerprint(value: object) -> bool:

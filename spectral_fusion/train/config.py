@@ -10,7 +10,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.train.presets import Preset, preset
 
 Mode = Literal["additive", "rotational"]
-BandOrder = Literal["top", "bottom"]
+BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -52,10 +52,10 @@ class TrainConfig:
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
     band: Annotated[
-        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-order.")
+        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-side.")
     ] = "auto"
-    band_order: Annotated[
-        BandOrder, Subject("auto begins at the top, the largest singular values, or at the bottom, the smallest.")
+    band_side: Annotated[
+        BandSide, Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest.")
     ] = OPEN
     beside: Annotated[
         tuple[str, ...],
@@ -209,7 +209,7 @@ def settings() -> dict[str, Setting]:
 LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
 CHOICES = {
     "mode": get_args(Mode),
-    "band_order": get_args(BandOrder),
+    "band_side": get_args(BandSide),
     "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),

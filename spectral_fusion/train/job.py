@@ -16,9 +16,9 @@ from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.attach import adapter_name, smallest_directions
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.load import load_base
+from spectral_fusion.pipeline.load import load_base, quietly
 from spectral_fusion.pipeline.tokens import check_trigger
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, decompose
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.config import Precision, TrainConfig
@@ -66,10 +66,9 @@ def train_concept(
         check_trigger(config.trigger)
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
-        if pipeline is None:
-            device = processes().device
-            precision = config.precision or _best_precision(device)
-            pipeline = load_base(config.base, dtype=DTYPES[precision], device=device)
+        own = pipeline is None
+        if pipeline is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
+            pipeline = load_base(config.base, device=processes().device)
         else:
             config = replace(config, base=pipeline.config.get("_name_or_path") or "a loaded pipeline")
         config = config.resolved(
@@ -89,7 +88,7 @@ def train_concept(
         with run.locked() if is_main() else nullcontext():
             if resume and not run.checkpoint.exists() and run.is_finished():
                 return library.get(config.name)
-            return _run(run, pipeline, folder, config, neighbours, resume, on_progress)
+            return _run(run, pipeline, folder, config, neighbours, resume, on_progress, cast=own)
 
 
 def _neighbours(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
@@ -106,6 +105,8 @@ def _run(
     neighbours: Sequence[Concept],
     resume: bool,
     on_progress: OnProgress | None,
+    *,
+    cast: bool,
 ) -> Concept:
     main, config = is_main(), settings_beside(config, neighbours)
     resuming, band = on_main(lambda: _begin(run, pipeline, config, resume))
@@ -113,11 +114,16 @@ def _run(
     if checkpoint is not None:
         run = replace(run, force=checkpoint.facts["force"])
     try:
+        weights = {name: layer.weight for name, layer in target_layers(pipeline, config).items()}
+        bases = decompose(weights, band)
+        if cast:
+            with quietly():
+                pipeline.to(DTYPES[config.precision])
         pictures = _pictures(run, pipeline, folder, config)
         with (
             deterministic(pipeline.device),
             lessons(pipeline, config, neighbours) as taught,
-            trainee(pipeline, config, band) as learner,
+            trainee(pipeline, config, band, bases=bases) as learner,
         ):
             loop = Loop(learner, pictures, config, taught)
             if checkpoint is not None:
@@ -142,7 +148,8 @@ def _run(
 def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, resume: bool) -> tuple[bool, Band]:
     """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
     resuming = run.check(resume=resume)
-    band = read_header(run.checkpoint)["facts"]["band"] if resuming else config.band
+    facts = read_header(run.checkpoint)["facts"] if resuming else {}
+    band = facts.get("band", config.band)
     directions = smallest_directions(layer.weight for layer in target_layers(pipeline, config).values())
     return resuming, run.library.claim(
         config.name,
@@ -150,7 +157,7 @@ def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, res
         base_fingerprint(pipeline),
         config.rank,
         band=None if band == "auto" else band,
-        last=config.band_order == "bottom",
+        side=config.band_side,
         directions=directions,
     )
 

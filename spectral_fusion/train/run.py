@@ -131,4 +131,9 @@ def images_digest(folder: ImageFolder) -> str:
 def stopped_settings(library: Library, name: str) -> dict[str, Any] | None:
     """All settings of the stopped training of `name`, as `TrainConfig` takes them; None where there is none."""
     path = library.folder(name) / FOLDER / FILE_NAME
-    return read_header(path)["facts"]["config"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    chosen = read_header(path)["facts"]["config"]
+    if "band_order" in chosen:  # as it was called before
+        chosen["band_side"] = chosen.pop("band_order")
+    return chosen

@@ -1,7 +1,7 @@
 """A pipeline under training: new tokens and a spectral adapter on it, everything else frozen, and its loss."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from spectral_fusion.concept.attach import adapter_name, detach_adapter, refuse_
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.pipeline.tokens import add_tokens, remove_tokens, token_ids
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Triplets
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import Example
 from spectral_fusion.train.embeddings import first_embeddings, trainable_rows
@@ -92,12 +92,14 @@ def trainee(
     band: Band,
     *,
     adapter: Callable[[TrainConfig, Band, list[str]], PeftConfig] | None = None,
+    bases: Mapping[str, Triplets] | None = None,
 ) -> Iterator[Trainee]:
     """Prepare a pipeline for training; afterwards it is, bit for bit, as it was.
 
     Args:
         config: resolved settings.
         adapter: makes the PEFT settings for target modules; None for a spectral adapter.
+        bases: the band of each target layer, decomposed before the base was cast; None: of the weights as they are.
 
     Raises:
         InputError: the pipeline carries concepts or adapters, the band does not fit a layer, `target` matches none, or
@@ -116,7 +118,7 @@ def trainee(
     try:
         for model in models:
             model.requires_grad_(False).eval()
-        _add_adapters(pipeline, config, band, adapter or spectral_adapter)
+        _add_adapters(pipeline, config, band, adapter or spectral_adapter, bases)
         with trainable_rows(pipeline, config), _gradient_checkpointing(pipeline, config):
             yield Trainee(pipeline, config)
     finally:
@@ -149,7 +151,7 @@ def target_layers(pipeline: StableDiffusionPipeline, config: TrainConfig) -> dic
 def spectral_adapter(config: TrainConfig, band: Band, targets: list[str]) -> SpectralConfig:
     """The adapter that concepts are made of."""
     return SpectralConfig(
-        r=band.rank, band=band.index, mode=config.mode, train_s=config.train_s, target_modules=targets
+        r=band.rank, band=band.index, side=band.side, mode=config.mode, train_s=config.train_s, target_modules=targets
     )
 
 
@@ -158,11 +160,15 @@ def _add_adapters(
     config: TrainConfig,
     band: Band,
     adapter: Callable[[TrainConfig, Band, list[str]], PeftConfig],
+    bases: Mapping[str, Triplets] | None,
 ) -> None:
     names = target_layers(pipeline, config)
     for part in ("text_encoder", "unet"):
         if targets := [name.partition(".")[2] for name in names if name.startswith(f"{part}.")]:
-            getattr(pipeline, part).add_adapter(adapter(config, band, targets), adapter_name(config.name))
+            settings = adapter(config, band, targets)
+            if bases and isinstance(settings, SpectralConfig):
+                settings.init_basis = {target: bases[f"{part}.{target}"] for target in targets}
+            getattr(pipeline, part).add_adapter(settings, adapter_name(config.name))
 
 
 def _remove(pipeline: StableDiffusionPipeline, config: TrainConfig) -> None:
