@@ -2,9 +2,9 @@
 
     python benchmarks/svd.py [--small]
 
-Band 0 from the top, band 0 from the bottom, and one in the middle, each in four ways in turn on each layer: a full SVD in
-float32 and in float64, ours with an empty cache, ours with a full one. Random weights have a flat spectrum, the hardest
-case for an iteration; the second half of the table gives the same weights the falling spectrum of trained ones.
+Band 0 from the top, band 0 from the bottom, and one in the middle, each in four ways in turn on each layer: a full SVD
+in float32 and in float64, ours with an empty cache, ours with a full one. Random weights have a flat spectrum, the
+hardest case for an iteration; the second half of the table gives the same weights the falling spectrum of trained ones.
 """
 
 import argparse
@@ -90,13 +90,13 @@ def main() -> None:
     weights = attention_weights(small=settings.small)
     sets = {"flat": weights, "falling": [with_falling_spectrum(weight) for weight in weights]}
     rows = [row for name, members in sets.items() for place in PLACES for row in compare(name, members, place)]
-    remarks = f"""One band at r={RANK} of all {len(weights)} attention projections of the Stable Diffusion 1.5 UNet and of
-CLIP ViT-L's text encoder: the first from the top, the first from the bottom, and one in the middle, which takes a full
-decomposition the first time and serves its neighbours from then on. Random weights have a flat spectrum, in which
+    remarks = f"""One band at r={RANK} of all {len(weights)} attention projections of the Stable Diffusion 1.5 UNet and
+of CLIP ViT-L's text encoder: the first from the top, the first from the bottom, and one in the middle, which takes a
+full decomposition the first time and serves its neighbours from then on. Random weights have a flat spectrum, in which
 neighbouring singular values differ by a thousandth: the hardest case. "Falling" gives the same weights singular values
 that fall as the number to the power of -{DECAY}, as those of trained weights roughly do. The error is the sine of the
 largest angle between the band and that of a full SVD in float64, the worst of all layers. At the bottom values lie so
-close, relative to the largest, that a full SVD in float32 turns a band visibly, and two machines would not agree on it."""
+close, relative to the largest, that a full SVD in float32 turns a band, and two machines would not agree on it."""
     columns = ["weights: way", "seconds", "times faster than float64", "than float32", "worst error"]
     write_report("svd", "Preparing bands", columns, rows, remarks, save=not settings.small)
 
