@@ -18,6 +18,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.regions import Box, Region, side_by_side
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
@@ -79,6 +80,11 @@ class Base(ABC):
     def to(self, device: str | torch.device) -> None:
         """Move all models to a device."""
         self.pipeline.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Turn all weights into another type."""
+        with quietly():
+            self.pipeline.to(dtype)
 
     @property
     def fingerprint(self) -> str:

@@ -116,7 +116,8 @@ class Concept(ConceptInfo):
                         f"{path}: tensor {shown(key)} is {file.read(key).dtype}; concepts hold floats. Save it again"
                     )
             check_sizes(path, file.shapes)
-            tensors = {key: file.read(key).float() for key in file.shapes}
+            # copies: results must not depend on where in a file a tensor happens to be aligned
+            tensors = {key: file.read(key).to(torch.float32, copy=True) for key in file.shapes}
         try:
             embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}

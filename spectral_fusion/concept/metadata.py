@@ -14,7 +14,7 @@ from spectral_fusion.reading import parse_json
 from spectral_fusion.spectral import Band, Mode
 
 FORMAT_VERSION = "2"  # what is written
-READABLE = ("1", "2")
+READABLE = ("1", "2")  # format 1 has no side, its bands count from the top, and no family
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
@@ -71,15 +71,15 @@ class ConceptInfo:
             (self.family, MAX_TEXT),
             (self.base_name, MAX_BASE_NAME),
         )
-        for text, longest in bounds.items():
+        for text, longest in texts:
             if not isinstance(text, str) or not text.isprintable() or len(text) > longest:
                 raise InputError(
                     f"concept {self.name!r} has the text {shown(text)}; write it in one line, without escapes, at most "
                     f"{longest} characters"
                 )
-        if not is_count(self.directions) or not self.band.hi <= self.directions <= MAX_DIRECTIONS:
+        if not is_count(self.directions) or not self.band.depth <= self.directions <= MAX_DIRECTIONS:
             raise InputError(
-                f"band {self.band.index} at rank {self.band.rank} needs {self.band.hi} directions; the smallest layer "
+                f"{self.band} needs {self.band.depth} directions; the smallest layer "
                 f"of concept {self.name!r} has {shown(self.directions)}, and no layer more than {MAX_DIRECTIONS}. "
                 "Lower the rank or the band"
             )
@@ -94,9 +94,21 @@ class ConceptInfo:
         _check_layer_names(self)
 
     @property
+    def span(self) -> range:
+        """The band's directions in the smallest adapted layer."""
+        return self.band.within(self.directions)
+
+    @property
     def capacity(self) -> int:
         """How many bands of this rank the base has room for."""
         return self.directions // self.band.rank
+
+    def may_share_band(self, other: "ConceptInfo") -> bool:
+        """Whether the bands of two concepts of one base can meet in a layer that both adapt.
+
+        Such a layer has at least as many directions as the smallest layer of either concept.
+        """
+        return self.band.overlaps(other.band, max(self.directions, other.directions))
 
 
 def is_number(value: object) -> bool:
@@ -124,6 +136,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "trigger": info.trigger,
         "class_word": info.class_word,
         "band": str(info.band.index),
+        "side": info.band.side,
         "rank": str(info.band.rank),
         "mode": info.mode,
         "alpha": repr(float(info.alpha)),
@@ -169,7 +182,7 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             name=ours["name"],
             trigger=ours["trigger"],
             class_word=ours["class_word"],
-            band=Band(_count(ours["band"]), _count(ours["rank"])),
+            band=Band(_count(ours["band"]), _count(ours["rank"]), _side(found, ours)),
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
@@ -239,3 +252,7 @@ def _text_parts(text: str, source: str) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError("text_parts is no list of names")
     return tuple(parts)
+
+
+def _side(version: str | None, ours: Mapping[str, str]) -> Any:
+    return "top" if version == "1" else ours["side"]
