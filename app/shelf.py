@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -46,12 +47,12 @@ class Bands:
     @classmethod
     def of(cls, members: list[ConceptInfo]) -> Bands:
         """members: one or more concepts of one base."""
-        from spectral_fusion.concept.claim import free_bands
+        from spectral_fusion.concept.claim import room_left
 
-        ordered = sorted(members, key=lambda info: (info.band.lo, info.name))
+        ordered = sorted(members, key=lambda info: (info.span.start, info.name))
         rank, directions = ordered[0].band.rank, min(info.directions for info in ordered)
-        free = free_bands([info.band for info in ordered], rank, directions)
-        return cls(ordered[0].base_name or ordered[0].base, directions, tuple(ordered), rank, len(free))
+        free = room_left([info.band for info in ordered], rank, directions)
+        return cls(ordered[0].base_name or ordered[0].base, directions, tuple(ordered), rank, free)
 
 
 class Shelf:
@@ -64,7 +65,18 @@ class Shelf:
 
     def cards(self) -> list[ShelfCard]:
         """All concepts, by name."""
-        return [self.card(info.name) for info in self.library.list() if self.library.path(info.name).is_file()]
+        return self.cards_of(self.library.list())
+
+    def cards_of(self, infos: Iterable[ConceptInfo]) -> list[ShelfCard]:
+        """The cards of these; one that somebody removes meanwhile is left out."""
+        cards = []
+        for info in infos:
+            path = self.library.path(info.name)
+            try:
+                cards.append(ShelfCard(info, path.stat().st_size, path.with_name(PREVIEW)))
+            except OSError:
+                continue
+        return cards
 
     def card(self, name: str) -> ShelfCard:
         """One concept. Raises InputError where there is none."""

@@ -16,6 +16,12 @@ from spectral_fusion_app.shelf import Bands, ShelfCard
 THUMBNAIL = 192  # px
 COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff")
 MAP_WIDTH, MAP_HEIGHT = 1000, 34
+CHOOSE = """
+element.addEventListener("click", event => {
+  const card = event.target.closest("[data-name]");
+  if (card) trigger("select", {name: card.dataset.name});
+});
+"""
 
 
 def cards_html(cards: Sequence[ShelfCard], chosen: str) -> str:
@@ -32,12 +38,20 @@ def card_html(card: ShelfCard, chosen: bool) -> str:
     image = f'<img alt="" src="{picture}">' if picture else '<span class="blank"></span>'
     name = escape(info.name, quote=True)
     lines = [f"{info.trigger} {info.class_word}", f"{info.base_name or info.base} · {size_words(card.size)}"]
-    lines.append(f"band {info.band.index} · rank {info.band.rank}")
+    lines.append(f"band {info.band.label} · rank {info.band.rank}")
     texts = "".join(f"<span>{escape(line)}</span>" for line in lines)
     return (
         f'<button type="button" class="concept" data-name="{name}" aria-pressed="{str(chosen).lower()}">'
         f"{image}<b>{name}</b>{texts}</button>"
     )
+
+
+def chip_html(card: ShelfCard) -> str:
+    """One concept as a small button; its name is in `data-name`."""
+    picture = thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else ""
+    image = f'<img alt="" src="{picture}">' if picture else ""
+    name = escape(card.info.name, quote=True)
+    return f'<button type="button" id="chip-{name}" data-name="{name}">{image}{name}</button>'
 
 
 def details_html(card: ShelfCard) -> str:
@@ -47,7 +61,7 @@ def details_html(card: ShelfCard) -> str:
         "trigger": info.trigger,
         "class": info.class_word,
         "base": f"{info.base_name} {info.base}".strip(),
-        "directions": f"{info.band.lo} to {info.band.hi - 1} of {info.directions} (band {info.band.index})",
+        "directions": f"{info.span.start} to {info.span.stop - 1} of {info.directions} (band {info.band.label})",
         "mode": info.mode,
         "steps": str(training.get("steps", "")),
         "pictures": str(training.get("pictures", "")),
@@ -68,8 +82,9 @@ def band_svg(bands: Bands) -> str:
     bars, legend = [], []
     for number, info in enumerate(bands.members):
         colour, name = COLOURS[number % len(COLOURS)], escape(info.name)
-        x, width = info.band.lo * scale, max(2.0, info.band.rank * scale - 1)
-        title = f"<title>{name}: directions {info.band.lo} to {info.band.hi - 1}</title>"
+        span = info.band.within(bands.directions)
+        x, width = span.start * scale, max(2.0, info.band.rank * scale - 1)
+        title = f"<title>{name}: directions {span.start} to {span.stop - 1}</title>"
         bars.append(
             f'<rect x="{x:.1f}" width="{width:.1f}" height="{MAP_HEIGHT}" rx="3" fill="{colour}">{title}</rect>'
         )

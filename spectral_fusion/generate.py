@@ -21,7 +21,7 @@ from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**64 - 1
 PREVIEW_LATENTS = 32
 
 
@@ -64,8 +64,8 @@ class GenerateConfig:
             raise InputError(f"num_inference_steps is {self.num_inference_steps}; a base has 1000 steps, 25 are usual")
         if not 0 <= self.guidance_scale < float("inf"):
             raise InputError(f"guidance_scale is {self.guidance_scale}; give 0 or more, usual are 3 to 7.5")
-        if not 0 <= self.seed <= MAX_SEED - self.num_images:
-            raise InputError(f"seed is {self.seed}; give a number from 0 to {MAX_SEED - self.num_images}")
+        if not 0 <= self.seed <= MAX_SEED - self.num_images + 1:
+            raise InputError(f"seed is {self.seed}; give a number from 0 to {MAX_SEED - self.num_images + 1}")
 
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> GenerateConfig:

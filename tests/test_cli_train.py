@@ -26,7 +26,7 @@ QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--distillation-pro
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    tiny_base().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 
@@ -140,6 +140,7 @@ def test_the_class_may_come_from_a_kohya_folder(
         (("--name", "a/b", "--class", "dog"), "a/b"),
         (("--name", "rex", "--class", "dog", "--steps", "0"), "steps"),
         (("--name", "rex", "--class", "dog", "--band", "first"), "band"),
+        (("--name", "rex", "--class", "dog", "--band-order", "top"), "--band-side top"),
         (("--name", "rex", "--class", "dog", "--base", "/nowhere"), "/nowhere"),
     ],
 )

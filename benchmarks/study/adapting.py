@@ -14,21 +14,14 @@ from torch import Tensor
 from spectral_fusion.adapter import SpectralLayer
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.evaluate.lora import lora_adapter
-from spectral_fusion.spectral import (
-    Band,
-    Triplets,
-    as_matrix,
-    balanced_directions,
-    interleaved_directions,
-    own_space,
-    project_onto,
-)
+from spectral_fusion.spectral import Band, Triplets, as_matrix
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import Example
 from spectral_fusion.train.randomness import generator
 from spectral_fusion.train.trainee import Trainee, spectral_adapter
 from study.activations import Grams, output_energy
 from study.families import Family, matched_rank
+from study.partition import balanced_directions, interleaved_directions, own_space, project_onto
 
 AfterStep = Callable[[], None]
 
@@ -80,7 +73,7 @@ def dealt_directions(family: Family, S: Tensor, band: Band, slot: int, slots: in
         return interleaved_directions(slot, band.rank, slots)
     if family.deal == "balanced":
         return balanced_directions(S, slot, band.rank, slots)
-    return torch.arange(band.lo, band.hi)
+    return torch.tensor(band.within(len(S)))
 
 
 class PenalisedTrainee(Trainee):

@@ -21,7 +21,7 @@ class Family:
         Modular Customization" (Po et al., 2023): a LoRA whose A is a fixed slice of one orthogonal basis that all
         concepts share, so that only B is trained. embeddings trains the tokens only.
     place: the band of concept number i: number i, always number 0, or number i from the lowest singular values up.
-    deal: how directions make bands, see `spectral_fusion.spectral.partition`.
+    deal: how directions make bands, see `study.partition`.
     private: after each step A and B are projected onto the band and a private slice of what no band holds.
     neutral_penalty: weight of the energy that the delta adds to activations of neutral prompts.
     target: endings of the layers to adapt; None: what the project adapts.

@@ -93,9 +93,9 @@ def make_recipe(
     directions = smallest_directions(layer.weight for layer in target_layers(pipeline, config).values())
     rank = job.family.rank(settings.rank, settings.slots, directions) * len(job.subjects)
     band = Band(job.family.band(job.slot, rank, directions), rank)
-    if band.hi > directions and job.family.kind in ("additive", "rotational"):
+    if band.depth > directions and job.family.kind in ("additive", "rotational"):
         raise InputError(
-            f"{job.family.name} in slot {job.slot} at rank {rank} needs {band.hi} directions, the base has "
+            f"{job.family.name} in slot {job.slot} at rank {rank} needs {band.depth} directions, the base has "
             f"{directions}; lower the rank or the number of slots"
         )
     config = replace(config, rank=rank, band=band.index)
@@ -107,7 +107,7 @@ def make_recipe(
         "subjects": [images_digest(folder) for folder in folders],
         **run_facts(config, folders[0], {j.subjects[0].name: f"slot {j.slot}" for j in neighbour_jobs(job, settings)}),
     }
-    del facts["band_order"]  # the family says which band; an order of choosing changes nothing
+    del facts["band_side"]  # the family says which band; the side to choose from changes nothing
     return Recipe(config, band, json.loads(json.dumps(facts)))
 
 

@@ -18,6 +18,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Post
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.regions import Box, Region, side_by_side
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
@@ -81,6 +82,15 @@ class Base(ABC):
     def device(self) -> torch.device:
         return self.pipeline.device
 
+    def to(self, device: str | torch.device) -> None:
+        """Move all models to a device."""
+        self.pipeline.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Turn all weights into another type."""
+        with quietly():
+            self.pipeline.to(dtype)
+
     @property
     def fingerprint(self) -> str:
         """Tells this base from others, in whatever precision: see `concept.fingerprint`."""
@@ -142,6 +152,10 @@ class Base(ABC):
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
+
+    def token_count(self, prompt: str) -> int:
+        """Tokens of a prompt, each trigger counted with all its vectors; the most that any text part reads."""
+        return max((len(text.tokenizer.tokenize(text.expand(prompt))) for text in self.texts.values()), default=0)
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows now."""

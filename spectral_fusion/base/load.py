@@ -1,19 +1,16 @@
 """Loading a base: the bundled one, a diffusers folder, a single-file checkpoint, or a repository of the hub."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from spectral_fusion import toybox
 from spectral_fusion.base.folder import load_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.prediction import settle_prediction
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.base.single_file import load_single_file
@@ -108,23 +105,6 @@ def _check_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(":")[0][:100]
         raise InputError(f"device {device} cannot be used ({reason}); give cpu, or a GPU that torch sees") from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence the bars and notes of diffusers and transformers while a base loads; the bar of a download stays."""
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
-    for library in libraries:
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for library, (bar, verbosity) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if bar:
-                library.enable_progress_bar()
 
 
 def _load_toybox(dtype: torch.dtype) -> DiffusionPipeline:

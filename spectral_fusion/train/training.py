@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from spectral_fusion.base.attach import adapter_name, collect
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Triplets
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint
 from spectral_fusion.train.config import TrainConfig
@@ -48,6 +48,7 @@ def train(
     band: Band,
     context: TrainingContext | None = None,
     *,
+    bases: Mapping[str, Triplets] | None = None,
     facts: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     on_step: OnStep | None = None,
@@ -59,6 +60,7 @@ def train(
     Args:
         images: pictures of one subject.
         config: resolved settings.
+        bases: the band of each target layer, where the base was cast since; None: of the weights as they are.
         facts: what the concept's file keeps of how it was trained; the settings if None.
         checkpoint: continue from here.
 
@@ -79,7 +81,9 @@ def train(
             training=kept,
         )
 
-    return train_adapter(base, images, config, band, context, result, checkpoint=checkpoint, on_step=on_step)
+    return train_adapter(
+        base, images, config, band, context, result, bases=bases, checkpoint=checkpoint, on_step=on_step
+    )
 
 
 def train_adapter(
@@ -91,6 +95,7 @@ def train_adapter(
     result: Callable[[Loop], T],
     *,
     adapter: MakeAdapter | None = None,
+    bases: Mapping[str, Triplets] | None = None,
     checkpoint: Checkpoint | None = None,
     on_step: OnStep | None = None,
 ) -> T:
@@ -105,7 +110,7 @@ def train_adapter(
     with (
         deterministic(base.device),
         contexts(base, config, context.others, context.predictions) as places,
-        training_model(base, config, band, adapter=adapter) as model,
+        training_model(base, config, band, adapter=adapter, bases=bases) as model,
     ):
         loop = Loop(model, pictures, config, places)
         if checkpoint is not None:

@@ -12,7 +12,7 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora
-from spectral_fusion.spectral import band_overlap, leading_triplets
+from spectral_fusion.spectral import band_overlap, singular_triplets
 from study.activations import output_energy
 from study.conduct import Laboratory
 from study.failure import Diverged
@@ -53,7 +53,7 @@ def test_concepts_of_different_slots_have_different_directions_of_the_base(lab: 
 
 
 def test_the_lowest_bands_are_counted_from_the_smallest_singular_value(lab: Laboratory) -> None:
-    values = leading_triplets(weight_of(lab), 0, 32).S
+    values = singular_triplets(weight_of(lab), 0, 32).S
     assert torch.allclose(trained(lab, "lowest", 0).layers[LAYER].basis.S, values[30:32], rtol=1e-2)
     assert torch.allclose(trained(lab, "lowest", 1).layers[LAYER].basis.S, values[28:30], rtol=1e-2)
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from spectral_fusion.concept import Concept
 from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.spectral import Factors, additive_factors, project_onto
+from spectral_fusion.spectral import Factors, additive_factors
 from study.methods.applied import Deltas, Fuse
+from study.partition import project_onto
 from study.training import Adapter
 
 DENSITY = 0.5  # share of the numbers that ties and dare keep: what PEFT's guide on merging uses
