@@ -67,15 +67,15 @@ def test_the_noise_schedule_of_every_sampler_is_rescaled(name: str) -> None:
 
 
 def test_the_pipeline_keeps_its_own(shared_base: StableDiffusion) -> None:
-    before = shared_base.scheduler
-    made = make_sampler(shared_base, "euler A")
-    assert shared_base.scheduler is before
+    before = shared_base.pipeline.scheduler
+    made = make_sampler(before.config, "euler A")
+    assert shared_base.pipeline.scheduler is before
     assert type(made).__name__ == "EulerAncestralDiscreteScheduler"
     assert made.config.beta_schedule == before.config.beta_schedule
 
 
 def test_unknown_samplers(shared_base: StableDiffusion) -> None:
     with pytest.raises(InputError, match=r"did you mean 'DPM\+\+ 2M'"):
-        make_sampler(shared_base, "DPM+ 2M")
+        make_sampler(shared_base.pipeline.scheduler.config, "DPM+ 2M")
     with pytest.raises(InputError, match="choose one of"):
-        make_sampler(shared_base, "zzzzzz")
+        make_sampler(shared_base.pipeline.scheduler.config, "zzzzzz")

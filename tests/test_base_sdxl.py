@@ -147,6 +147,16 @@ def test_a_folder_is_saved_and_opened(base: StableDiffusionXL, tmp_path: Path) -
     assert torch.equal(draw(opened), draw(base))
 
 
+def test_cast_to_half_precision_but_the_autoencoder(base: StableDiffusionXL) -> None:
+    weight = base.vae.decoder.conv_in.weight.clone()
+    base.cast(torch.bfloat16)
+    assert {part.dtype for part in base.parts.values()} == {torch.bfloat16}
+    assert torch.equal(base.vae.decoder.conv_in.weight, weight)
+    assert draw(base).isfinite().all()
+    assert base.decode(draw(base))[0].size == (32, 32)
+    assert base.encode(torch.zeros(1, 3, 32, 32)).mean.dtype == torch.float32
+
+
 def test_presets_of_the_full_size(shared: StableDiffusionXL) -> None:
     assert shared.presets("additive", "balanced")["resolution"] == 32
     shared_size = StableDiffusionXL(tiny_sdxl())

@@ -87,9 +87,11 @@ class Base(ABC):
         self.pipeline.to(device)
 
     def cast(self, dtype: torch.dtype) -> None:
-        """Turn all weights into another type."""
+        """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
         with quietly():
-            self.pipeline.to(dtype)
+            for model in [*self.parts.values(), *self.frozen]:
+                if not getattr(model.config, "force_upcast", False):
+                    model.to(dtype)
 
     @property
     def fingerprint(self) -> str:
