@@ -196,11 +196,11 @@ class Base(ABC):
     # Learning
 
     @abstractmethod
-    def draw_time(self, source: torch.Generator) -> int:
+    def draw_time(self, source: torch.Generator) -> float:
         """A random timestep to train at."""
 
     @abstractmethod
-    def even_times(self, count: int) -> list[int]:
+    def even_times(self, count: int) -> Sequence[float]:
         """So many timesteps, evenly spread."""
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from spectral_fusion import toybox
 from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
@@ -166,18 +166,15 @@ class StableDiffusion(Base):
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
-        told = condition if uncondition is None else Condition.cat([uncondition, condition])
-        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        for number, time in enumerate(scheduler.timesteps, 1):
-            given = scheduler.scale_model_input(latents, time)
-            batch = given if uncondition is None else torch.cat([given, given])
-            answers = self.predict(batch, time, told).to(latents.dtype)
-            plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
-            guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
-            after = scheduler.step(guided, time, latents, **extra).prev_sample
-            yield DenoisingStep(number, len(scheduler.timesteps), time, given, after, wanted, plain)
-            latents = after
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+        )
 
     def regions(
         self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool

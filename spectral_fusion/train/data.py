@@ -34,7 +34,7 @@ class Example:
 
     noisy: Tensor
     target: Tensor
-    time: int
+    time: float
     caption: str
     weight: float
     mask: Tensor | None = None
@@ -143,14 +143,14 @@ class LatentPictures:
         encoded = self._encoded(number, (across, down) if config.random_crop else CENTRE, flip)
         return self._example(encoded, time, caption, config.noise_offset, source)
 
-    def fixed(self, number: int, time: int) -> Example:
+    def fixed(self, number: int, time: float) -> Example:
         """Photo `number`, centred and unflipped, with a noise that is the same in every training of this seed."""
         source = generator(self.config.seed, self.subject, "validation", number, time)
         caption = self.captions[number] or TEMPLATES[0].format(self.subject)
         return self._example(self._encoded(number, CENTRE, False), time, caption, 0.0, source)
 
     def _example(
-        self, encoded: Encoded, time: int, caption: str, noise_offset: float, source: torch.Generator
+        self, encoded: Encoded, time: float, caption: str, noise_offset: float, source: torch.Generator
     ) -> Example:
         shape = encoded.posterior.mean.shape
         latents = encoded.posterior.sample(torch.randn(shape, generator=source))
