@@ -180,6 +180,10 @@ class FlowTransformer(Base):
 
     # Drawing
 
+    @property
+    def plain_sampler(self) -> str:
+        return "Euler"
+
     def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
         """A new scheduler of that name; raises InputError where it does not integrate a flow."""
         by_lower = {known.lower(): known for known in FLOW_SAMPLERS}

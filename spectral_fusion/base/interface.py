@@ -245,6 +245,11 @@ class Base(ABC):
 
     # Drawing
 
+    @property
+    def plain_sampler(self) -> str:
+        """The sampler that adds no noise and takes one answer a step, for what the base is asked in training."""
+        return "DDIM"
+
     @abstractmethod
     def denoise(
         self,

@@ -18,6 +18,11 @@ from spectral_fusion.concept.metadata import OURS, check_weight, library_version
 from spectral_fusion.errors import InputError
 
 LoraFormat = Literal["diffusers", "kohya"]
+GENERATIONS = {
+    "sdxl": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
+    "sd3": ("stable-diffusion-3", "sd3"),
+    "flux": ("flux-1-dev", "flux1"),
+}
 
 
 def export_lora(
@@ -98,8 +103,8 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 def _generation(concept: Concept) -> tuple[str, str]:
     """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    if concept.family == "sdxl":
-        return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
+    if concept.family in GENERATIONS:
+        return GENERATIONS[concept.family]
     width = next(iter(concept.embeddings.values())).shape[1]
     return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
 
