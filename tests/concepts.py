@@ -6,8 +6,8 @@ import torch
 
 from spectral_fusion.base.attach import smallest_directions
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept import Concept, LayerTensors, base_fingerprint
-from spectral_fusion.concept.fingerprint import pipeline_layers, weight_fingerprint
+from spectral_fusion.concept import Concept, LayerTensors
+from spectral_fusion.concept.fingerprint import weight_fingerprint
 from spectral_fusion.spectral import Band, Factors, as_matrix, leading_triplets
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -34,7 +34,7 @@ def make_concept(
     def random(*shape: int) -> torch.Tensor:
         return size * torch.randn(*shape, generator=generator)
 
-    weights = {key: m.weight for key, m in pipeline_layers(base).items() if key.endswith(tuple(targets))}
+    weights = {key: m.weight for key, m in base.layers().items() if key.endswith(tuple(targets))}
     layers = {}
     for key, weight in weights.items():
         rows, columns = as_matrix(weight).shape
@@ -53,14 +53,14 @@ def make_concept(
         band=Band(band, rank),
         mode=mode,
         alpha=alpha,
-        base=base_fingerprint(base),
+        base=base.fingerprint,
         base_name="tiny",
         directions=smallest_directions(weights.values()),
         fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
         kernels={key: tuple(weight.shape[2:]) for key, weight in weights.items() if weight.ndim == 4},
         training={"steps": 10, "seed": seed},
         layers=layers,
-        embeddings=random(vectors, base.text_encoder.config.hidden_size),
+        embeddings={"text_encoder": random(vectors, base.text_encoder.config.hidden_size)},
     )
 
 
@@ -71,7 +71,7 @@ def delta(factors: Factors) -> torch.Tensor:
 def picture(base: StableDiffusion, prompt: str = "a photo of a <rex> dog") -> torch.Tensor:
     """What the base makes of a prompt in two steps, as a tensor."""
     generator = torch.Generator().manual_seed(0)
-    return base(
+    return base.pipeline(
         prompt, num_inference_steps=2, height=32, width=32, output_type="pt", generator=generator, guidance_scale=3.0
     ).images
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
-from spectral_fusion.evaluate.boxes import standing_boxes
 from spectral_fusion.generate import GenerateConfig, Picture
 from spectral_fusion.picture import Parameters
 from spectral_fusion.spectral import Factors
+from tiny import TEXT_WIDTH
 
 COLOURS = {"rex": (255, 0, 0), "tom": (0, 255, 0), "kit": (0, 0, 255)}
 SIZE = 40
@@ -46,12 +46,12 @@ class Named:
     def trigger(self) -> str:
         return f"<{self.name}>"
 
+    @property
+    def embeddings(self) -> dict[str, Tensor]:
+        return {"text_encoder": torch.zeros(1, TEXT_WIDTH)}
+
     def factors(self, layer: str) -> Factors:
         return self.layers[layer]
-
-    def attach(self, base: StableDiffusion, weight: float = 1.0) -> None: ...
-
-    def detach(self, base: StableDiffusion) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def painter(shown: dict[str, str]) -> Callable[..., list[Picture]]:
         names = [name for name in COLOURS if f"<{name}>" in config.prompt]
         names.sort(key=config.prompt.index)
         image = Image.new("RGB", (SIZE, SIZE), "black")
-        for name, box in zip(names, standing_boxes(len(names)) if names else [], strict=True):
+        for name, box in zip(names, base.places(len(names)) if names else [], strict=True):
             x, y = round((box.left + box.right) / 2 * SIZE), round((box.top + box.bottom) / 2 * SIZE)
             image.paste(COLOURS[shown.get(name, name)], (x - 3, y - 3, x + 3, y + 3))
         seeds = range(config.seed, config.seed + config.num_images)

@@ -127,4 +127,4 @@ def miniature(version: int = 1, seed: int = 0) -> StableDiffusion:
         vae = tiny_vae()
         text_encoder = tiny_text_encoder(tokenizer, heads=1, hidden_act="quick_gelu" if version == 1 else "gelu")
     scheduler = sd1_scheduler("epsilon" if version == 1 else "v_prediction")
-    return assemble(unet, vae, text_encoder, tokenizer, scheduler)
+    return StableDiffusion(assemble(unet, vae, text_encoder, tokenizer, scheduler))

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from spectral_fusion.base.prompt import encode_prompts, known_triggers, take_lora_tags, weigh
+from spectral_fusion.base.prompt import take_lora_tags, weigh
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.base.texts import add_tokens, remove_tokens
 from spectral_fusion.errors import InputError
 from tiny import TEXT_WIDTH, tiny_base
+from words import add_tokens, encode_prompts, remove_tokens
 
 
 def stock(base: StableDiffusion, prompt: str) -> torch.Tensor:
     with torch.no_grad():
-        return base.encode_prompt(prompt, "cpu", 1, False)[0]
+        return base.pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
 
 
 def with_rex(base: StableDiffusion, vectors: int = 2) -> StableDiffusion:
@@ -94,12 +94,12 @@ def test_an_unknown_concept_suggests_the_nearest(base: StableDiffusion) -> None:
     with pytest.raises(InputError, match="add its concept"):
         encode_prompts(base, ["a <rex> dog"])
     with_rex(base)
-    assert known_triggers(base) == ["<rex>"]
+    assert base.triggers() == ["<rex>"]
     for wrong in ("<rxe>", "<Rex>"):
         with pytest.raises(InputError, match="did you mean <rex>"):
             encode_prompts(base, [f"a {wrong} dog"])
     remove_tokens(base, "<rex>")
-    assert known_triggers(base) == []
+    assert base.triggers() == []
 
 
 def test_lora_tags_name_concepts() -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from spectral_fusion.base.prompt import encode_prompts
 from spectral_fusion.base.regions import Masks, Region, RegionalAttention, regional_prompts
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
+from words import encode_prompts
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -59,7 +59,7 @@ def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_base:
     sample = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
 
     def predict(regions: list[Region], keys: Tensor) -> Tensor:
-        with regional_prompts(shared_base, regions, keys, height=16, width=16, guided=True), torch.no_grad():
+        with regional_prompts(shared_base.unet, regions, keys, height=16, width=16, guided=True), torch.no_grad():
             return unet(sample, 500, embeddings[:2]).sample
 
     plain = predict([], embeddings[:0])
@@ -76,7 +76,7 @@ def test_the_unet_is_as_before_afterwards(shared_base: StableDiffusion) -> None:
     embeddings = encode_prompts(shared_base, [region.prompt])
 
     def fail() -> None:
-        with regional_prompts(shared_base, [region], embeddings, height=16, width=16, guided=True):
+        with regional_prompts(shared_base.unet, [region], embeddings, height=16, width=16, guided=True):
             wrapped = shared_base.unet.attn_processors
             assert all(isinstance(p, RegionalAttention) == (".attn2." in name) for name, p in wrapped.items())
             raise KeyboardInterrupt

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.base.texts import add_tokens, check_trigger, remove_tokens, token_ids
+from spectral_fusion.concept.names import check_trigger
 from spectral_fusion.errors import InputError
+from words import add_tokens, remove_tokens, token_ids
 
 WIDTH = 64
 
@@ -26,7 +27,7 @@ def same(first: tuple, second: tuple) -> bool:
 
 def test_a_stock_pipeline_expands_a_trigger_into_all_its_vectors(base: StableDiffusion) -> None:
     ids = add_tokens(base, "<rex>", vectors(3))
-    prompt = base.maybe_convert_prompt("a <rex> dog", base.tokenizer)
+    prompt = base.pipeline.maybe_convert_prompt("a <rex> dog", base.tokenizer)
     assert prompt == "a <rex> <rex>_1 <rex>_2 dog"
     found = base.tokenizer(prompt).input_ids
     assert found[2:5] == ids == token_ids(base, "<rex>")
@@ -94,5 +95,5 @@ def test_vectors_that_do_not_fit_are_refused(base: StableDiffusion, bad: torch.T
 
 
 def test_removing_what_is_not_there_is_refused(base: StableDiffusion) -> None:
-    with pytest.raises(InputError, match="not in this pipeline"):
+    with pytest.raises(InputError, match="not in this base"):
         remove_tokens(base, "<rex>")

@@ -11,11 +11,11 @@ from concepts import delta, make_concept, picture, same_weights, weights_of
 from spectral_fusion.adapter import SpectralConfig
 from spectral_fusion.base.attach import attach, collect, detach
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.base.texts import add_tokens
-from spectral_fusion.concept import Concept, LayerTensors, base_fingerprint
-from spectral_fusion.concept.fingerprint import pipeline_layers, same_weight, weight_fingerprint
+from spectral_fusion.concept import Concept, LayerTensors
+from spectral_fusion.concept.fingerprint import same_weight, weight_fingerprint
 from spectral_fusion.errors import InputError
 from tiny import tiny_base
+from words import add_tokens
 
 
 def structure(base: StableDiffusion) -> str:
@@ -81,10 +81,10 @@ def test_what_was_trained_is_collected_and_attaches_the_same(base: StableDiffusi
     names = {"name": "rex", "trigger": "<rex>", "class_word": "dog"}
     concept = collect(base, "in_training", **names, base_name="tiny", training={"steps": 3})
     assert (concept.band.index, concept.band.rank, concept.directions) == (1, 4, 32)
-    assert torch.equal(concept.embeddings, vectors)
+    assert torch.equal(concept.embeddings["text_encoder"], vectors)
     path = concept.save(tmp_path / "rex.safetensors", dtype=torch.float32)
     fresh = tiny_base()
-    Concept.load(path).attach(fresh)
+    attach(fresh, Concept.load(path))
     assert torch.equal(picture(fresh), trained)
 
 
@@ -93,7 +93,7 @@ def test_collecting_what_is_not_there_is_refused(base: StableDiffusion) -> None:
     with pytest.raises(InputError, match="no spectral adapter 'in_training'"):
         collect(base, "in_training", **names)
     base.unet.add_adapter(SpectralConfig(r=4, target_modules=["to_q"]), "in_training")
-    with pytest.raises(InputError, match="trigger <rex> is not in this pipeline"):
+    with pytest.raises(InputError, match="trigger <rex> is not in this base"):
         collect(base, "in_training", **names)
 
 
@@ -110,7 +110,7 @@ def test_attaching_needs_no_decomposition(base: StableDiffusion, monkeypatch: py
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_base_in_half_precision_is_the_same_base(dtype: torch.dtype) -> None:
     single, half = tiny_base(), tiny_base(dtype=dtype)
-    assert base_fingerprint(single) == base_fingerprint(half)
+    assert single.fingerprint == half.fingerprint
     concept = make_concept(single)
     attach(half, concept)
     layer = half.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
@@ -127,10 +127,10 @@ def test_fingerprints_see_small_changes_and_scale(shared_base: StableDiffusion) 
 
 
 def test_fingerprints_do_not_see_adapters_and_tokens(base: StableDiffusion) -> None:
-    before = base_fingerprint(base)
-    make_concept(base).attach(base)
+    before = base.fingerprint
+    attach(base, make_concept(base))
     base.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"]), "style")
-    assert base_fingerprint(base) == before
+    assert base.fingerprint == before
 
 
 def refused(concept: Concept, base: StableDiffusion, words: str, weight: float = 1.0) -> None:
@@ -146,7 +146,7 @@ def refused(concept: Concept, base: StableDiffusion, words: str, weight: float =
 def test_another_base_is_refused_with_both_fingerprints(base: StableDiffusion) -> None:
     other = tiny_base(seed=1)
     concept = make_concept(other)
-    refused(concept, base, f"{base_fingerprint(other)} tiny, this is base {base_fingerprint(base)}")
+    refused(concept, base, f"{other.fingerprint} tiny, this is base {base.fingerprint}")
 
 
 def test_layers_that_do_not_fit_are_refused(base: StableDiffusion) -> None:
@@ -162,7 +162,7 @@ def test_layers_that_do_not_fit_are_refused(base: StableDiffusion) -> None:
     U = layer.basis.U
     small = LayerTensors(layer.basis._replace(U=U[:48]), layer.trained | {"A": layer.trained["A"][:48]})
     refused(with_layer(name, small), base, "of shape")
-    refused(replace(concept, embeddings=torch.zeros(1, 32)), base, "embeddings of <rex>")
+    refused(replace(concept, embeddings={"text_encoder": torch.zeros(1, 32)}), base, "embeddings of <rex>")
     assert concept.layers[name].basis.U is U
 
 
@@ -207,7 +207,7 @@ def test_detaching_twice_is_refused(base: StableDiffusion) -> None:
 
 def test_a_concept_of_the_text_encoder_alone(base: StableDiffusion) -> None:
     concept = make_concept(base, targets=("q_proj",))
-    assert all(name.startswith("text_encoder.") for name in pipeline_layers(base) if name in concept.layers)
+    assert all(name.startswith("text_encoder.") for name in base.layers() if name in concept.layers)
     attach(base, concept)
     assert not hasattr(base.unet, "peft_config")
     detach(base, concept)

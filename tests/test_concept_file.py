@@ -49,7 +49,7 @@ def test_float32_round_trip_is_exact(shared_base: StableDiffusion, tmp_path: Pat
     for field in ("name", "trigger", "class_word", "band", "mode", "alpha", "base", "base_name", "directions"):
         assert getattr(loaded, field) == getattr(saved, field)
     assert (loaded.fingerprints, loaded.training) == (saved.fingerprints, saved.training)
-    assert torch.equal(loaded.embeddings, saved.embeddings)
+    assert torch.equal(loaded.embeddings["text_encoder"], saved.embeddings["text_encoder"])
     for name in saved.layers:
         assert torch.equal(delta(loaded.factors(name)), delta(saved.factors(name)))
 
@@ -207,10 +207,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"metadata": {"spectral_fusion.fingerprints": '{"unet.x": "abc"}'}}, "malformed"),
         ({"metadata": {"spectral_fusion.training": "{"}}, "malformed metadata"),
         ({"metadata": {"spectral_fusion.kernels": '{"unet.x": 3}'}}, "malformed metadata"),
-        ({"drop": "embeddings"}, "lacks the tensor 'embeddings'"),
-        ({"tensors": {"embeddings": torch.tensor([[float("nan")]])}}, "NaN or infinity"),
-        ({"tensors": {"embeddings": torch.zeros(3)}}, "embeddings"),
-        ({"tensors": {"embeddings": torch.zeros(2, 64, dtype=torch.int64)}}, "torch.int64"),
+        ({"drop": "embeddings.text_encoder"}, "lacks the tensor 'embeddings.text_encoder'"),
+        ({"tensors": {"embeddings.text_encoder": torch.tensor([[float("nan")]])}}, "NaN or infinity"),
+        ({"tensors": {"embeddings.text_encoder": torch.zeros(3)}}, "embeddings"),
+        ({"tensors": {"embeddings.text_encoder": torch.zeros(2, 64, dtype=torch.int64)}}, "torch.int64"),
         ({"tensors": {"unet.nowhere.A": torch.zeros(3)}}, "belongs to no layer"),
     ],
 )
@@ -281,6 +281,6 @@ def test_a_concept_of_stable_diffusion_1_5_takes_at_most_10_megabytes(
         directions=320,
         fingerprints=dict.fromkeys(layers, "0123456789abcdef:12.34"),
         layers=layers,
-        embeddings=torch.randn(4, 768),
+        embeddings={"text_encoder": torch.randn(4, 768)},
     )
     assert concept.save(tmp_path / "rex.safetensors").stat().st_size <= megabytes * 1e6

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from concepts import make_concept, same_weights, weights_of
 from judging import COLOURS, QUICK, ColourScorers, Named, Nothing, colour_folders, painter
+from spectral_fusion.base.regions import Box
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Spectral, build_methods, evaluate
 from spectral_fusion.evaluate import painter as painting
-from spectral_fusion.evaluate.boxes import Box, crop_square, standing_boxes
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.similarity import Photos, confusion
+from spectral_fusion.toybox.layout import standing_boxes
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_real_concepts_go_through_and_the_pipeline_is_as_before(
     alone, averaged = ([d for d in m.drawings if d.setting == "alone"] for m in found.methods)
     assert alone == averaged
     trained = sum(t.numel() for layer in concepts[0].layers.values() for t in layer.trained.values())
-    assert found.methods[0].parameters == trained + concepts[0].embeddings.numel()
+    assert found.methods[0].parameters == trained + concepts[0].embeddings["text_encoder"].numel()
     assert same_weights(before, weights_of(base))
     assert len(base.tokenizer) == words
 
@@ -144,7 +146,7 @@ def test_a_crop_is_a_square_inside_the_picture(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_subjects_stand_side_by_side_inside_the_picture(count: int) -> None:
-    boxes = standing_boxes(count)
+    boxes = [Box(*box) for box in standing_boxes(count)]
     assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in boxes)
     assert all(first.right <= second.left for first, second in itertools.pairwise(boxes))
 

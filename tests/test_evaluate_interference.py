@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from judging import Named
+from spectral_fusion.base.live import apply_delta
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.evaluate.interference import apply_delta, energy_matrix, measure_energy, overlap_matrix
+from spectral_fusion.evaluate.interference import energy_matrix, measure_energy, overlap_matrix
 from spectral_fusion.spectral import Factors
 
 

@@ -7,7 +7,6 @@ import torch
 
 from concepts import make_concept, picture, same_weights, weights_of
 from judging import colour_folders
-from spectral_fusion.base.attach import attach, detach
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
@@ -44,23 +43,21 @@ def test_it_has_the_concepts_layers_and_as_many_parameters(pair: tuple[Concept, 
     concept, lora, _ = pair
     assert set(lora.layers) == set(concept.fingerprints)
     trained = sum(t.numel() for layer in concept.layers.values() for t in layer.trained.values())
-    assert lora.parameters == trained + concept.embeddings.numel()
+    assert lora.parameters == trained + concept.embeddings["text_encoder"].numel()
     assert any(lora.factors(name).up.abs().max() > 0 for name in lora.layers)
 
 
-def test_attaching_adds_the_weighted_delta_and_detaching_restores(
+def test_at_work_its_weighted_delta_is_in_the_weights_and_not_afterwards(
     pair: tuple[Concept, Lora, Path], base: StableDiffusion
 ) -> None:
     _, lora, _ = pair
     before, plain = weights_of(base), picture(base, "a dog")
     name = next(name for name in lora.layers if name.startswith("unet."))
-    layer = base.unet.get_submodule(name.removeprefix("unet."))
+    layer = base.layers()[name]
     x = torch.randn(2, layer.in_features)
-    base, delta = layer(x), x @ (lora.factors(name).up @ lora.factors(name).down).T
-    attach(base, lora, 0.5)
-    adapted = base.unet.get_submodule(name.removeprefix("unet."))
-    assert torch.allclose(adapted(x), base + 0.5 * delta, atol=1e-5)
-    detach(base, lora)
+    output, delta = layer(x), x @ (lora.factors(name).up @ lora.factors(name).down).T
+    with Loras((lora, lora), "mean").on(base, [0]):
+        assert torch.allclose(layer(x), output + delta, atol=1e-5)
     assert same_weights(before, weights_of(base))
     assert torch.equal(picture(base, "a dog"), plain)
 
@@ -85,8 +82,12 @@ def test_a_file_is_read_as_it_was_written_and_by_diffusers(
     _, lora, root = pair
     again = Lora.load(root / "lora" / "rex.safetensors")
     assert all(torch.equal(a, b) for n in lora.layers for a, b in zip(lora.layers[n], again.layers[n], strict=True))
-    assert torch.equal(lora.embeddings, again.embeddings)
+    assert torch.equal(lora.embeddings["text_encoder"], again.embeddings["text_encoder"])
     assert again.facts == lora.facts
+    base.pipeline.load_lora_weights(lora.state(), adapter_name="rex")
+    name = next(name for name in lora.layers if name.startswith("unet."))
+    layer = base.unet.get_submodule(name.removeprefix("unet."))
+    assert torch.equal(layer.lora_B["rex"].weight, lora.layers[name][1])
 
 
 def test_it_is_kept_where_nothing_changed_and_trained_again_where_something_did(

@@ -13,7 +13,6 @@ from concepts import delta, make_concept, picture, same_weights, weights_of
 from spectral_fusion.base.attach import attach, detach
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
 from spectral_fusion.fuse import OVERLAP_TOLERANCE, fuse
@@ -33,10 +32,10 @@ def trio(base: StableDiffusion) -> tuple[Concept, Concept, Concept]:
 
 
 def test_the_weights_gain_the_weighted_sum(base: StableDiffusion, trio: tuple[Concept, ...]) -> None:
-    before = {name: layer.weight.clone() for name, layer in pipeline_layers(base).items()}
+    before = {name: layer.weight.clone() for name, layer in base.layers().items()}
     fuse(base, dict(zip(trio, (1.0, 0.5, -0.3), strict=True)))
     rex, tom, bot = trio
-    for name, layer in pipeline_layers(base).items():
+    for name, layer in base.layers().items():
         expected = before[name]
         if name in rex.layers:
             expected = expected + delta(rex.factors(name)) + 0.5 * delta(tom.factors(name))
@@ -76,7 +75,7 @@ def test_undo_restores_everything_bit_for_bit(dtype: torch.dtype) -> None:
     weights, tokens = weights_of(base), base.tokenizer.backend_tokenizer.to_str()
     fusion = fuse(base, {rex: 1.0, tom: 0.7})
     assert not same_weights(weights_of(base), weights)
-    assert all(layer.weight.dtype == dtype for layer in pipeline_layers(base).values())
+    assert all(layer.weight.dtype == dtype for layer in base.layers().values())
     fusion.undo()
     assert same_weights(weights_of(base), weights)
     assert base.tokenizer.backend_tokenizer.to_str() == tokens
@@ -112,10 +111,10 @@ def test_a_saved_folder_loads_in_a_stock_pipeline(
 ) -> None:
     fusion = fuse(base, dict.fromkeys(trio, 1.0))
     folder = fusion.save(tmp_path / "fused")
-    stock = StableDiffusionPipeline.from_pretrained(folder)
-    stock.set_progress_bar_config(disable=True)
+    stock = StableDiffusion(StableDiffusionPipeline.from_pretrained(folder))
+    stock.pipeline.set_progress_bar_config(disable=True)
     assert torch.equal(picture(stock, PROMPT), picture(base, PROMPT))
-    assert stock.maybe_convert_prompt("a <rex>", stock.tokenizer) == "a <rex> <rex>_1"
+    assert stock.texts["text_encoder"].expand("a <rex>") == "a <rex> <rex>_1"
     assert "rex 1, tom 1, bot 1" in (folder / "spectral_fusion.json").read_text()
     assert list(tmp_path.iterdir()) == [folder]
     with pytest.raises(InputError, match="exists already"):
@@ -135,7 +134,7 @@ def test_a_failed_save_leaves_the_old_folder(
         (part / "half").write_text("")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(base, "save_pretrained", full)
+    monkeypatch.setattr(base.pipeline, "save_pretrained", full)
     with pytest.raises(OSError, match="No space"):
         fusion.save(folder, force=True)
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -242,16 +241,16 @@ def test_what_cannot_be_fused_is_refused_and_nothing_changes(base: StableDiffusi
         assert same_weights(weights_of(base), weights)
         assert len(base.tokenizer) == tokens
     attach(base, tom)
-    with pytest.raises(InputError, match="'tom' is already on this pipeline"):
+    with pytest.raises(InputError, match="'tom' is already on this base"):
         fuse(base, {rex: 1.0, tom: 1.0})
 
 
 def test_a_fused_pipeline_takes_no_more_concepts_until_undone(base: StableDiffusion, trio: tuple[Concept, ...]) -> None:
     rex, tom, _ = trio
     fusion = fuse(base, {rex: 1.0})
-    with pytest.raises(InputError, match="rex are fused into this pipeline"):
+    with pytest.raises(InputError, match="rex are fused into this base"):
         fuse(base, {tom: 1.0})
-    with pytest.raises(InputError, match="rex are fused into this pipeline"):
+    with pytest.raises(InputError, match="rex are fused into this base"):
         attach(base, tom)
     fusion.undo()
     attach(base, tom)

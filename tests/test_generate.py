@@ -9,11 +9,11 @@ import torch
 from spectral_fusion.base.regions import Region
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.base.texts import add_tokens
 from spectral_fusion.errors import InputError
 from spectral_fusion.generate import GenerateConfig, Picture, Step, generate
 from spectral_fusion.picture import Parameters
 from tiny import TEXT_WIDTH
+from words import add_tokens
 
 CONFIG = GenerateConfig("a photo of a red dog", num_inference_steps=3, height=32, width=32)
 
@@ -28,7 +28,7 @@ def same(first: Picture, second: Picture) -> bool:
 
 def test_it_is_what_the_stock_pipeline_gives(shared_base: StableDiffusion) -> None:
     config = replace(CONFIG, sampler="PLMS", negative_prompt="ugly", guidance_scale=7, seed=5)
-    expected = shared_base(
+    expected = shared_base.pipeline(
         config.prompt,
         negative_prompt="ugly",
         guidance_scale=7,
@@ -50,9 +50,9 @@ def test_a_seed_gives_the_same_picture_in_any_company(shared_base: StableDiffusi
 
 
 def test_the_pipeline_is_unchanged(shared_base: StableDiffusion) -> None:
-    scheduler, processors = shared_base.scheduler, shared_base.unet.attn_processors
+    scheduler, processors = shared_base.pipeline.scheduler, shared_base.unet.attn_processors
     generate(shared_base, replace(CONFIG, regions=(Region("a cat", (0, 0, 0.5, 1)),)))
-    assert shared_base.scheduler is scheduler
+    assert shared_base.pipeline.scheduler is scheduler
     assert all(shared_base.unet.attn_processors[name] is value for name, value in processors.items())
 
 
@@ -102,10 +102,10 @@ def test_an_exception_of_the_callback_comes_through(shared_base: StableDiffusion
     def fail(step: Step) -> None:
         raise ZeroDivisionError
 
-    scheduler = shared_base.scheduler
+    scheduler = shared_base.pipeline.scheduler
     with pytest.raises(ZeroDivisionError):
         generate(shared_base, CONFIG, on_step=fail)
-    assert shared_base.scheduler is scheduler
+    assert shared_base.pipeline.scheduler is scheduler
 
 
 def test_a_picture_says_how_to_make_it_again(shared_base: StableDiffusion) -> None:

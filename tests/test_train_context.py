@@ -9,26 +9,25 @@ import torch
 from torch import Tensor
 
 from concepts import make_concept, same_weights, weights_of
-from spectral_fusion.base.prompt import known_triggers
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept import Concept, Library, base_fingerprint
+from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.fuse import fuse
 from spectral_fusion.train import Progress, TrainConfig, train_concept
-from spectral_fusion.train.context import MOST, choose_neighbours, lessons, neighbour_captions, settings_beside
-from spectral_fusion.train.model import encode_captions
+from spectral_fusion.train.context import context_captions, contexts, settings_with
+from spectral_fusion.train.folder import MOST, choose_context
 from tiny import tiny_base
-from training import TINY_SETTINGS, draw_photos
+from training import TINY_SETTINGS, draw_photos, resolved
 
 Train = Callable[..., Concept]
 
 
 def config(**given: Any) -> TrainConfig:
     given = {"name": "kit", "class_word": "cat", "rank": 4, "batch_size": 2, "distillation_prompts": 6, **given}
-    return TrainConfig(**given).resolved(resolution=32, prediction_type="epsilon", precision="fp32")
+    return resolved(TrainConfig(**given), resolution=32)
 
 
-def neighbours(base: StableDiffusion) -> list[Concept]:
+def others_on(base: StableDiffusion) -> list[Concept]:
     """A dog in the bands below, and a car."""
     return [make_concept(base, name, band=band, seed=band) for band, name in enumerate(("rex", "dot"))]
 
@@ -37,51 +36,51 @@ def neighbours(base: StableDiffusion) -> list[Concept]:
 def answer(base: StableDiffusion, prompt: str) -> Tensor:
     """What the UNet makes of noise and a prompt."""
     latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    return base.unet(latents, 500, encode_captions(base, [prompt]), return_dict=False)[0]
+    return base.unet(latents, 500, base.condition([prompt]).embeds, return_dict=False)[0]
 
 
 def test_beside_the_neighbours_the_base_is_what_fusing_makes_of_it(base: StableDiffusion) -> None:
-    others, before = neighbours(base), weights_of(base)
+    others, before = others_on(base), weights_of(base)
     fusion = fuse(base, dict.fromkeys(others, 1.0))
     fused = answer(base, "a <rex> dog and a <dot> car")
     fusion.undo()
-    with lessons(base, config(), others) as (alone, beside):
+    with contexts(base, config(), others) as (alone, beside):
         with alone.place():
             plain = answer(base, "a <rex> dog and a <dot> car")
-        with beside.place():
+        with beside.within():
             together = answer(base, "a <rex> dog and a <dot> car")
     torch.testing.assert_close(together, fused, rtol=0, atol=1e-5)
     assert (plain - fused).abs().max() > 1e-3
-    assert known_triggers(base) == []
+    assert base.triggers() == []
     assert same_weights(before, weights_of(base))
 
 
 def test_what_is_rehearsed_beside_them_is_what_base_and_neighbours_predict(base: StableDiffusion) -> None:
-    with lessons(base, config(), neighbours(base)) as (_, beside), beside.place():
-        (rehearsal,) = beside.sources
-        for moment in [rehearsal.draw(step, 0) for step in range(8)]:
-            text = encode_captions(base, [moment.caption])
+    with contexts(base, config(), others_on(base)) as (_, beside), beside.within():
+        (distilled,) = beside.sources
+        for example in [distilled.draw(step, 0) for step in range(8)]:
+            text = base.condition([example.caption]).embeds
             with torch.no_grad():
-                found = base.unet(moment.latents[None], moment.timestep, text, return_dict=False)[0][0]
-            torch.testing.assert_close(found, moment.prediction, rtol=0, atol=1e-5)
+                found = base.unet(example.noisy[None], example.time, text, return_dict=False)[0][0]
+            torch.testing.assert_close(found, example.target, rtol=0, atol=1e-5)
 
 
 def test_each_neighbour_gets_its_share_of_the_prompts(base: StableDiffusion) -> None:
-    captions = neighbour_captions(base, config(distillation_prompts=9), neighbours(base))
+    captions = context_captions(base, config(distillation_prompts=9), others_on(base))
     assert len(captions) == 9
     assert [sum(f"<{name}> dog" in caption for caption in captions) for name in ("rex", "dot")] == [3, 3]
 
 
 def test_without_neighbours_there_is_one_lesson(base: StableDiffusion) -> None:
-    with lessons(base, config()) as taught:
+    with contexts(base, config()) as taught:
         assert len(taught) == 1
 
 
 def test_captions_are_not_cached_where_neighbours_change_the_text_encoder(base: StableDiffusion) -> None:
     frozen = config(learning_rate_embedding=0.0, learning_rate_text_encoder=0.0)
     assert frozen.cache_text
-    assert not settings_beside(frozen, neighbours(base)).cache_text
-    assert settings_beside(frozen, [make_concept(base, targets=["to_k"])]).cache_text
+    assert not settings_with(base, frozen, others_on(base)).cache_text
+    assert settings_with(base, frozen, [make_concept(base, targets=["to_k"])]).cache_text
 
 
 @pytest.fixture
@@ -96,18 +95,18 @@ def library(shared_base: StableDiffusion, tmp_path: Path) -> Library:
 def test_all_means_the_library_as_far_as_it_goes_own_class_first(
     library: Library, shared_base: StableDiffusion
 ) -> None:
-    base = base_fingerprint(shared_base)
+    base = shared_base.fingerprint
     cat = make_concept(shared_base, "tom", band=MOST + 3, rank=1)
     object.__setattr__(cat, "class_word", "cat")
     library.add(cat)
-    found = [concept.name for concept in choose_neighbours(library, config(), base)]
+    found = [concept.name for concept in choose_context(library, config(), base)]
     assert found == ["tom", *(f"dog{band}" for band in range(MOST - 1))]
-    assert choose_neighbours(library, config(), "another base") == []
+    assert choose_context(library, config(), "another base") == []
 
 
 @pytest.mark.parametrize("with_concepts", [("none",), ()])
-def test_none_means_none(library: Library, shared_base: StableDiffusion, beside: tuple[str, ...]) -> None:
-    assert choose_neighbours(library, config(with_concepts=beside), base_fingerprint(shared_base)) == []
+def test_none_means_none(library: Library, shared_base: StableDiffusion, with_concepts: tuple[str, ...]) -> None:
+    assert choose_context(library, config(with_concepts=with_concepts), shared_base.fingerprint) == []
 
 
 @pytest.mark.parametrize(
@@ -115,10 +114,10 @@ def test_none_means_none(library: Library, shared_base: StableDiffusion, beside:
     [("dgo1", None, "dog1"), ("kit", None, "beside itself"), ("dog1", "another", "trained on base")],
 )
 def test_neighbours_that_cannot_be_are_refused(
-    library: Library, shared_base: StableDiffusion, beside: str, base: str | None, says: str
+    library: Library, shared_base: StableDiffusion, with_concepts: str, base: str | None, says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        choose_neighbours(library, config(with_concepts=(beside,)), base or base_fingerprint(shared_base))
+        choose_context(library, config(with_concepts=(with_concepts,)), base or shared_base.fingerprint)
 
 
 @pytest.fixture

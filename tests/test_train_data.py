@@ -15,11 +15,12 @@ from spectral_fusion.train.captions import draw_caption, with_trigger
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import LatentPictures, buckets, crop, crop_box
 from spectral_fusion.train.randomness import generator
+from training import resolved
 
 
 def settings(**changes: object) -> TrainConfig:
     given = TrainConfig(**{"name": "rex", "class_word": "dog", "batch_size": 2, "caption_dropout": 0.0} | changes)  # type: ignore[arg-type]
-    return given.resolved(resolution=32, prediction_type="epsilon", precision="fp32")
+    return resolved(given, resolution=32)
 
 
 def folder_of(path: Path, *sizes: tuple[int, int]) -> ImageFolder:
@@ -31,7 +32,7 @@ def folder_of(path: Path, *sizes: tuple[int, int]) -> ImageFolder:
 
 def pictures(base: StableDiffusion, folder: ImageFolder, config: TrainConfig) -> LatentPictures:
     captions = [photo.caption for photo in folder.photos]
-    return LatentPictures(folder, config, base, subject="<rex> dog", captions=captions)
+    return LatentPictures(base, folder, config, subject="<rex> dog", captions=captions)
 
 
 @pytest.fixture
@@ -89,15 +90,15 @@ def test_a_sample_depends_on_seed_step_and_index_alone(shared_base: StableDiffus
     torch.manual_seed(99)
     second = {place: backwards.draw(*place) for place in reversed(places)}
     for place in places:
-        assert torch.equal(first[place].latents, second[place].latents)
-        assert torch.equal(first[place].noise, second[place].noise)
-        assert (first[place].timestep, first[place].caption) == (second[place].timestep, second[place].caption)
-    assert len({sample.timestep for sample in first.values()}) > 4
+        assert torch.equal(first[place].noisy, second[place].noisy)
+        assert torch.equal(first[place].target, second[place].target)
+        assert (first[place].time, first[place].caption) == (second[place].time, second[place].caption)
+    assert len({sample.time for sample in first.values()}) > 4
 
 
 def test_another_seed_is_another_sample(shared_base: StableDiffusion, square: ImageFolder) -> None:
     one, other = (pictures(shared_base, square, settings(seed=seed)).draw(0, 0) for seed in (0, 1))
-    assert not torch.equal(one.noise, other.noise)
+    assert not torch.equal(one.target, other.target)
 
 
 def test_an_epoch_shows_every_picture_as_often_as_it_repeats(shared_base: StableDiffusion, square: ImageFolder) -> None:
@@ -112,11 +113,11 @@ def test_the_cache_changes_nothing(shared_base: StableDiffusion, square: ImageFo
     cached = pictures(shared_base, square, settings(flip=True))
     plain = pictures(shared_base, square, settings(flip=True, cache_latents=False))
     for step in range(6):
-        assert torch.equal(cached.draw(step, 0).latents, plain.draw(step, 0).latents)
+        assert torch.equal(cached.draw(step, 0).noisy, plain.draw(step, 0).noisy)
 
 
 def test_noise_offset_moves_the_mean_of_each_channel(shared_base: StableDiffusion, square: ImageFolder) -> None:
-    plain, moved = (pictures(shared_base, square, settings(noise_offset=k)).draw(0, 0).noise for k in (0.0, 0.5))
+    plain, moved = (pictures(shared_base, square, settings(noise_offset=k)).draw(0, 0).target for k in (0.0, 0.5))
     difference = moved - plain
     assert difference.abs().max() > 0.01
     assert torch.allclose(difference, difference.mean(dim=(1, 2), keepdim=True).expand_as(difference), atol=1e-6)

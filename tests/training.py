@@ -4,10 +4,13 @@ import multiprocessing
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from spectral_fusion.train import TrainConfig
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
@@ -61,3 +64,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def resolved(
+    config: "TrainConfig", *, resolution: int = 32, prediction_type: str = "epsilon", precision: str = "fp32"
+) -> "TrainConfig":
+    """The settings as a base of this size and kind fills them in."""
+    from spectral_fusion.base.presets import preset
+
+    gamma = 5.0 if prediction_type == "epsilon" else 0.0
+    defaults = preset(resolution, config.mode, config.preset) | {"min_snr_gamma": gamma}
+    return config.resolved(defaults, precision)  # type: ignore[arg-type]

@@ -113,6 +113,7 @@ def collect(
         base=base.fingerprint,
         family=base.family,
         base_name=base_name,
+        text_parts=tuple(base.texts),
         directions=smallest_directions(weights.values()),
         fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
         kernels={key: tuple(w.shape[2:]) for key, w in weights.items() if w.ndim == 4},

@@ -21,8 +21,9 @@ class Box(NamedTuple):
 
 
 def side_by_side(count: int) -> list[Box]:
-    """Equal columns of the picture, from left to right."""
-    return [Box(i / count, 0.0, (i + 1) / count, 1.0) for i in range(count)]
+    """Equal squares in the middle of the picture's height, from left to right; one is the whole picture."""
+    half = 0.5 / count
+    return [Box(i / count, 0.5 - half, (i + 1) / count, 0.5 + half) for i in range(count)]
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,9 @@ class Concept(ConceptInfo):
         smallest = min(sides, default=self.directions)
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
+        if tuple(self.embeddings) != self.text_parts:
+            got = ", ".join(self.embeddings) or "none"
+            raise InputError(f"embeddings of concept {self.name!r} are for {got}, not {', '.join(self.text_parts)}")
         for part, rows in self.embeddings.items():
             if rows.ndim != 2 or len(rows) == 0:
                 raise InputError(f"{part} of concept {self.name!r} has embeddings {tuple(rows.shape)}; give (n, width)")
@@ -114,7 +117,7 @@ class Concept(ConceptInfo):
                 raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
         tensors = {key: tensor.float() for key, tensor in tensors.items()}
         try:
-            embeddings = _collect_embeddings(tensors)
+            embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
         except KeyError as error:
             raise InputError(f"{path} lacks the tensor {error.args[0]!r}; train or save the concept again") from error
@@ -127,12 +130,11 @@ class Concept(ConceptInfo):
             raise InputError(f"{path}: {error}") from error
 
 
-def _collect_embeddings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Takes the embeddings of each text part out of a file's tensors."""
+def _collect_embeddings(tensors: dict[str, Tensor], info: ConceptInfo) -> dict[str, Tensor]:
+    """Takes the embeddings of each text part out of a file's tensors; format 1 had one, without a name."""
     if EMBEDDINGS in tensors:
         return {TEXT_OF_FORMAT_1: tensors.pop(EMBEDDINGS)}
-    keys = [key for key in tensors if key.startswith(f"{EMBEDDINGS}.")]
-    return {key.removeprefix(f"{EMBEDDINGS}."): tensors.pop(key) for key in keys}
+    return {part: tensors.pop(f"{EMBEDDINGS}.{part}") for part in info.text_parts}
 
 
 def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> LayerTensors:

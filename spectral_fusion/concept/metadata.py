@@ -43,6 +43,8 @@ class ConceptInfo:
     """The family of that base: `sd` is Stable Diffusion 1.x and 2.x."""
     base_name: str = ""
     """How the user called that base."""
+    text_parts: tuple[str, ...] = ("text_encoder",)
+    """The text encoders of the base that have learned the trigger."""
     directions: int
     """Singular directions of the smallest adapted layer: bands end there."""
     fingerprints: dict[str, str] = field(repr=False)
@@ -102,6 +104,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "base": info.base,
         "family": info.family,
         "base_name": info.base_name,
+        "text_parts": json.dumps(info.text_parts),
         "directions": str(info.directions),
         "fingerprints": json.dumps(info.fingerprints, sort_keys=True),
         "kernels": json.dumps(info.kernels, sort_keys=True),
@@ -147,6 +150,7 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             base=ours["base"],
             family=FAMILY_OF_FORMAT_1 if found == "1" else ours["family"],
             base_name=ours["base_name"],
+            text_parts=("text_encoder",) if found == "1" else _text_parts(ours["text_parts"]),
             directions=int(ours["directions"]),
             fingerprints=fingerprints,
             kernels={
@@ -165,6 +169,13 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
 def library_versions() -> str:
     """The versions that wrote a file: `spectral-fusion 0.1.0, torch 2.13.0, ...`."""
     return ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+
+
+def _text_parts(value: str) -> tuple[str, ...]:
+    parts = json.loads(value)
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("text_parts is no list of names")
+    return tuple(parts)
 
 
 def _is_fingerprint(value: object) -> bool:
