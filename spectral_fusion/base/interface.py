@@ -239,7 +239,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise, step by step: the one loop of all that draws.
 
@@ -248,7 +248,7 @@ class Base(ABC):
             sampler: a name of `SAMPLERS`.
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
-            generator: of the noise that some samplers add.
+            generator: of the noise that some samplers add; a list has one for each picture.
 
         Raises:
             InputError: the sampler is unknown.

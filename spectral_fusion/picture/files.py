@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -93,7 +94,7 @@ def _text(header: PictureHeader) -> str:
     """The text of the settings, wherever the tool put it."""
     if header.texts.get("Software") == "NovelAI" and "Comment" in header.texts:
         return header.texts["Comment"]
-    places: list[Callable[[], str]] = [lambda key=key: header.texts.get(key, "") for key in TEXT_KEYS]
+    places: list[Callable[[], str]] = [partial(header.texts.get, key, "") for key in TEXT_KEYS]
     places.insert(1, lambda: _decode_comment(header.comment))
     for place in places:
         if text := place():
