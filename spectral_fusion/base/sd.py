@@ -19,6 +19,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.precision import check_pixels, in_float32
 from spectral_fusion.base.regions import Box, Region, regional_prompts
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
@@ -97,13 +98,16 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
+            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
         return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+        pixels = self.vae.decode(latents).sample
+        check_pixels(pixels)
+        return self.pipeline.image_processor.postprocess(pixels)
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
