@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -74,6 +74,11 @@ class Base(ABC):
         return self.pipeline.name_or_path or ""
 
     @property
+    def stock_class(self) -> str:
+        """The diffusers class that loads what `save` writes."""
+        return type(self.pipeline).__name__
+
+    @property
     def device(self) -> torch.device:
         return self.pipeline.device
 
@@ -82,9 +87,11 @@ class Base(ABC):
         self.pipeline.to(device)
 
     def cast(self, dtype: torch.dtype) -> None:
-        """Turn all weights into another type."""
+        """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
         with quietly():
-            self.pipeline.to(dtype)
+            for model in [*self.parts.values(), *self.frozen]:
+                if not getattr(model.config, "force_upcast", False):
+                    model.to(dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +142,15 @@ class Base(ABC):
                 are text, as in captions. No gradient passes where weights are read.
         """
 
+    def framed(self, condition: Condition, frames: Sequence[Frame | None], size: tuple[int, int]) -> Condition:
+        """A condition that also tells which part of its picture each one is, for the families that are told so.
+
+        Args:
+            frames: None for a whole picture.
+            size: (height, width) of the latents.
+        """
+        return condition
+
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
@@ -180,11 +196,11 @@ class Base(ABC):
     # Learning
 
     @abstractmethod
-    def draw_time(self, source: torch.Generator) -> int:
+    def draw_time(self, source: torch.Generator) -> float:
         """A random timestep to train at."""
 
     @abstractmethod
-    def even_times(self, count: int) -> list[int]:
+    def even_times(self, count: int) -> Sequence[float]:
         """So many timesteps, evenly spread."""
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from spectral_fusion import toybox
 from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
@@ -34,13 +34,13 @@ class StableDiffusion(Base):
     """
 
     family = "sd"
+    pipeline_class = "StableDiffusionPipeline"
     pipeline: StableDiffusionPipeline
 
     def __init__(self, pipeline: StableDiffusionPipeline) -> None:
-        if type(pipeline).__name__ != "StableDiffusionPipeline":
+        if type(pipeline).__name__ != self.pipeline_class:
             raise InputError(
-                f"a {type(pipeline).__name__} is not of the family sd; give a StableDiffusionPipeline "
-                "(Stable Diffusion 1.x or 2.x)"
+                f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
         self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
@@ -146,14 +146,17 @@ class StableDiffusion(Base):
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
+        encoders = [text.encoder for text in self.texts.values()]
         self.unet.enable_gradient_checkpointing()
-        self.text_encoder.activation_checkpointing_enable({"use_reentrant": False})
-        self.text_encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
+        for encoder in encoders:
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
+            encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
         try:
             yield
         finally:
             self.unet.disable_gradient_checkpointing()
-            self.text_encoder.activation_checkpointing_disable()
+            for encoder in encoders:
+                encoder.activation_checkpointing_disable()
 
     @torch.no_grad()
     def denoise(
@@ -169,18 +172,15 @@ class StableDiffusion(Base):
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
-        told = condition if uncondition is None else Condition.cat([uncondition, condition])
-        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        for number, time in enumerate(scheduler.timesteps, 1):
-            given = scheduler.scale_model_input(latents, time)
-            batch = given if uncondition is None else torch.cat([given, given])
-            answers = self.predict(batch, time, told).to(latents.dtype)
-            plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
-            guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
-            after = scheduler.step(guided, time, latents, **extra).prev_sample
-            yield DenoisingStep(number, len(scheduler.timesteps), time, given, after, wanted, plain)
-            latents = after
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+        )
 
     def regions(
         self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool

@@ -57,8 +57,10 @@ class TrainingModel:
         noisy = torch.stack([example.noisy for example in examples]).to(device)
         target = torch.stack([example.target for example in examples]).to(device)
         times = torch.tensor([example.time for example in examples], device=device)
+        frames, size = [example.frame for example in examples], (noisy.shape[-2], noisy.shape[-1])
         with base.autocast(self.config.precision):
-            prediction = base.predict(noisy, times, self._condition([example.caption for example in examples]))
+            condition = base.framed(self._condition([example.caption for example in examples]), frames, size)
+            prediction = base.predict(noisy, times, condition)
         loss = masked_mse(prediction, target, _stack_masks(examples, device))
         return loss * base.loss_weights(times, gamma)
 
