@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -255,7 +255,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise, step by step: the one loop of all that draws.
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
@@ -168,7 +168,7 @@ class StableDiffusion(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
