@@ -18,18 +18,18 @@ from torch import Tensor
 
 import sd15
 from report import write_report
+from spectral_fusion.base.presets import ATTENTION
 from spectral_fusion.spectral import Band, Triplets, cached_triplets
 
 RANK = 8
 PLACES = ("top", "bottom", "middle")
 DECAY = 0.5  # singular value number i is proportional to (i + 1) ** -DECAY
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def attention_weights(*, small: bool) -> list[Tensor]:
     """The weights of all attention projections, in the order of the modules."""
     models = sd15.unet(small=small), sd15.text_encoder(small=small)
-    modules = (module for model in models for name, module in model.named_modules() if name.endswith(PROJECTIONS))
+    modules = (module for model in models for name, module in model.named_modules() if name.endswith(ATTENTION))
     return [module.weight.detach() for module in modules]
 
 

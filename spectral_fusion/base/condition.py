@@ -28,6 +28,10 @@ class Frame(NamedTuple):
         return (*self.original, *self.crop, *self.target)
 
 
+Generators = torch.Generator | list[torch.Generator] | None
+"""One for all pictures of a batch, or one for each."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """The conditions of n pictures.

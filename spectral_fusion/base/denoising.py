@@ -9,7 +9,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators
 
 Predict = Callable[[Tensor, Tensor, Condition], Tensor]
 
@@ -22,7 +22,7 @@ def denoising_steps(
     *,
     uncondition: Condition | None = None,
     guidance_scale: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[DenoisingStep]:
     """See `Base.denoise`.
 

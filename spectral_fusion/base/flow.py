@@ -19,7 +19,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.base.regions import Region
@@ -213,7 +213,7 @@ class FlowTransformer(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]))
         self.set_steps(scheduler, steps)

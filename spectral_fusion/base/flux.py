@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxPipeline, SchedulerMixin
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators
 from spectral_fusion.base.flow import FlowTransformer, shift_of_length
 
 PATCH = 2
@@ -51,15 +51,14 @@ class Flux(FlowTransformer):
         guidance = condition.extra.get("guidance")
         if guidance is None and self.transformer.config.guidance_embeds:
             guidance = torch.full((count,), TRAINING_GUIDANCE, device=noisy.device)
-        places = {"device": noisy.device, "dtype": noisy.dtype}
         answer = self.transformer(
             hidden_states=pack(noisy).to(self.transformer.dtype),
             timestep=times.expand(count).to(noisy) / 1000,
             guidance=guidance,
             pooled_projections=condition.pooled,
             encoder_hidden_states=condition.embeds,
-            txt_ids=torch.zeros(condition.embeds.shape[1], 3, **places),
-            img_ids=place_ids(height // PATCH, width // PATCH).to(**places),
+            txt_ids=noisy.new_zeros(condition.embeds.shape[1], 3),
+            img_ids=place_ids(height // PATCH, width // PATCH).to(noisy),
             return_dict=False,
         )[0]
         return unpack(answer, height, width)
@@ -73,7 +72,7 @@ class Flux(FlowTransformer):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         if self.transformer.config.guidance_embeds:
             scale = torch.full((len(condition),), guidance_scale, device=self.device)

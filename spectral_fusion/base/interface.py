@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -260,7 +260,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise, step by step: the one loop of all that draws.
 
@@ -269,7 +269,7 @@ class Base(ABC):
             sampler: a name of `SAMPLERS`.
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
-            generator: of the noise that some samplers add.
+            generator: of the noise that some samplers add; a list has one for each picture.
 
         Raises:
             InputError: the sampler is unknown.

@@ -1,5 +1,6 @@
 """Loading a base: the bundled one, a diffusers folder, a single-file checkpoint, or a repository of the hub."""
 
+import os
 import re
 from pathlib import Path
 
@@ -105,6 +106,8 @@ def best_dtype(device: str) -> torch.dtype:
 
 
 def _check_device(device: str | torch.device) -> torch.device:
+    # cuBLAS reads it when it is first used; a training needs it to give the same file each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.precision import check_pixels, in_float32
 from spectral_fusion.base.regions import Box, Region, regional_prompts
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
@@ -42,6 +43,8 @@ class StableDiffusion(Base):
                 f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
+        self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
+        """Whether the bundled weights were loaded, from wherever; deltas come and go without changing that."""
 
     @property
     def unet(self) -> nn.Module:
@@ -95,13 +98,16 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
+            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
         return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+        pixels = self.vae.decode(latents).sample
+        check_pixels(pixels)
+        return self.pipeline.image_processor.postprocess(pixels)
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
@@ -162,7 +168,7 @@ class StableDiffusion(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
@@ -184,11 +190,6 @@ class StableDiffusion(Base):
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)
-
-    @cached_property
-    def is_toybox(self) -> bool:
-        """Whether these are the bundled weights, wherever they were loaded from."""
-        return self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
 
     def scorers(self) -> ModuleType | None:
         if not self.is_toybox:

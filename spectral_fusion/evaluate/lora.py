@@ -24,7 +24,7 @@ from spectral_fusion.spectral import Band, Factors, as_matrix
 from spectral_fusion.train.config import RENAMED, TrainConfig, settings
 from spectral_fusion.train.context import settings_with
 from spectral_fusion.train.folder import digests, training_facts
-from spectral_fusion.train.training import TrainingContext, train_adapter
+from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
 
 EMBEDDINGS = "embeddings"
 FACTS = "spectral_fusion.comparison"
@@ -142,7 +142,7 @@ def train_lora(
         return kept
     lora = train_adapter(
         base,
-        images,
+        [subject_pictures(base, images, config)],
         config,
         Band(0, config.rank),
         TrainingContext(beside),
