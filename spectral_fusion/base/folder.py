@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from diffusers import (
     DiffusionPipeline,
+    Flux2KleinPipeline,
     FluxPipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    ZImagePipeline,
 )
 from safetensors import SafetensorError
 
@@ -27,6 +29,8 @@ CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
     ),
     "StableDiffusion3Pipeline": (StableDiffusion3Pipeline, {"feature_extractor": None, "image_encoder": None}),
     "FluxPipeline": (FluxPipeline, {"feature_extractor": None, "image_encoder": None}),
+    "Flux2KleinPipeline": (Flux2KleinPipeline, {}),
+    "ZImagePipeline": (ZImagePipeline, {}),
 }
 """Pipelines that are loaded here, and what is left out of each."""
 

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from spectral_fusion import toybox
 from spectral_fusion.base.flux import Flux
+from spectral_fusion.base.flux2 import Flux2Klein
 from spectral_fusion.base.folder import load_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.prediction import settle_prediction
@@ -17,6 +18,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.base.sd3 import StableDiffusion3
 from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.base.single_file import load_single_file
+from spectral_fusion.base.z_image import ZImage
 from spectral_fusion.errors import InputError
 from spectral_fusion.identify.identity import Prediction, PredictionType
 
@@ -28,6 +30,8 @@ FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
+    "ZImagePipeline": ZImage,
 }
 """The family of each class of diffusers pipeline."""
 
@@ -69,7 +73,7 @@ def open_base(
     device = _check_device("cpu" if device is None else device)
     with quietly():
         pipeline, said = _load(base, dtype)
-    if not pipeline.vae.config.force_upcast:
+    if not getattr(pipeline.vae.config, "force_upcast", False):
         pipeline.vae.to(dtype)
     pipeline.register_to_config(_name_or_path=str(base))
     pipeline.set_progress_bar_config(disable=True)
