@@ -12,7 +12,6 @@ from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
 
 MAX_WORDS = 512
-SIZE = 1024
 
 
 class ZImage(FlowTransformer):
@@ -24,7 +23,7 @@ class ZImage(FlowTransformer):
 
     @property
     def size(self) -> int:
-        return SIZE
+        return self.vae.config.sample_size
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:

@@ -22,6 +22,8 @@ ARCHITECTURES = {  # as modelspec calls families
     "sdxl": "stable-diffusion-xl-v1-base",
     "sd3": "stable-diffusion-3",
     "flux": "flux-1-dev",
+    "flux2-klein": "flux-2-klein",
+    "z-image": "z-image",
 }
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
 MAX_LAYERS = 2048  # twice those of the largest bases
