@@ -121,9 +121,9 @@ class Loop:
         self.bad_steps = 0 if math.isfinite(loss) else self.bad_steps + 1
         if self.bad_steps == 0 or (self.scaler.is_enabled() and self.bad_steps < BAD_STEPS):
             return
-        if self.step < BAD_STEPS:
+        if self.step < self.bad_steps:  # none was good
             raise Diverged(
-                f"the loss is {loss} from the first steps on, before anything was learned: the base has weights that "
+                f"the loss is {loss} from the first step on, before anything was learned: the base has weights that "
                 f"are not finite, or {self.config.precision} is too coarse for it; get the base again, or use "
                 "--precision fp32"
             )
