@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from concepts import make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, read_info
 from spectral_fusion.errors import InputError
 from test_concept_file import edit
@@ -18,8 +18,8 @@ PREFIX = "spectral_fusion."
 
 
 @pytest.fixture
-def file(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> Path:
-    return make_concept(shared_pipeline, train_s=True).save(tmp_path / "rex.safetensors", dtype=torch.float32)
+def file(shared_base: StableDiffusion, tmp_path: Path) -> Path:
+    return make_concept(shared_base, train_s=True).save(tmp_path / "rex.safetensors", dtype=torch.float32)
 
 
 def raw(path: Path, tensors: dict[str, dict[str, Any]], data: bytes, metadata: dict[str, str]) -> Path:
@@ -68,7 +68,7 @@ def test_a_fingerprint_is_a_hash_and_a_number(file: Path, fingerprint: str) -> N
 
 
 def test_a_trigger_has_at_most_1024_vectors(file: Path) -> None:
-    edit(file, tensors={"embeddings": torch.zeros(1025, 32)})
+    edit(file, tensors={"embeddings.text_encoder": torch.zeros(1025, 32)})
     with pytest.raises(InputError, match="n at most 1024"):
         Concept.load(file)
 

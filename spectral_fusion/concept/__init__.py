@@ -2,7 +2,6 @@
 
 from spectral_fusion.concept.embedding import export_embedding
 from spectral_fusion.concept.file import Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import base_fingerprint
 from spectral_fusion.concept.library import Library
 from spectral_fusion.concept.lora import export_lora
 from spectral_fusion.concept.metadata import ConceptInfo
@@ -14,7 +13,6 @@ __all__ = [
     "ConceptInfo",
     "LayerTensors",
     "Library",
-    "base_fingerprint",
     "check_name",
     "export_embedding",
     "export_lora",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,10 +15,8 @@ from spectral_fusion.concept.read import find_file, open_concept
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
 EMBEDDINGS = "embeddings"
+TEXT_OF_FORMAT_1 = "text_encoder"  # whose embeddings had no name of their own
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
 FLOATS = ("F16", "BF16", "F32")  # as the format calls them
@@ -48,8 +45,8 @@ class Concept(ConceptInfo):
 
     layers: dict[str, LayerTensors] = field(repr=False)
     """`unet.<module path>` or `text_encoder.<module path>` -> tensors."""
-    embeddings: Tensor = field(repr=False)
-    """(n, width): the vectors of the trigger's n tokens."""
+    embeddings: dict[str, Tensor] = field(repr=False)
+    """Text part -> (n, width): the vectors of the trigger's n tokens, n being the same in all parts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +58,7 @@ class Concept(ConceptInfo):
         smallest = min(len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V))
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
-        check_embeddings(self.embeddings, self.name)
+        check_embeddings(self.embeddings, self)
 
     @property
     def info(self) -> ConceptInfo:
@@ -88,7 +85,7 @@ class Concept(ConceptInfo):
         """
         if dtype not in (torch.float16, torch.float32):
             raise InputError(f"a concept file holds float16 or float32, got {dtype}; give one of these")
-        tensors = {EMBEDDINGS: self.embeddings.float()}
+        tensors = {f"{EMBEDDINGS}.{part}": rows.float() for part, rows in self.embeddings.items()}
         for name, layer in self.layers.items():
             tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
@@ -113,7 +110,7 @@ class Concept(ConceptInfo):
             check_sizes(path, file.shapes)
             tensors = {key: file.read(key).float() for key in file.shapes}
         try:
-            embeddings = tensors.pop(EMBEDDINGS)
+            embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
         except KeyError as error:
             raise InputError(f"{path} lacks the tensor {error.args[0]!r}; train or save the concept again") from error
@@ -125,24 +122,12 @@ class Concept(ConceptInfo):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
-    @classmethod
-    def from_pipeline(cls, pipeline: StableDiffusionPipeline, adapter_name: str, **settings: Any) -> Concept:
-        """Collect a trained concept; see `attach.collect`."""
-        from spectral_fusion.concept.attach import collect
 
-        return collect(pipeline, adapter_name, **settings)
-
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
-        """Put the concept on a pipeline as an adapter of its name; see `attach.attach`."""
-        from spectral_fusion.concept.attach import attach
-
-        attach(self, pipeline, weight)
-
-    def detach(self, pipeline: StableDiffusionPipeline) -> None:
-        """Take the concept off again; see `attach.detach`."""
-        from spectral_fusion.concept.attach import detach
-
-        detach(self, pipeline)
+def _collect_embeddings(tensors: dict[str, Tensor], info: ConceptInfo) -> dict[str, Tensor]:
+    """Takes the embeddings of each text part out of a file's tensors; format 1 had one, without a name."""
+    if EMBEDDINGS in tensors:
+        return {TEXT_OF_FORMAT_1: tensors.pop(EMBEDDINGS)}
+    return {part: tensors.pop(f"{EMBEDDINGS}.{part}") for part in info.text_parts}
 
 
 def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> LayerTensors:
