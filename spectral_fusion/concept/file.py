@@ -108,7 +108,8 @@ class Concept(ConceptInfo):
                         f"{path}: tensor {shown(key)} is {file.read(key).dtype}; concepts hold floats. Save it again"
                     )
             check_sizes(path, file.shapes)
-            tensors = {key: file.read(key).float() for key in file.shapes}
+            # Copies: a tensor of the file itself would change with it, and lies in memory however the header has it.
+            tensors = {key: file.read(key).to(torch.float32, copy=True) for key in file.shapes}
         try:
             embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
