@@ -12,9 +12,11 @@ from spectral_fusion.spectral.factors import (
 )
 from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
 from spectral_fusion.spectral.partition import balanced_directions, interleaved_directions, own_space, project_onto
+from spectral_fusion.spectral.routing import SHRINKAGE, route_factors, routing_matrix
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 __all__ = [
+    "SHRINKAGE",
     "Band",
     "Factors",
     "Mode",
@@ -32,5 +34,7 @@ __all__ = [
     "own_space",
     "project_onto",
     "rotational_factors",
+    "route_factors",
+    "routing_matrix",
     "sum_factors",
 ]
