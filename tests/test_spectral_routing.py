@@ -100,5 +100,5 @@ def test_the_type_of_the_parts_is_kept() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="shrinkage is -1"):
         routing_matrix([torch.eye(2)], [2], -1)
-    with pytest.raises(InputError, match=r"give 2 of 4 x 4"):
+    with pytest.raises(InputError, match="need 2 Gram matrices of 4 x 4"):
         routing_matrix([torch.eye(4)], [2, 2])

@@ -1,8 +1,8 @@
 """Routing: one matrix between the stacked factors of several deltas, so that each acts on its own inputs alone.
 
 The closed form is that of "SSR-Merge" (ICML 2026, arXiv 2606.10617), with a ridge that pulls towards the plain sum.
-Stack `up = [up_1 ... up_K]` (out, R) and `down` likewise (R, in), and let `z = down x`. For inputs of delta i, `P_i z` is
-what delta i alone reads, with P_i the projector onto its block of the R coordinates. Routing looks for the C (R, R) with
+Stack `up = [up_1 ... up_K]` (out, R) and `down` likewise (R, in), and let `z = down x`. For inputs of delta i, `P_i z`
+is what delta i alone reads, P_i the projector onto its block of the R coordinates. Routing looks for the C (R, R) with
 
     sum_i E_i |C z - P_i z|^2  +  s * tr (C - I) M (C - I)^T     smallest,
 
