@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from spectral_fusion.adapter.masks import Box, Masks, Painted
-from spectral_fusion.adapter.placed import PlacedDelta, placed
+from spectral_fusion.adapter.placed import PlacedDelta, Placement, placed
 from spectral_fusion.adapter.regional import RegionalAttention
+from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, as_matrix
 
 LEFT, RIGHT, ALL = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1), Box(0, 0, 1, 1)
@@ -100,7 +102,7 @@ def test_from_a_step_to_a_step() -> None:
     with placed({"l": layer}, {"l": "image"}, deltas, Masks([ALL], HEIGHT, WIDTH)) as placement, torch.no_grad():
         changed = []
         for progress in (0.0, 0.25, 0.49, 0.5, 0.99):
-            placement.progress = progress
+            placement.advance(progress)
             changed.append(not torch.equal(layer(x), plain))
     assert changed == [False, True, True, False, False]
 
@@ -158,19 +160,20 @@ def test_painted_masks_of_any_size_are_averaged(size: tuple[int, int]) -> None:
     assert abs(mask.mean() - painted.mean()) < 0.05
 
 
-class Echo:
-    """A stand-in for cross-attention: every position gets the mean of the keys."""
-
-    def __call__(self, attn: object, hidden_states: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        return encoder_hidden_states.mean(dim=(1, 2))[:, None, None].expand_as(hidden_states)
+def echo() -> Attention:
+    """Cross-attention that gives what the text says: every cell gets the mean of the values."""
+    attn = Attention(2, cross_attention_dim=2, heads=1, dim_head=2, out_bias=False)
+    for layer in (attn.to_v, attn.to_out[0]):
+        layer.weight.data = torch.eye(2)
+    return attn
 
 
 def attended(places: list, rows: int = 2, positions: int = HEIGHT * WIDTH) -> Tensor:
-    """The picture's text answers 0 and -1, that of place i i and -i; (rows, height, width)."""
+    """The picture's text answers 0 and -0.5, that of place i i and -i; (rows, height, width)."""
     texts = [torch.tensor([-(i + 1.0), i + 1.0])[:, None, None].expand(2, 3, 2) for i in range(len(places))]
     own = torch.tensor([-0.5, 0.0]).repeat_interleave(rows // 2)[:, None, None].expand(rows, 3, 2)
-    with placed({}, {}, [], Masks(places, HEIGHT, WIDTH)) as placement:
-        return RegionalAttention(Echo(), texts, placement)(None, torch.zeros(rows, positions, 5), own)[..., 0]
+    with placed({}, {}, [], Masks(places, HEIGHT, WIDTH)) as placement, torch.no_grad():
+        return RegionalAttention(texts, placement)(echo(), torch.zeros(rows, positions, 2), own)[..., 0]
 
 
 def test_each_place_reads_its_own_text_in_both_halves() -> None:
@@ -185,3 +188,28 @@ def test_soft_and_overlapping_places_mix_what_was_read() -> None:
     half = Painted(torch.full((2, 3), 0.25))
     assert torch.allclose(attended([half])[1], torch.tensor(0.25))
     assert torch.allclose(attended([ALL, ALL])[1], torch.tensor(1.5))
+
+
+def test_the_pictures_own_text_is_read_as_diffusers_reads_it_and_once_for_all_steps() -> None:
+    torch.manual_seed(0)
+    attn = Attention(8, cross_attention_dim=6, heads=2, dim_head=4)
+    x, text, other = random(2, HEIGHT * WIDTH, 8), random(2, 5, 6, seed=1), random(2, 5, 6, seed=2)
+    asked = []
+    attn.to_k.register_forward_hook(lambda *_: asked.append(1))
+    with placed({}, {}, [], Masks([LEFT], HEIGHT, WIDTH)) as placement, torch.no_grad():
+        processor = RegionalAttention([other], placement)
+        for _ in range(3):
+            found = processor(attn, x, text)
+        assert len(asked) == 2
+        left, right = attn(x, other), attn(x, text)
+    expected = torch.cat(
+        [left.unflatten(1, (HEIGHT, WIDTH))[:, :, :3], right.unflatten(1, (HEIGHT, WIDTH))[:, :, 3:]], 2
+    )
+    torch.testing.assert_close(found.unflatten(1, (HEIGHT, WIDTH)), expected)
+
+
+def test_attention_of_another_kind_is_refused() -> None:
+    attn = Attention(8, cross_attention_dim=6, heads=2, dim_head=4, qk_norm="layer_norm")
+    processor = RegionalAttention([random(1, 5, 6)], Placement([], Masks([LEFT], HEIGHT, WIDTH)))
+    with pytest.raises(InputError, match="cannot be split into regions"):
+        processor(attn, random(2, 24, 8), random(2, 5, 6))

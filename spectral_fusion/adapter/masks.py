@@ -60,13 +60,16 @@ class Masks:
         """height, width: of the latents."""
         self.places, self.height, self.width = places, height, width
         self._shares: dict[tuple[int, int], Tensor] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def size(self, positions: int) -> tuple[int, int]:
         """Height and width of so many cells: each level of a UNet halves the sides, rounding up."""
-        height, width = self.height, self.width
-        while height * width > positions:
-            height, width = (height + 1) // 2, (width + 1) // 2
-        return height, width
+        if positions not in self._sizes:
+            height, width = self.height, self.width
+            while height * width > positions:
+                height, width = (height + 1) // 2, (width + 1) // 2
+            self._sizes[positions] = height, width
+        return self._sizes[positions]
 
     def shares(self, height: int, width: int) -> Tensor:
         """(places, height * width): each place's part of each cell; a cell's parts add up to at most 1."""

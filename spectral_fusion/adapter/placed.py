@@ -45,52 +45,41 @@ class Placement:
 
     def __init__(self, deltas: Sequence[PlacedDelta], masks: Masks) -> None:
         self.deltas, self.masks = deltas, masks
-        self.progress = 0.0
-        """Part of the denoising that is done, from 0 to 1."""
+        self.advance(0.0)
         self._region: int | None = None
-        self._cells: tuple[int, Tensor] | None = None
         self._cache: dict[Any, Tensor] = {}
 
     @contextmanager
-    def passing(self, region: int | None, positions: int = 0, cells: Tensor | None = None) -> Iterator[None]:
-        """While it lasts, this region's text passes (None: the picture's own), and of so many positions `cells`."""
-        before = self._region, self._cells
-        self._region, self._cells = region, None if cells is None else (positions, cells)
+    def passing(self, region: int | None) -> Iterator[None]:
+        """While it lasts, this region's text passes; None: the picture's own."""
+        before, self._region = self._region, region
         try:
             yield
         finally:
-            self._region, self._cells = before
+            self._region = before
+
+    def advance(self, progress: float) -> None:
+        """So much of the denoising, from 0 to 1, is done: let each delta act in its own part of it."""
+        self.acting = tuple(d.start <= progress and (progress < d.end or d.end >= 1) for d in self.deltas)
 
     def speaking(self, owners: Sequence[int]) -> list[int]:
         """Of these deltas the numbers of those that act on the text that passes."""
-        places = {number: self.deltas[number].place for number in owners}
-        return [n for n, place in places.items() if self._acts(n) and place in (None, self._region)]
+        acting = self.acting
+        return [number for number in owners if acting[number] and self.deltas[number].place in (None, self._region)]
 
     def everywhere(self, owners: Sequence[int]) -> list[int]:
         """Of these deltas the numbers of those whose place is the whole picture."""
-        height, width = self.masks.height, self.masks.width
-        shares = self._by_delta(height, width)
-        return [number for number in owners if self._acts(number) and bool((shares[number] == 1).all())]
+        acting, shares = self.acting, self._by_delta(self.masks.height, self.masks.width)
+        return [number for number in owners if acting[number] and bool((shares[number] == 1).all())]
 
     def strengths(self, rows: tuple[int, ...], height: int, width: int, like: Tensor) -> Tensor:
         """(rows, cells): how strongly each row, of the delta with this number, acts at each cell."""
-        acting = tuple(self._acts(number) for number in range(len(self.deltas)))
+        acting = self.acting
         key = (rows, height, width, acting, like.device, like.dtype)
         if key not in self._cache:
             shares = self._by_delta(height, width) * torch.tensor(acting)[:, None]
             self._cache[key] = shares[list(rows)].to(like)
         return self._cache[key]
-
-    def at_tokens(self, rows: tuple[int, ...], positions: int, like: Tensor) -> Tensor:
-        """(tokens, rows) for a sequence of image tokens: all of the picture, or the cells that pass."""
-        if self._cells is None:
-            return self.strengths(rows, *self.masks.size(positions), like).T
-        whole, cells = self._cells
-        return self.strengths(rows, *self.masks.size(whole), like).T[cells]
-
-    def _acts(self, number: int) -> bool:
-        delta = self.deltas[number]
-        return delta.start <= self.progress and (self.progress < delta.end or delta.end >= 1)
 
     def _by_delta(self, height: int, width: int) -> Tensor:
         """(deltas, cells)."""
@@ -155,7 +144,7 @@ class _Hook:
             height, width = y.shape[2:]
             strengths = self.placement.strengths(self.rows, height, width, y).view(-1, height, width)
         else:
-            strengths = self.placement.at_tokens(self.rows, x.shape[1], y)
+            strengths = self.placement.strengths(self.rows, *self.placement.masks.size(x.shape[1]), y).T
         return _add(layer, x, y, self.up, self.down, strengths)
 
 

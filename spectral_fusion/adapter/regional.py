@@ -1,42 +1,80 @@
-"""Cross-attention in which each place reads its own text: a processor round another one."""
+"""Cross-attention in which each place reads its own text: a processor for diffusers' `Attention`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spectral_fusion.adapter.placed import Placement
+from spectral_fusion.errors import InputError
 
 
 class RegionalAttention:
-    """With shares s_i of n places, the output at a cell is `sum_i s_i out_i + (1 - sum_i s_i) out`.
+    """With shares s_i of n places, a cell reads `sum_i s_i out_i + (1 - sum_i s_i) out`.
 
-    `out_i` is what the processor inside makes of region i's text, `out` of the picture's own. Each is computed for the
-    cells that need it, so places that do not overlap cost one pass together. While a region's text passes, so do its
-    deltas.
+    `out_i` is what attention to region i's text gives, `out` to the picture's own; each is computed for the cells that
+    need it, so places that do not overlap cost one pass together. While a region's text passes, so do its deltas. Texts
+    stay the same from step to step, and so do their keys and values: these are computed once.
+
+    Mixing comes before the output layer, which is linear, so that this is the same as mixing after it.
     """
 
-    def __init__(self, inner: Any, texts: Sequence[Tensor], placement: Placement) -> None:
-        """texts: (rows, tokens, width) of each region; as many rows as the picture's own text, or one for all."""
-        self.inner, self.texts, self.placement = inner, texts, placement
+    def __init__(self, texts: Sequence[Tensor], placement: Placement) -> None:
+        """texts: (rows, tokens, width) of each region; as many rows as the picture's own text, or a divisor of them."""
+        self.texts, self.placement = texts, placement
+        self._known: dict[tuple[int | None, tuple[bool, ...]], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
         """hidden_states: (batch, positions, channels); the batch is that of the picture's own text, row by row."""
+        if not can_read(attn) or attention_mask is not None or encoder_hidden_states is None:
+            raise InputError("the attention of this base cannot be split into regions; generate without regions")
         batch, positions = hidden_states.shape[:2]
         shares = self.placement.masks.shares(*self.placement.masks.size(positions)).to(hidden_states)
-        texts = [*(text.repeat_interleave(batch // len(text), 0) for text in self.texts), encoder_hidden_states]
-        total = torch.zeros_like(hidden_states)
-        for number, (share, text) in enumerate(zip([*shares, 1 - shares.sum(0)], texts, strict=True)):
-            region = number if number < len(shares) else None
+        query = _heads(attn, attn.to_q(hidden_states))
+        total = torch.zeros_like(query)
+        for number, (share, text) in enumerate(zip([*shares, 1 - shares.sum(0)], [*self.texts, None], strict=True)):
             cells = share.nonzero()[:, 0]
-            if len(cells) == positions and bool((share == 1).all()):  # one place holds all
-                with self.placement.passing(region):
-                    return self.inner(attn, hidden_states, text, *args, **kwargs)
             if len(cells):
-                with self.placement.passing(region, positions, cells):
-                    part = self.inner(attn, hidden_states[:, cells], text, *args, **kwargs)
-                total[:, cells] += part * share[cells, None]
-        return total
+                own = text is None
+                key, value = self._read(attn, None if own else number, encoder_hidden_states if own else text)
+                rows = (-1, batch // len(key), -1, -1, -1)
+                key, value = (part[:, None].expand(rows).flatten(0, 1) for part in (key, value))
+                read = F.scaled_dot_product_attention(query[:, :, cells], key, value, scale=attn.scale)
+                total[:, :, cells] += read * share[cells, None]
+        out = attn.to_out[0](total.transpose(1, 2).flatten(2))
+        return attn.to_out[1](out) / attn.rescale_output_factor
+
+    def _read(self, attn: Any, region: int | None, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a text, (rows, heads, tokens, channels)."""
+        case = (region, self.placement.acting)
+        if case not in self._known or self._known[case][0] is not text:
+            with self.placement.passing(region):
+                key, value = _heads(attn, attn.to_k(text)), _heads(attn, attn.to_v(text))
+            self._known = {c: kept for c, kept in self._known.items() if c[1] == case[1]}
+            self._known[case] = text, key, value
+        return self._known[case][1:]
+
+
+def can_read(attn: Any) -> bool:
+    """Whether an attention is the plain one of Stable Diffusion, 1.x to XL, which this processor computes."""
+    special = ("norm_q", "norm_k", "norm_cross", "group_norm", "spatial_norm", "add_k_proj")
+    return (
+        attn.is_cross_attention
+        and not attn.residual_connection
+        and all(getattr(attn, name, None) is None for name in special)
+    )
+
+
+def _heads(attn: Any, x: Tensor) -> Tensor:
+    """(batch, tokens, channels) as (batch, heads, tokens, channels of a head)."""
+    return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
