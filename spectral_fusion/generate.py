@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from spectral_fusion import __version__
-from spectral_fusion.concept import base_fingerprint
+from spectral_fusion.base.condition import DenoisingStep
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Region
+from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
-from spectral_fusion.pipeline.prompt import encode_prompts
-from spectral_fusion.pipeline.regions import Region, regional_prompts
-from spectral_fusion.pipeline.samplers import SAMPLERS, make_sampler
 
 MAX_SEED = 2**63 - 1
 PREVIEW_LATENTS = 32
@@ -111,27 +110,20 @@ class Step:
     picture: int
     pictures: int
     latents: Tensor
-    pipeline: StableDiffusionPipeline = field(repr=False)
+    base: Base = field(repr=False)
 
     def preview(self) -> Image.Image:
         """The picture as far as it is: latents (1, channels, height, width), made small first, through the decoder."""
         scale = min(1.0, PREVIEW_LATENTS / max(self.latents.shape[2:]))
         size = [max(1, round(edge * scale)) for edge in self.latents.shape[2:]]
-        small = torch.nn.functional.interpolate(self.latents.float(), size=size, mode="area")
-        return _decode(self.pipeline, small)
+        return self.base.decode(torch.nn.functional.interpolate(self.latents.float(), size=size, mode="area"))[0]
 
 
-class _Stopped(Exception):
-    """The caller has had enough."""
+OnStep = Callable[[Step], bool | None]
 
 
-def generate(
-    pipeline: StableDiffusionPipeline,
-    config: GenerateConfig,
-    *,
-    on_step: Callable[[Step], bool | None] | None = None,
-) -> list[Picture]:
-    """Generate pictures; the pipeline is unchanged afterwards.
+def generate(base: Base, config: GenerateConfig, *, on_step: OnStep | None = None) -> list[Picture]:
+    """Generate pictures; the base is unchanged afterwards.
 
     Args:
         on_step: called after each step; when it returns False, the work stops and finished pictures are returned.
@@ -139,84 +131,46 @@ def generate(
     Raises:
         InputError: a prompt names a concept that is not loaded, a size or sampler that the base cannot do, no memory.
     """
-    height, width = _size(pipeline, config)
+    height, width = _size(base, config)
     guided = config.guidance_scale > 1
-    regions = config.regions
-    embeddings = encode_prompts(
-        pipeline, [config.negative_prompt, config.prompt, *(region.prompt for region in regions)]
-    )
-    latent = {"height": height // pipeline.vae_scale_factor, "width": width // pipeline.vae_scale_factor}
-    recorded = _parameters(pipeline, config, height, width)
+    prompts = [config.negative_prompt, config.prompt, *(region.prompt for region in config.regions)]
+    told = base.condition(prompts, weighted=True)
+    recorded = _parameters(base, config, height, width)
     pictures: list[Picture] = []
-    with (
-        _sampler(pipeline, config.sampler),
-        regional_prompts(pipeline, regions, embeddings[2:], guided=guided, **latent),
-        _memory_advice(width, height),
-    ):
+    shape = base.latent_shape(height, width)
+    with base.regions(config.regions, told[2:], size=shape[1:], guided=guided), _memory_advice(width, height):
         for number in range(config.num_images):
-            seed = config.seed + number
-            try:
-                latents = _denoise(
-                    pipeline, config, embeddings, seed, (height, width), _watcher(config, number, on_step)
-                )
-            except _Stopped:
+            # The generator is on the CPU, so that a seed means the same noise on every device.
+            source = torch.Generator().manual_seed(config.seed + number)
+            steps = base.denoise(
+                told[1:2],
+                torch.randn(1, *shape, generator=source, dtype=told.embeds.dtype),
+                sampler=config.sampler,
+                steps=config.num_inference_steps,
+                uncondition=told[0:1] if guided else None,
+                guidance_scale=config.guidance_scale,
+                generator=source,
+            )
+            latents = _watched(steps, base, config, number, on_step)
+            if latents is None:
                 break
-            settings = {**recorded.settings, "Seed": str(seed)}
-            pictures.append(Picture(_decode(pipeline, latents), seed, replace(recorded, settings=settings)))
+            settings = {**recorded.settings, "Seed": str(config.seed + number)}
+            image = base.decode(latents)[0]
+            pictures.append(Picture(image, config.seed + number, replace(recorded, settings=settings)))
     return pictures
 
 
-def _denoise(
-    pipeline: StableDiffusionPipeline,
-    config: GenerateConfig,
-    embeddings: Tensor,
-    seed: int,
-    size: tuple[int, int],
-    callback: Callable[..., dict[str, Tensor]],
-) -> Tensor:
-    """One picture's latents. The generator is on the CPU, so that a seed means the same noise on every device."""
-    return pipeline(
-        prompt_embeds=embeddings[1:2],
-        negative_prompt_embeds=embeddings[0:1],
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        height=size[0],
-        width=size[1],
-        generator=torch.Generator().manual_seed(seed),
-        callback_on_step_end=callback,
-        output_type="latent",
-    ).images
-
-
-def _watcher(
-    config: GenerateConfig, number: int, on_step: Callable[[Step], bool | None] | None
-) -> Callable[..., dict[str, Tensor]]:
-    """Diffusers' step callback, telling `on_step` and stopping where it says so."""
-
-    def watch(pipeline: StableDiffusionPipeline, index: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        if on_step is not None:
-            step = Step(index + 1, pipeline.num_timesteps, number + 1, config.num_images, tensors["latents"], pipeline)
-            if on_step(step) is False:
-                raise _Stopped
-        return tensors
-
-    return watch
-
-
-@torch.no_grad()
-def _decode(pipeline: StableDiffusionPipeline, latents: Tensor) -> Image.Image:
-    latents = latents.to(pipeline.vae.dtype) / pipeline.vae.config.scaling_factor
-    return pipeline.image_processor.postprocess(pipeline.vae.decode(latents).sample)[0]
-
-
-@contextmanager
-def _sampler(pipeline: StableDiffusionPipeline, name: str) -> Iterator[None]:
-    before = pipeline.scheduler
-    pipeline.scheduler = make_sampler(pipeline, name)
-    try:
-        yield
-    finally:
-        pipeline.scheduler = before
+def _watched(
+    steps: Iterator[DenoisingStep], base: Base, config: GenerateConfig, number: int, on_step: OnStep | None
+) -> Tensor | None:
+    """The last step's latents; None where the caller has had enough."""
+    latents = None
+    for step in steps:
+        latents = step.latents
+        shown = Step(step.number, step.count, number + 1, config.num_images, latents, base)
+        if on_step is not None and on_step(shown) is False:
+            return None
+    return latents
 
 
 @contextmanager
@@ -229,24 +183,24 @@ def _memory_advice(width: int, height: int) -> Iterator[None]:
         ) from error
 
 
-def _size(pipeline: StableDiffusionPipeline, config: GenerateConfig) -> tuple[int, int]:
-    """Height and width in pixels. Latents of uneven size are left to diffusers, which rounds inside the UNet."""
-    own = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+def _size(base: Base, config: GenerateConfig) -> tuple[int, int]:
+    """Height and width in pixels. Latents of uneven size are left to the denoiser, which rounds where it halves."""
     for name, value in (("height", config.height), ("width", config.width)):
-        if value is not None and value % 8:
-            raise InputError(f"{name} is {value}; give a multiple of 8, such as {max(8, round(value / 8) * 8)}")
-    return config.height or own, config.width or own
+        if value is not None and value % base.multiple:
+            near = max(base.multiple, round(value / base.multiple) * base.multiple)
+            raise InputError(f"{name} is {value}; give a multiple of {base.multiple}, such as {near}")
+    return config.height or base.size, config.width or base.size
 
 
-def _parameters(pipeline: StableDiffusionPipeline, config: GenerateConfig, height: int, width: int) -> Parameters:
+def _parameters(base: Base, config: GenerateConfig, height: int, width: int) -> Parameters:
     settings = {
         "Steps": str(config.num_inference_steps),
         "Sampler": config.sampler,
         "CFG scale": f"{config.guidance_scale:g}",
         "Seed": str(config.seed),
         "Size": f"{width}x{height}",
-        "Model hash": base_fingerprint(pipeline)[:10],
-        "Model": Path(pipeline.name_or_path or "unknown").stem,
+        "Model hash": base.fingerprint[:10],
+        "Model": Path(base.name or "unknown").stem,
         **config.notes,
     }
     if config.regions:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
 
 KEY = "parameters"

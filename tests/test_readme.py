@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a reader has: the shipped examples, photos of their own, and a checkpoint."""
     for settings in (presets.MINIATURE, presets.FULL_SIZE):
         monkeypatch.setitem(settings, "steps", 1)
-        monkeypatch.setitem(settings, "rehearsal_prompts", 1)
+        monkeypatch.setitem(settings, "distillation_prompts", 1)
     monkeypatch.setattr(watch, "SAMPLE_STEPS", 1)
     monkeypatch.delenv("SPECTRAL_FUSION_LIBRARY", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The bundled weights: a stock pipeline that obeys, survives saving, and says how to repair itself."""
+"""The bundled weights: a stock base that obeys, survives saving, and says how to repair itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from spectral_fusion.base.load import open_base
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.load import load_base
 from spectral_fusion.toybox import scorers
 from spectral_fusion.toybox.data import crop
 from spectral_fusion.toybox.evaluate import obeyed, paint_prompts
@@ -19,8 +20,8 @@ from spectral_fusion.toybox.world import arrange, caption, identity, plain_thing
 
 
 @pytest.fixture(scope="module")
-def toybox() -> StableDiffusionPipeline:
-    return load_base("toybox")
+def toybox() -> StableDiffusion:
+    return open_base("toybox")
 
 
 def test_it_is_a_stock_pipeline_of_at_most_forty_megabytes(toybox):

@@ -11,8 +11,8 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
+from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.concept import base_fingerprint
-from spectral_fusion.concept.atomic import atomic_folder
 from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectral_fusion.concept.atomic import atomic_folder
+from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.demo import EXAMPLES
 from spectral_fusion.toybox.data import HELD_OUT

@@ -11,8 +11,8 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.concept import Concept
-from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate.lora import Lora
 from study.activations import Grams

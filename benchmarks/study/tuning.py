@@ -10,7 +10,7 @@ from statistics import fmean
 
 from filelock import FileLock
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
 from study.conduct import Laboratory
 from study.failure import Diverged

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from spectral_fusion.cli.base import Precision, open_base
+from spectral_fusion.cli.base import Precision, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.export import Force, Format, Half, write_lora
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
@@ -64,14 +64,14 @@ def _write_folder(
     options: dict[str, str],
     force: bool,
 ) -> None:
+    from spectral_fusion.base.load import quietly
     from spectral_fusion.fuse import fuse as fuse_concepts
-    from spectral_fusion.pipeline.load import quietly
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
-    pipeline = open_base(base or next(iter(concepts)).base_name or "toybox", "cpu", precision)
+    opened = open_base(base_for(base, concepts), "cpu", precision)
     with quietly():
-        path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
+        path = fuse_concepts(opened, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
     triggers = ", ".join(concept.trigger for concept in concepts)
     typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
 

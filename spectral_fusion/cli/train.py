@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion.train.config import TrainConfig, settings
-from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library
@@ -105,7 +105,7 @@ def _train(
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.train import train_concept
-    from spectral_fusion.train.run import stopped_settings
+    from spectral_fusion.train.folder import stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -174,15 +174,15 @@ class _Watcher:
         self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
-        if progress.validation_loss is not None:
-            self.console.print(f"step {progress.step}: validation loss {progress.validation_loss:.4f}", highlight=False)
+        if progress.probe_loss is not None:
+            self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
         self._log(progress)
         if self.journal is not None:
             self.journal.write(
                 step=progress.step,
                 steps=progress.steps,
                 loss=progress.loss,
-                validation_loss=progress.validation_loss,
+                probe_loss=progress.probe_loss,
                 samples=progress.samples is not None,
             )
         if self.stop:
@@ -207,7 +207,7 @@ class _Watcher:
                 self.logs = False
                 return
             self.writer = SummaryWriter(self.library.folder(self.name) / "training" / "logs", purge_step=progress.step)
-        scalars = {"loss": progress.loss, "validation_loss": progress.validation_loss}
+        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss}
         scalars |= {f"learning_rate/{part}": rate for part, rate in progress.learning_rates.items()}
         for name, value in scalars.items():
             if value is not None:

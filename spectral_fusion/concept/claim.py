@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
 

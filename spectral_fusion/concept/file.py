@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
 from spectral_fusion.concept.read import find_file, read_info, read_tensors
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
 EMBEDDINGS = "embeddings"
+TEXT_OF_FORMAT_1 = "text_encoder"  # whose embeddings had no name of their own
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
 HALF_ERROR = 1e-3  # rounding a well-scaled tensor to float16 costs 3e-4 of its norm; tiny or huge values cost more
@@ -46,8 +43,8 @@ class Concept(ConceptInfo):
 
     layers: dict[str, LayerTensors] = field(repr=False)
     """`unet.<module path>` or `text_encoder.<module path>` -> tensors."""
-    embeddings: Tensor = field(repr=False)
-    """(n, width): the vectors of the trigger's n tokens."""
+    embeddings: dict[str, Tensor] = field(repr=False)
+    """Text part -> (n, width): the vectors of the trigger's n tokens, n being the same in all parts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,10 +57,17 @@ class Concept(ConceptInfo):
         smallest = min(sides, default=self.directions)
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
-        if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
-            shape = tuple(self.embeddings.shape)
-            raise InputError(f"embeddings of concept {self.name!r} have shape {shape}; it must be (n, width)")
-        _check_finite(EMBEDDINGS, self.embeddings)
+        if tuple(self.embeddings) != self.text_parts:
+            got = ", ".join(self.embeddings) or "none"
+            raise InputError(f"embeddings of concept {self.name!r} are for {got}, not {', '.join(self.text_parts)}")
+        for part, rows in self.embeddings.items():
+            if rows.ndim != 2 or len(rows) == 0:
+                raise InputError(f"{part} of concept {self.name!r} has embeddings {tuple(rows.shape)}; give (n, width)")
+            _check_finite(f"{EMBEDDINGS}.{part}", rows)
+        if len({len(rows) for rows in self.embeddings.values()}) > 1:
+            raise InputError(
+                f"the text parts of concept {self.name!r} have different numbers of vectors; train it again"
+            )
 
     @property
     def info(self) -> ConceptInfo:
@@ -90,7 +94,7 @@ class Concept(ConceptInfo):
         """
         if dtype not in (torch.float16, torch.float32):
             raise InputError(f"a concept file holds float16 or float32, got {dtype}; give one of these")
-        tensors = {EMBEDDINGS: self.embeddings.float()}
+        tensors = {f"{EMBEDDINGS}.{part}": rows.float() for part, rows in self.embeddings.items()}
         for name, layer in self.layers.items():
             tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
@@ -113,7 +117,7 @@ class Concept(ConceptInfo):
                 raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
         tensors = {key: tensor.float() for key, tensor in tensors.items()}
         try:
-            embeddings = tensors.pop(EMBEDDINGS)
+            embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
         except KeyError as error:
             raise InputError(f"{path} lacks the tensor {error.args[0]!r}; train or save the concept again") from error
@@ -125,24 +129,12 @@ class Concept(ConceptInfo):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
-    @classmethod
-    def from_pipeline(cls, pipeline: StableDiffusionPipeline, adapter_name: str, **settings: Any) -> Concept:
-        """Collect a trained concept; see `attach.collect`."""
-        from spectral_fusion.concept.attach import collect
 
-        return collect(pipeline, adapter_name, **settings)
-
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
-        """Put the concept on a pipeline as an adapter of its name; see `attach.attach`."""
-        from spectral_fusion.concept.attach import attach
-
-        attach(self, pipeline, weight)
-
-    def detach(self, pipeline: StableDiffusionPipeline) -> None:
-        """Take the concept off again; see `attach.detach`."""
-        from spectral_fusion.concept.attach import detach
-
-        detach(self, pipeline)
+def _collect_embeddings(tensors: dict[str, Tensor], info: ConceptInfo) -> dict[str, Tensor]:
+    """Takes the embeddings of each text part out of a file's tensors; format 1 had one, without a name."""
+    if EMBEDDINGS in tensors:
+        return {TEXT_OF_FORMAT_1: tensors.pop(EMBEDDINGS)}
+    return {part: tensors.pop(f"{EMBEDDINGS}.{part}") for part in info.text_parts}
 
 
 def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> LayerTensors:

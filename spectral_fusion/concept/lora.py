@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
-from spectral_fusion.concept.joint import check_same_base, check_weight, joint_factors, layer_names
-from spectral_fusion.concept.metadata import OURS, library_versions
+from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
+from spectral_fusion.concept.metadata import OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
 
 LoraFormat = Literal["diffusers", "kohya"]
@@ -97,7 +97,8 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 def _generation(concept: Concept) -> tuple[str, str]:
     """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    return ("stable-diffusion-v2", "sd_v2") if concept.embeddings.shape[1] == 1024 else ("stable-diffusion-v1", "sd_v1")
+    width = next(iter(concept.embeddings.values())).shape[1]
+    return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
 
 
 def _diffusers_names(name: str) -> tuple[str, str, str | None]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, get_args
 
+from spectral_fusion.concept.names import check_name, check_trigger
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.tokens import check_trigger
 from spectral_fusion.spectral import Band, Mode
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"  # what is written
+READABLE = ("1", "2")
+FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
-NAME = re.compile(r"[^\W_][\w-]{0,63}")
-RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # not usable as file names on Windows
 MAX_DIRECTIONS = 2**17  # more than any layer has; a damaged file must not make a map of bands endless
 VERSIONED = ("spectral-fusion", "torch", "diffusers", "transformers", "peft")
 
@@ -39,8 +39,12 @@ class ConceptInfo:
     """What the delta is multiplied by, at any weight."""
     base: str
     """Fingerprint of the base that it was trained on."""
+    family: str = FAMILY_OF_FORMAT_1
+    """The family of that base: `sd` is Stable Diffusion 1.x and 2.x."""
     base_name: str = ""
     """How the user called that base."""
+    text_parts: tuple[str, ...] = ("text_encoder",)
+    """The text encoders of the base that have learned the trigger."""
     directions: int
     """Singular directions of the smallest adapted layer: bands end there."""
     fingerprints: dict[str, str] = field(repr=False)
@@ -53,7 +57,7 @@ class ConceptInfo:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_trigger(self.trigger)
-        for text in (self.class_word, self.base, self.base_name):
+        for text in (self.class_word, self.base, self.family, self.base_name):
             if not isinstance(text, str) or not text.isprintable():
                 raise InputError(f"concept {self.name!r} has the text {text!r}; write it in one line, without escapes")
         if not self.band.hi <= self.directions <= MAX_DIRECTIONS:
@@ -79,17 +83,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_name(name: str) -> str:
-    """Return the name if it can be a folder and an adapter.
-
-    Raises:
-        InputError: it cannot.
-    """
-    if not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name):
-        raise InputError(
-            f"{name!r} cannot name a concept: use up to 64 letters, digits, - or _, a letter or digit first"
-        )
-    return name
+def check_weight(info: ConceptInfo, weight: float) -> float:
+    """Return the weight of a concept, as a float; raises InputError where it is no finite number."""
+    if not is_number(weight):
+        raise InputError(f"weight {weight!r} of concept {info.name!r} is not a number; give one such as 0.8")
+    return float(weight)
 
 
 def to_metadata(info: ConceptInfo) -> dict[str, str]:
@@ -104,7 +102,9 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "mode": info.mode,
         "alpha": repr(float(info.alpha)),
         "base": info.base,
+        "family": info.family,
         "base_name": info.base_name,
+        "text_parts": json.dumps(info.text_parts),
         "directions": str(info.directions),
         "fingerprints": json.dumps(info.fingerprints, sort_keys=True),
         "kernels": json.dumps(info.kernels, sort_keys=True),
@@ -131,9 +131,9 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
         InputError: another format version; a field is missing, malformed or out of range.
     """
     found = metadata.get(OURS + "format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE:
         raise InputError(
-            f"{source} has format version {found}, this program reads {FORMAT_VERSION}; update spectral-fusion"
+            f"{source} has format version {found}, this program reads {' and '.join(READABLE)}; update spectral-fusion"
         )
     try:
         ours = {key.removeprefix(OURS): value for key, value in metadata.items() if key.startswith(OURS)}
@@ -148,7 +148,9 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
+            family=FAMILY_OF_FORMAT_1 if found == "1" else ours["family"],
             base_name=ours["base_name"],
+            text_parts=("text_encoder",) if found == "1" else _text_parts(ours["text_parts"]),
             directions=int(ours["directions"]),
             fingerprints=fingerprints,
             kernels={
@@ -167,6 +169,13 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
 def library_versions() -> str:
     """The versions that wrote a file: `spectral-fusion 0.1.0, torch 2.13.0, ...`."""
     return ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+
+
+def _text_parts(value: str) -> tuple[str, ...]:
+    parts = json.loads(value)
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("text_parts is no list of names")
+    return tuple(parts)
 
 
 def _is_fingerprint(value: object) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, to_metadata
 from spectral_fusion.errors import InputError
 

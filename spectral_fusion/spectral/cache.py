@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.spectral.svd import Triplets, as_matrix, leading_triplets
 
 logger = logging.getLogger(__name__)
@@ -73,14 +73,7 @@ def _read(entry: Path, weight: Tensor) -> Triplets | None:
 def _write(entry: Path, triplets: Triplets) -> None:
     data = save({name: part.cpu() for name, part in triplets._asdict().items()})
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(data)
-                file.close()
-                part.replace(entry)
-            finally:
-                part.unlink(missing_ok=True)
+        with atomic_file(entry) as part:
+            part.write_bytes(data)
     except OSError as error:
         logger.warning("triplets are not cached: %s", error)

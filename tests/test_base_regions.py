@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from spectral_fusion.base.regions import Masks, Region, RegionalAttention, regional_prompts
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.prompt import encode_prompts
-from spectral_fusion.pipeline.regions import Masks, Region, RegionalAttention, regional_prompts
+from words import encode_prompts
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -51,15 +51,15 @@ def test_coarser_levels_of_the_unet_get_coarser_masks() -> None:
     assert tiny_box[1].max() == 1, "a box smaller than a cell still has one"
 
 
-def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_pipeline: StableDiffusionPipeline) -> None:
+def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_base: StableDiffusion) -> None:
     """Through the real UNet; a region with the picture's own prompt changes nothing."""
-    unet = shared_pipeline.unet
+    unet = shared_base.unet
     prompts = ["ugly", "a photo of a dog", "a red cat", "a green ball", "a blue house"]
-    embeddings = encode_prompts(shared_pipeline, prompts)
+    embeddings = encode_prompts(shared_base, prompts)
     sample = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
 
     def predict(regions: list[Region], keys: Tensor) -> Tensor:
-        with regional_prompts(shared_pipeline, regions, keys, height=16, width=16, guided=True), torch.no_grad():
+        with regional_prompts(shared_base.unet, regions, keys, height=16, width=16, guided=True), torch.no_grad():
             return unet(sample, 500, embeddings[:2]).sample
 
     plain = predict([], embeddings[:0])
@@ -70,20 +70,20 @@ def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_pipel
     assert not torch.allclose(regional[1], plain[1], atol=1e-3)
 
 
-def test_the_unet_is_as_before_afterwards(shared_pipeline: StableDiffusionPipeline) -> None:
-    before = shared_pipeline.unet.attn_processors
+def test_the_unet_is_as_before_afterwards(shared_base: StableDiffusion) -> None:
+    before = shared_base.unet.attn_processors
     region = Region("a dog", WHOLE)
-    embeddings = encode_prompts(shared_pipeline, [region.prompt])
+    embeddings = encode_prompts(shared_base, [region.prompt])
 
     def fail() -> None:
-        with regional_prompts(shared_pipeline, [region], embeddings, height=16, width=16, guided=True):
-            wrapped = shared_pipeline.unet.attn_processors
+        with regional_prompts(shared_base.unet, [region], embeddings, height=16, width=16, guided=True):
+            wrapped = shared_base.unet.attn_processors
             assert all(isinstance(p, RegionalAttention) == (".attn2." in name) for name, p in wrapped.items())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    after = shared_pipeline.unet.attn_processors
+    after = shared_base.unet.attn_processors
     assert all(after[name] is processor for name, processor in before.items())
 
 

@@ -3,13 +3,27 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import StableDiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_fusion.errors import InputError
+
+
+class Box(NamedTuple):
+    """A rectangle in parts of the picture, from its upper left corner."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def side_by_side(count: int) -> list[Box]:
+    """Equal squares in the middle of the picture's height, from left to right; one is the whole picture."""
+    half = 0.5 / count
+    return [Box(i / count, 0.5 - half, (i + 1) / count, 0.5 + half) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,7 @@ class Masks:
 
 @contextmanager
 def regional_prompts(
-    pipeline: StableDiffusionPipeline,
+    unet: nn.Module,
     regions: Sequence[Region],
     embeddings: Tensor,
     *,
@@ -111,6 +125,7 @@ def regional_prompts(
     """Let each region's prompt rule in its box while the context lasts; the UNet is as before afterwards.
 
     Args:
+        unet: with cross-attention layers called `attn2`.
         embeddings: (regions, tokens, width), of the regions' prompts.
         height, width: of the latents.
         guided: classifier-free guidance is on: the first half of each batch is unconditional and stays as it is.
@@ -118,7 +133,6 @@ def regional_prompts(
     if not regions:
         yield
         return
-    unet = pipeline.unet
     processors = dict(unet.attn_processors)
     masks = Masks(regions, height, width)
     unet.set_attn_processor(

@@ -5,92 +5,92 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-import spectral_fusion.pipeline.load as load_module
+import spectral_fusion.base.load as load_module
 from ldm import ldm_tensors, miniature
+from spectral_fusion.base.clip_tokenizer import clip_tokenizer
+from spectral_fusion.base.load import open_base
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.clip_tokenizer import clip_tokenizer
-from spectral_fusion.pipeline.load import load_base
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OLD_CLIP = ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")
 
 
-def picture(pipeline: StableDiffusionPipeline, prompt: str = "a photo of a red dog") -> np.ndarray:
+def picture(base: StableDiffusion, prompt: str = "a photo of a red dog") -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     size = {"height": 32, "width": 32, "num_inference_steps": 2}
-    return pipeline(prompt, negative_prompt="ugly", generator=generator, output_type="np", **size).images
+    return base(prompt, negative_prompt="ugly", generator=generator, output_type="np", **size).images
 
 
 @pytest.fixture(scope="module")
-def sd1() -> StableDiffusionPipeline:
+def sd1() -> StableDiffusion:
     return miniature(1)
 
 
 @pytest.fixture(scope="module")
-def sd1_tensors(sd1: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
+def sd1_tensors(sd1: StableDiffusion) -> dict[str, torch.Tensor]:
     return ldm_tensors(sd1)
 
 
-def test_diffusers_folder(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
-    shared_pipeline.save_pretrained(tmp_path / "base")
-    loaded = load_base(tmp_path / "base")
-    assert np.array_equal(picture(loaded), picture(shared_pipeline))
+def test_diffusers_folder(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    shared_base.save_pretrained(tmp_path / "base")
+    loaded = open_base(tmp_path / "base")
+    assert np.array_equal(picture(loaded), picture(shared_base))
     assert loaded.name_or_path == str(tmp_path / "base")
     assert loaded.safety_checker is None
 
 
-def test_dtype(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
-    shared_pipeline.save_pretrained(tmp_path / "base")
-    loaded = load_base(tmp_path / "base", dtype=torch.bfloat16)
+def test_dtype(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    shared_base.save_pretrained(tmp_path / "base")
+    loaded = open_base(tmp_path / "base", dtype=torch.bfloat16)
     assert {loaded.unet.dtype, loaded.vae.dtype, loaded.text_encoder.dtype} == {torch.bfloat16}
 
 
-def test_a_folder_of_half_precision_files_alone(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
-    shared_pipeline.save_pretrained(tmp_path / "base", variant="fp16")
+def test_a_folder_of_half_precision_files_alone(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    shared_base.save_pretrained(tmp_path / "base", variant="fp16")
     assert not list((tmp_path / "base").glob("*/*_model.safetensors"))
-    assert np.array_equal(picture(load_base(tmp_path / "base")), picture(shared_pipeline))
+    assert np.array_equal(picture(open_base(tmp_path / "base")), picture(shared_base))
 
 
 def test_a_hub_id_is_read_from_the_hubs_cache_offline(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "models--somebody--tiny-diffusion"
-    shared_pipeline.save_pretrained(repository / "snapshots" / REVISION)
+    shared_base.save_pretrained(repository / "snapshots" / REVISION)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(REVISION)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    loaded = load_base("somebody/tiny-diffusion")
-    assert np.array_equal(picture(loaded), picture(shared_pipeline))
+    loaded = open_base("somebody/tiny-diffusion")
+    assert np.array_equal(picture(loaded), picture(shared_base))
     assert loaded.name_or_path == "somebody/tiny-diffusion"
 
 
-def test_single_file_of_sd1(sd1: StableDiffusionPipeline, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_single_file_of_sd1(sd1: StableDiffusion, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file(sd1_tensors, tmp_path / "model.safetensors")
-    assert np.array_equal(picture(load_base(tmp_path / "model.safetensors")), picture(sd1))
+    assert np.array_equal(picture(open_base(tmp_path / "model.safetensors")), picture(sd1))
 
 
 def test_single_file_with_the_shorter_names_and_leftovers_of_merged_models(
-    sd1: StableDiffusionPipeline, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path
+    sd1: StableDiffusion, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     tensors = {name.replace(*OLD_CLIP): tensor for name, tensor in sd1_tensors.items()}
     tensors["cond_stage_model.transformer.embeddings.position_ids"] = torch.zeros(1, 77)  # spoilt by a merge in fp16
     tensors["model_ema.decay"] = torch.zeros(())
     save_file(tensors, tmp_path / "model.safetensors")
-    assert np.array_equal(picture(load_base(tmp_path / "model.safetensors")), picture(sd1))
+    assert np.array_equal(picture(open_base(tmp_path / "model.safetensors")), picture(sd1))
 
 
 def test_single_file_of_sd2_predicts_v_unless_it_says_otherwise(tmp_path: Path) -> None:
     sd2 = miniature(2)
     save_file(ldm_tensors(sd2), tmp_path / "v.safetensors")
-    loaded = load_base(tmp_path / "v.safetensors")
+    loaded = open_base(tmp_path / "v.safetensors")
     assert loaded.scheduler.config.prediction_type == "v_prediction"
     assert np.array_equal(picture(loaded), picture(sd2))
 
     save_file(ldm_tensors(sd2), tmp_path / "epsilon.safetensors", metadata={"modelspec.prediction_type": "epsilon"})
-    assert load_base(tmp_path / "epsilon.safetensors").scheduler.config.prediction_type == "epsilon"
+    assert open_base(tmp_path / "epsilon.safetensors").scheduler.config.prediction_type == "epsilon"
 
 
 def test_clip_tokenizer_gives_the_published_ids() -> None:
@@ -122,7 +122,7 @@ def without(tensors: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tens
 def test_a_file_that_is_no_base_is_named_for_what_it_is(tmp_path: Path, names: list[str], kind: str) -> None:
     save_file({name: torch.zeros(2, 2) for name in names}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=kind):
-        load_base(tmp_path / "other.safetensors")
+        open_base(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -139,14 +139,14 @@ def test_a_checkpoint_with_parts_missing(
 ) -> None:
     save_file(without(sd1_tensors, part), tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=message):
-        load_base(tmp_path / "model.safetensors")
+        open_base(tmp_path / "model.safetensors")
 
 
 def test_an_inpainting_checkpoint_is_refused(sd1_tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
     wide = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, 9, 3, 3)}
     save_file(sd1_tensors | wide, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="inpainting"):
-        load_base(tmp_path / "model.safetensors")
+        open_base(tmp_path / "model.safetensors")
 
 
 def test_unreadable_files(tmp_path: Path, sd1_tensors: dict[str, torch.Tensor]) -> None:
@@ -155,39 +155,39 @@ def test_unreadable_files(tmp_path: Path, sd1_tensors: dict[str, torch.Tensor]) 
     for name, content in {"empty": b"", "random": bytes(range(256)) * 9, "short": whole[: len(whole) // 2]}.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="not a readable safetensors file"):
-            load_base(tmp_path / f"{name}.safetensors")
+            open_base(tmp_path / f"{name}.safetensors")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     with pytest.raises(InputError, match="pickle"):
-        load_base(tmp_path / "model.ckpt")
+        open_base(tmp_path / "model.ckpt")
 
 
-def test_folders_that_are_no_base(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_folders_that_are_no_base(shared_base: StableDiffusion, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model_index\.json"):
-        load_base(tmp_path)
+        open_base(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     with pytest.raises(InputError, match="StableDiffusionXLPipeline"):
-        load_base(tmp_path)
-    shared_pipeline.save_pretrained(tmp_path / "base")
+        open_base(tmp_path)
+    shared_base.save_pretrained(tmp_path / "base")
     weights = tmp_path / "base/unet/diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(InputError, match="pickled weights"):
-        load_base(tmp_path / "base")
+        open_base(tmp_path / "base")
     weights.write_bytes(b"half")
     with pytest.raises(InputError, match="cannot be loaded"):
-        load_base(tmp_path / "base")
+        open_base(tmp_path / "base")
 
 
 @pytest.mark.parametrize("base", ["someone/nothing-of-that-name", "no such base", "missing.safetensors"])
 def test_bases_that_do_not_exist(base: str) -> None:
     with pytest.raises(InputError, match=base):
-        load_base(base)
+        open_base(base)
 
 
 def test_toybox_is_the_default_and_its_damage_has_a_remedy(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_module, "TOYBOX", tmp_path / "weights")
     with pytest.raises(InputError, match="reinstall"):
-        load_base()
-    shared_pipeline.save_pretrained(tmp_path / "weights")
-    assert np.array_equal(picture(load_base()), picture(shared_pipeline))
+        open_base()
+    shared_base.save_pretrained(tmp_path / "weights")
+    assert np.array_equal(picture(open_base()), picture(shared_base))

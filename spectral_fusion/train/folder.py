@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept import Library, read_info
+from spectral_fusion.concept import Concept, Library, read_info
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.checkpoint import FILE_NAME, read_header
@@ -18,11 +18,12 @@ from spectral_fusion.train.config import TrainConfig
 
 FOLDER = "training"
 LOCKS = ".locks"
+MOST = 16  # concepts that "all" means: they share the distilled prompts, and with more it has not been tried
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training of a concept of a library.
+class TrainingFolder:
+    """Where a library keeps the training of one concept.
 
     facts: what the trained concept depends on, as JSON values; kept in checkpoints and in the concept's file.
     force: whether a concept or a stopped training of the same name may be replaced.
@@ -93,20 +94,20 @@ class Run:
             )
 
 
-def run_facts(config: TrainConfig, folder: ImageFolder, neighbours: Mapping[str, str]) -> dict[str, Any]:
+def training_facts(config: TrainConfig, images: ImageFolder, others: Mapping[str, str]) -> dict[str, Any]:
     """What a training's result depends on, as JSON values.
 
     Args:
-        neighbours: a hash of each concept that it is trained beside, by name.
+        others: a hash of each concept that it is trained beside, by name.
     """
     return config.result_settings() | {
-        "neighbours": dict(neighbours),
-        "pictures": len(folder.photos),
-        "pictures_digest": images_digest(folder),
+        "context": dict(others),
+        "pictures": len(images.photos),
+        "pictures_digest": images_digest(images),
     }
 
 
-def neighbours_before(library: Library, config: TrainConfig) -> tuple[str, ...] | None:
+def context_before(library: Library, config: TrainConfig) -> tuple[str, ...] | None:
     """Beside which concepts a stopped or finished training was done; None where none asked for the same ones."""
     checkpoint, finished = library.folder(config.name) / FOLDER / FILE_NAME, library.path(config.name)
     if checkpoint.is_file():
@@ -115,7 +116,44 @@ def neighbours_before(library: Library, config: TrainConfig) -> tuple[str, ...] 
         facts = read_info(finished).training
     else:
         return None
-    return tuple(facts["neighbours"]) if facts.get("beside") == list(config.beside) else None
+    return tuple(facts.get("context", ())) if facts.get("with_concepts") == list(config.with_concepts) else None
+
+
+def choose_context(library: Library, config: TrainConfig, base: str) -> list[Concept]:
+    """The concepts that `config.with_concepts` asks for: by name, none, or all of the library trained on this base.
+
+    All means at most `MOST`: those of the own class first, then those of the lowest bands.
+
+    Args:
+        base: fingerprint of the base.
+
+    Raises:
+        InputError: a name is not in the library, is the concept's own, or is of another base.
+    """
+    if config.with_concepts in ((), ("none",)):
+        return []
+    if config.with_concepts == ("all",):
+        others = [info for info in library.list() if info.base == base and info.name != config.name]
+        others.sort(key=lambda info: (info.class_word != config.class_word, info.band.index, info.name))
+        return [library.get(info.name) for info in others[:MOST]]
+    return [_named(library, config, name, base) for name in dict.fromkeys(config.with_concepts)]
+
+
+def _named(library: Library, config: TrainConfig, name: str, base: str) -> Concept:
+    if name == config.name:
+        raise InputError(f"{name!r} cannot be trained beside itself; leave it out of --with-concepts")
+    concept = library.get(name)
+    if concept.base != base:
+        raise InputError(
+            f"{name!r} was trained on base {concept.base} {concept.base_name}, this training is on {base}; "
+            "leave it out of --with-concepts"
+        )
+    return concept
+
+
+def digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """A hash of each file, by name: what a training beside these concepts depends on."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}
 
 
 def images_digest(folder: ImageFolder) -> str:

@@ -8,45 +8,12 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-import torch
-from compel import Compel
-from compel.prompt_parser import Conjunction, FlattenedPrompt
-from diffusers import StableDiffusionPipeline
-from torch import Tensor
-
 from spectral_fusion.errors import InputError
 
 FACTORS = {"(": 1.1, "[": 1 / 1.1}
 LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 TRIGGER = re.compile(r"<[\w-]+>")
 SYNTAX = re.compile(r"\\(?P<escaped>[()\[\]\\])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<bracket>[()\[\]])")
-
-
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Tensor:
-    """Text embeddings of prompts, padded to the length of the longest.
-
-    A prompt longer than the text encoder's n positions is read in chunks of n, side by side.
-
-    Returns:
-        (prompts, k * n, width) in the text encoder's type and device.
-
-    Raises:
-        InputError: a prompt names a concept that the pipeline does not have.
-    """
-    compel = Compel(pipeline.tokenizer, pipeline.text_encoder, truncate_long_prompts=False)
-    # compel measures prompts before it cuts them; the warning about their length would be mistaken.
-    pipeline.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    with torch.no_grad():
-        embeddings = [_encode(compel, pipeline, prompt) for prompt in prompts]
-        return torch.cat(compel.pad_conditioning_tensors_to_same_length(embeddings))
-
-
-def _encode(compel: Compel, pipeline: StableDiffusionPipeline, prompt: str) -> Tensor:
-    check_triggers(pipeline, prompt)
-    # Expanded here, not by compel's manager: that one decodes and encodes again, which alters some texts.
-    words = [(pipeline.maybe_convert_prompt(text, pipeline.tokenizer), weight) for text, weight in weigh(prompt)]
-    embedding, _ = compel.build_conditioning_tensor_for_conjunction(Conjunction([FlattenedPrompt(words)]))
-    return embedding
 
 
 def weigh(prompt: str) -> list[tuple[str, float]]:
@@ -115,19 +82,12 @@ def take_lora_tags(prompt: str) -> tuple[str, dict[str, float]]:
     return " ".join(LORA_TAG.sub(" ", prompt).split()) if weights else prompt, weights
 
 
-def known_triggers(pipeline: StableDiffusionPipeline) -> list[str]:
-    """Triggers in a pipeline's tokenizer, each once however many vectors it has."""
-    added = pipeline.tokenizer.get_added_vocab()
-    return sorted(token for token in added if TRIGGER.fullmatch(token))
-
-
-def check_triggers(pipeline: StableDiffusionPipeline, prompt: str) -> None:
-    """Raises InputError where a prompt names a concept that the pipeline does not have: `<rxe>` suggests `<rex>`."""
+def check_triggers(prompt: str, known: Sequence[str]) -> None:
+    """Raises InputError where a prompt names a concept that is not loaded: `<rxe>` suggests `<rex>`."""
     if tag := LORA_TAG.search(prompt):
         raise InputError(
             f"{tag.group()} stands where it has no effect; write it in the picture's prompt, not a region's"
         )
-    known = known_triggers(pipeline)
     for trigger in TRIGGER.findall(prompt):
         if trigger not in known:
             near = get_close_matches(trigger, known, n=1, cutoff=0.5)

@@ -9,18 +9,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-import spectral_fusion.toybox
+from spectral_fusion import toybox
+from spectral_fusion.base.checkpoint import Checkpoint
+from spectral_fusion.base.clip_tokenizer import END, clip_tokenizer
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.checkpoint import Checkpoint
-from spectral_fusion.pipeline.clip_tokenizer import END, clip_tokenizer
 
-TOYBOX = Path(spectral_fusion.toybox.__file__).parent / "weights"
 PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMPONENTS = {
@@ -35,9 +36,25 @@ COMPONENTS = {
 }
 
 
-def load_base(
+FAMILIES: dict[str, type[Base]] = {"StableDiffusionPipeline": StableDiffusion}
+"""The family of each class of diffusers pipeline."""
+
+
+def base_of(pipeline: DiffusionPipeline) -> Base:
+    """The base that a loaded diffusers pipeline is.
+
+    Raises:
+        InputError: no family here has this class of pipeline.
+    """
+    kind = type(pipeline).__name__
+    if kind not in FAMILIES:
+        raise InputError(f"a {kind} is of no family known here; give a {' or '.join(FAMILIES)}")
+    return FAMILIES[kind](pipeline)
+
+
+def open_base(
     base: str | Path = "toybox", *, dtype: torch.dtype | None = None, device: str | torch.device | None = None
-) -> StableDiffusionPipeline:
+) -> Base:
     """Load a Stable Diffusion 1.x or 2.x base, without its safety checker and with its progress bar off.
 
     Args:
@@ -51,7 +68,7 @@ def load_base(
     """
     dtype = torch.float32 if dtype is None else dtype
     device = _check_device("cpu" if device is None else device)
-    path = TOYBOX if str(base) == "toybox" else Path(base).expanduser()
+    path = toybox.WEIGHTS if str(base) == "toybox" else Path(base).expanduser()
     with quietly():
         if str(base) == "toybox":
             pipeline = _load_toybox(dtype)
@@ -69,7 +86,7 @@ def load_base(
             raise InputError(f"base {base} does not exist; give toybox, a folder, a .safetensors file or a hub id")
     pipeline.register_to_config(_name_or_path=str(base))
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return base_of(pipeline.to(device))
 
 
 def best_device() -> str:
@@ -109,10 +126,10 @@ def quietly() -> Iterator[None]:
 
 def _load_toybox(dtype: torch.dtype) -> StableDiffusionPipeline:
     try:
-        return _load_folder(str(TOYBOX), dtype)
+        return _load_folder(str(toybox.WEIGHTS), dtype)
     except InputError as error:
         raise InputError(
-            f"bundled base {TOYBOX} is missing or damaged; run: pip install --force-reinstall spectral-fusion"
+            f"bundled base {toybox.WEIGHTS} is missing or damaged; run: pip install --force-reinstall spectral-fusion"
         ) from error
 
 

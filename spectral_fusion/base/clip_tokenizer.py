@@ -16,7 +16,7 @@ def clip_tokenizer(max_length: int = 77, pad_token: str = END) -> CLIPTokenizer:
         max_length: tokens of a prompt with start and end, as many as the text encoder has positions.
         pad_token: `<|endoftext|>` for Stable Diffusion 1.x, `!` for 2.x.
     """
-    packed = files("spectral_fusion.pipeline").joinpath("clip_bpe/merges.txt.gz").read_bytes()
+    packed = files("spectral_fusion.base").joinpath("clip_bpe/merges.txt.gz").read_bytes()
     merges = [tuple(line.split(" ")) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
     letters = byte_letters()
     tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]

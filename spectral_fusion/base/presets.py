@@ -1,10 +1,11 @@
-"""What a setting left open becomes, by the size of the base and the pains to be taken."""
+"""Default training settings, by the size of the base and the preset."""
 
 from typing import Any, Literal
 
 Preset = Literal["quick", "balanced", "careful"]
 STEPS: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "careful": 2.0}  # times the steps below
 
+LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
 LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
 
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -24,8 +25,8 @@ FULL_SIZE: dict[str, Any] = {
     "learning_rate_unet": 1e-4,
     "noise_offset": 0.01,
     "masked_loss": True,
-    "rehearsal_prompts": 32,
-    "rehearsal_weight": 1.0,
+    "distillation_prompts": 32,
+    "distillation_weight": 1.0,
     "caption_dropout": 0.0,
     "checkpoint_every": 100,
 }
@@ -48,8 +49,8 @@ MINIATURE: dict[str, Any] = {
     "learning_rate_unet": 1e-2,
     "noise_offset": 0.0,
     "masked_loss": False,
-    "rehearsal_prompts": 48,
-    "rehearsal_weight": 4.0,
+    "distillation_prompts": 48,
+    "distillation_weight": 4.0,
     "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
@@ -57,9 +58,9 @@ MINIATURE_ROTATIONAL = {"band_order": "top", "learning_rate_unet": 3e-2}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:
-    """The settings for a base that draws pictures `resolution` pixels wide, and a mode of adapter."""
+    """Settings for a base that draws pictures `resolution` pixels wide, by the names of `TrainConfig`."""
     if resolution <= LARGEST_MINIATURE:
         chosen = MINIATURE | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
     else:
         chosen = FULL_SIZE | (FULL_SIZE_ROTATIONAL if mode == "rotational" else {})
-    return chosen | {"steps": round(chosen["steps"] * STEPS[name])}
+    return chosen | {"steps": round(chosen["steps"] * STEPS[name]), "resolution": resolution}

@@ -2,22 +2,22 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
+from spectral_fusion.base.prompt import take_lora_tags, weigh
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.prompt import encode_prompts, known_triggers, take_lora_tags, weigh
-from spectral_fusion.pipeline.tokens import add_tokens, remove_tokens
-from tiny import TEXT_WIDTH, tiny_pipeline
+from tiny import TEXT_WIDTH, tiny_base
+from words import add_tokens, encode_prompts, remove_tokens
 
 
-def stock(pipeline: StableDiffusionPipeline, prompt: str) -> torch.Tensor:
+def stock(base: StableDiffusion, prompt: str) -> torch.Tensor:
     with torch.no_grad():
-        return pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
+        return base.pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
 
 
-def with_rex(pipeline: StableDiffusionPipeline, vectors: int = 2) -> StableDiffusionPipeline:
-    add_tokens(pipeline, "<rex>", torch.randn(vectors, TEXT_WIDTH, generator=torch.Generator().manual_seed(0)))
-    return pipeline
+def with_rex(base: StableDiffusion, vectors: int = 2) -> StableDiffusion:
+    add_tokens(base, "<rex>", torch.randn(vectors, TEXT_WIDTH, generator=torch.Generator().manual_seed(0)))
+    return base
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,13 @@ def test_weights(prompt: str, parts: list[tuple[str, float]]) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a photo of a red dog", "", 'Zürich, c++ (2) "no" - 5:30!', "<3 a <b"])
-def test_a_prompt_without_weights_is_encoded_as_stock_diffusers_does(
-    shared_pipeline: StableDiffusionPipeline, prompt: str
-) -> None:
+def test_a_prompt_without_weights_is_encoded_as_stock_diffusers_does(shared_base: StableDiffusion, prompt: str) -> None:
     escaped = prompt.replace("(", r"\(").replace(")", r"\)")
-    assert torch.allclose(encode_prompts(shared_pipeline, [escaped]), stock(shared_pipeline, prompt), atol=1e-6)
+    assert torch.allclose(encode_prompts(shared_base, [escaped]), stock(shared_base, prompt), atol=1e-6)
 
 
-def test_a_weight_moves_the_word_away_from_the_empty_prompt(shared_pipeline: StableDiffusionPipeline) -> None:
-    empty, plain, strong = encode_prompts(shared_pipeline, ["", "a red dog", "a (red:1.5) dog"])
+def test_a_weight_moves_the_word_away_from_the_empty_prompt(shared_base: StableDiffusion) -> None:
+    empty, plain, strong = encode_prompts(shared_base, ["", "a red dog", "a (red:1.5) dog"])
     red = 2  # start, a, red
     assert torch.allclose(strong[red] - empty[red], 1.5 * (plain[red] - empty[red]), atol=1e-5)
     others = [i for i in range(len(plain)) if i != red]
@@ -60,9 +58,9 @@ def test_a_weight_moves_the_word_away_from_the_empty_prompt(shared_pipeline: Sta
 
 @pytest.mark.parametrize("limit", [77, 32])
 def test_long_prompts_are_read_to_the_end(limit: int) -> None:
-    pipeline = tiny_pipeline(max_length=limit)
+    base = tiny_base(max_length=limit)
     text = "a red dog, " * 20
-    red, green = encode_prompts(pipeline, [text + "a red ball", text + "a green ball"])
+    red, green = encode_prompts(base, [text + "a red ball", text + "a green ball"])
     assert red.shape == green.shape
     assert red.shape[0] % limit == 0
     assert red.shape[0] > limit
@@ -70,38 +68,38 @@ def test_long_prompts_are_read_to_the_end(limit: int) -> None:
     assert torch.equal(red[:limit], green[:limit])
 
 
-def test_a_short_prompt_is_padded_to_the_length_of_a_long_one(shared_pipeline: StableDiffusionPipeline) -> None:
-    embeddings = encode_prompts(shared_pipeline, ["a dog, " * 40, "ugly"])
+def test_a_short_prompt_is_padded_to_the_length_of_a_long_one(shared_base: StableDiffusion) -> None:
+    embeddings = encode_prompts(shared_base, ["a dog, " * 40, "ugly"])
     assert embeddings.shape[0] == 2
-    assert torch.equal(embeddings[1, :77], encode_prompts(shared_pipeline, ["ugly"])[0])
-    assert torch.equal(embeddings[1, 77:154], encode_prompts(shared_pipeline, [""])[0])
+    assert torch.equal(embeddings[1, :77], encode_prompts(shared_base, ["ugly"])[0])
+    assert torch.equal(embeddings[1, 77:154], encode_prompts(shared_base, [""])[0])
 
 
 @pytest.mark.parametrize("prompt", ["a photo of <rex>", "<rex>, <rex> and a cat"])
-def test_a_trigger_means_all_its_vectors_as_in_stock_diffusers(pipeline: StableDiffusionPipeline, prompt: str) -> None:
-    with_rex(pipeline, vectors=3)
-    assert torch.allclose(encode_prompts(pipeline, [prompt]), stock(pipeline, prompt), atol=1e-6)
+def test_a_trigger_means_all_its_vectors_as_in_stock_diffusers(base: StableDiffusion, prompt: str) -> None:
+    with_rex(base, vectors=3)
+    assert torch.allclose(encode_prompts(base, [prompt]), stock(base, prompt), atol=1e-6)
     spelled = prompt.replace("<rex>", "<rex> <rex>_1 <rex>_2")
-    assert pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer) == spelled
+    assert base.maybe_convert_prompt(prompt, base.tokenizer) == spelled
 
 
-def test_a_trigger_can_be_weighed(pipeline: StableDiffusionPipeline) -> None:
-    with_rex(pipeline)
-    plain, strong = encode_prompts(pipeline, ["a <rex> dog", "a (<rex>:1.4) dog"])
+def test_a_trigger_can_be_weighed(base: StableDiffusion) -> None:
+    with_rex(base)
+    plain, strong = encode_prompts(base, ["a <rex> dog", "a (<rex>:1.4) dog"])
     changed = (plain != strong).any(dim=1).nonzero().flatten().tolist()
     assert changed == [2, 3]
 
 
-def test_an_unknown_concept_suggests_the_nearest(pipeline: StableDiffusionPipeline) -> None:
+def test_an_unknown_concept_suggests_the_nearest(base: StableDiffusion) -> None:
     with pytest.raises(InputError, match="add its concept"):
-        encode_prompts(pipeline, ["a <rex> dog"])
-    with_rex(pipeline)
-    assert known_triggers(pipeline) == ["<rex>"]
+        encode_prompts(base, ["a <rex> dog"])
+    with_rex(base)
+    assert base.triggers() == ["<rex>"]
     for wrong in ("<rxe>", "<Rex>"):
         with pytest.raises(InputError, match="did you mean <rex>"):
-            encode_prompts(pipeline, [f"a {wrong} dog"])
-    remove_tokens(pipeline, "<rex>")
-    assert known_triggers(pipeline) == []
+            encode_prompts(base, [f"a {wrong} dog"])
+    remove_tokens(base, "<rex>")
+    assert base.triggers() == []
 
 
 def test_lora_tags_name_concepts() -> None:

@@ -1,10 +1,11 @@
 """Samplers under the names that users of this field know (those of AUTOMATIC1111's web UI)."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import diffusers
-from diffusers import SchedulerMixin, StableDiffusionPipeline
+from diffusers import SchedulerMixin
 
 from spectral_fusion.errors import InputError
 
@@ -30,8 +31,11 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make_sampler(pipeline: StableDiffusionPipeline, name: str) -> SchedulerMixin:
-    """A new scheduler of that name with the pipeline's noise schedule and prediction type; the pipeline keeps its own.
+def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
+    """A new scheduler of that name with a base's noise schedule and prediction type.
+
+    Args:
+        settings: the configuration of the base's own scheduler.
 
     Raises:
         InputError: the name is unknown.
@@ -41,7 +45,7 @@ def make_sampler(pipeline: StableDiffusionPipeline, name: str) -> SchedulerMixin
         near = get_close_matches(name.lower(), by_lower, n=1)
         advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(SAMPLERS)}"
         raise InputError(f"sampler {name!r} is unknown; {advice}")
-    kind, settings = SAMPLERS[by_lower[name.lower()]]
+    kind, changes = SAMPLERS[by_lower[name.lower()]]
     # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
-    return getattr(diffusers, kind).from_config(pipeline.scheduler.config, **clip, **settings)
+    return getattr(diffusers, kind).from_config(settings, **clip, **changes)

@@ -1,4 +1,4 @@
-"""A concept on a pipeline as a PEFT adapter of its name, and off again; collecting a concept that was trained there."""
+"""A concept on a base as a PEFT adapter of its name, and off again; collecting a concept that was trained there."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -6,25 +6,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.layers import plain_name
 from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import base_fingerprint, pipeline_layers, same_weight, weight_fingerprint
-from spectral_fusion.concept.joint import check_weight
+from spectral_fusion.concept.fingerprint import same_weight, weight_fingerprint
+from spectral_fusion.concept.metadata import check_weight
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.tokens import add_tokens, check_embeddings, remove_tokens, token_ids
 from spectral_fusion.spectral import Band, Triplets, as_matrix
 
-COMPONENTS = ("unet", "text_encoder")
 CONTAINERS = (nn.ParameterDict(), nn.ModuleDict())  # PEFT keeps what belongs to an adapter as their attribute
-FUSED = "_fused_concepts"  # set on a UNet whose weights hold concepts
 
 
-def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
-    """Put a concept on a pipeline: its delta at `weight`, its tokens. Adapters that are on stay on and as they are.
+def attach(base: Base, concept: Concept, weight: float = 1.0) -> None:
+    """Put a concept on a base: its delta at `weight`, its tokens. Adapters that are on stay on and as they are.
 
     Everything is checked before anything is touched, and `detach` is the inverse.
 
@@ -32,35 +30,34 @@ def attach(concept: Concept, pipeline: StableDiffusionPipeline, weight: float = 
         InputError: the concept does not fit the base, its name or trigger is taken, or weights are merged or fused.
     """
     check_weight(concept, weight)
-    check_fits(pipeline, concept)
-    check_embeddings(pipeline, concept.trigger, concept.embeddings)
-    for component in COMPONENTS:
-        paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{component}.")]
+    check_fits(base, concept)
+    base.check_words(concept.trigger, concept.embeddings)
+    for part, model in base.parts.items():
+        paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{part}.")]
         if paths:
-            model = getattr(pipeline, component)
             with _same_requires_grad(model), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
                 active = active_adapters(model)
                 model.add_adapter(_config(concept, paths), adapter_name(concept.name))
                 model.set_adapter([*active, adapter_name(concept.name)])
-                _fill(model, concept, component, weight)
-    add_tokens(pipeline, concept.trigger, concept.embeddings)
+                _fill(model, concept, part, weight)
+    base.add_words({concept.trigger: concept.embeddings})
 
 
-def detach(concept: Concept, pipeline: StableDiffusionPipeline) -> None:
-    """Take a concept and its tokens off a pipeline, and the wrapping off layers that no adapter needs any more.
+def detach(base: Base, concept: Concept) -> None:
+    """Take a concept and its tokens off a base, and the wrapping off layers that no adapter needs any more.
 
     Raises:
         InputError: the concept is not attached, or merged into the weights.
     """
-    detach_adapter(pipeline, adapter_name(concept.name), concept.trigger)
+    detach_adapter(base, adapter_name(concept.name), concept.trigger)
 
 
-def detach_adapter(pipeline: StableDiffusionPipeline, name: str, trigger: str) -> None:
+def detach_adapter(base: Base, name: str, trigger: str) -> None:
     """`detach` for an adapter that is no concept yet, such as one whose training was broken off."""
-    carriers = [model for model in _models(pipeline) if name in getattr(model, "peft_config", {})]
+    carriers = [model for model in base.parts.values() if name in getattr(model, "peft_config", {})]
     if not carriers:
-        raise InputError(f"concept {name!r} is not attached to this pipeline; nothing to detach")
+        raise InputError(f"concept {name!r} is not attached to this base; nothing to detach")
     for model in carriers:
         _refuse_merged(model)
     for model in carriers:
@@ -72,12 +69,12 @@ def detach_adapter(pipeline: StableDiffusionPipeline, name: str, trigger: str) -
             else:
                 model.delete_adapter(name)
             _unwrap(model)
-    if token_ids(pipeline, trigger):
-        remove_tokens(pipeline, trigger)
+    if trigger in base.triggers():
+        base.remove_words([trigger])
 
 
 def collect(
-    pipeline: StableDiffusionPipeline,
+    base: Base,
     adapter: str,
     *,
     name: str,
@@ -86,26 +83,25 @@ def collect(
     base_name: str = "",
     training: dict[str, Any] | None = None,
 ) -> Concept:
-    """The concept that was trained as adapter `adapter` and trigger `trigger` on a pipeline.
+    """The concept that was trained as adapter `adapter` and trigger `trigger` on a base.
 
     Its tensors are copies in float32 on the CPU.
 
     Raises:
-        InputError: no such adapter or trigger is on the pipeline, or a tensor is not finite.
+        InputError: no such adapter or trigger is on the base, or a tensor is not finite.
     """
     found = {
-        f"{component}.{path}": module
-        for component in COMPONENTS
-        for path, module in getattr(pipeline, component).named_modules()
+        f"{part}.{path}": module
+        for part, model in base.parts.items()
+        for path, module in model.named_modules()
         if isinstance(module, SpectralLayer) and adapter in module.r
     }
     if not found:
-        raise InputError(f"no spectral adapter {adapter!r} is on this pipeline; add one before collecting")
-    ids = token_ids(pipeline, trigger)
-    if not ids:
-        raise InputError(f"trigger {trigger} is not in this pipeline; add its tokens before collecting")
-    config = next(m.peft_config[adapter] for m in _models(pipeline) if adapter in getattr(m, "peft_config", {}))
-    layers = {_base_name(key): module for key, module in found.items()}
+        raise InputError(f"no spectral adapter {adapter!r} is on this base; add one before collecting")
+    if base.texts and trigger not in base.triggers():
+        raise InputError(f"trigger {trigger} is not in this base; add its tokens before collecting")
+    config = next(m.peft_config[adapter] for m in base.parts.values() if adapter in getattr(m, "peft_config", {}))
+    layers = {plain_name(key): module for key, module in found.items()}
     weights = {key: module.get_base_layer().weight for key, module in layers.items()}
     return Concept(
         name=name,
@@ -114,37 +110,43 @@ def collect(
         band=Band(config.band, config.r),
         mode=config.mode,
         alpha=config.alpha,
-        base=base_fingerprint(pipeline),
+        base=base.fingerprint,
+        family=base.family,
         base_name=base_name,
+        text_parts=tuple(base.texts),
         directions=smallest_directions(weights.values()),
         fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
         kernels={key: tuple(w.shape[2:]) for key, w in weights.items() if w.ndim == 4},
         training=training or {},
         layers={key: _tensors(module, adapter) for key, module in layers.items()},
-        embeddings=pipeline.text_encoder.get_input_embeddings().weight[ids].detach().float().cpu().clone(),
+        embeddings={
+            part: text.embedding.weight[text.token_ids(trigger)].detach().float().cpu().clone()
+            for part, text in base.texts.items()
+        },
     )
 
 
-def check_fits(pipeline: StableDiffusionPipeline, *concepts: Concept) -> dict[str, nn.Module]:
+def check_fits(base: Base, *concepts: Concept) -> dict[str, nn.Module]:
     """Check concepts against a base and return the base's layers that they adapt, by the concepts' names for them.
 
     Raises:
         InputError: a layer is missing, of another shape or another base's; a name is in use; weights are merged.
     """
-    refuse_fused(pipeline)
-    for model in _models(pipeline):
+    check_family(base, *concepts)
+    refuse_fused(base)
+    for model in base.parts.values():
         _refuse_merged(model)
         for concept in concepts:
             if adapter_name(concept.name) in getattr(model, "peft_config", {}):
-                raise InputError(f"an adapter named {concept.name!r} is already on this pipeline; detach it first")
-    present = pipeline_layers(pipeline)
+                raise InputError(f"an adapter named {concept.name!r} is already on this base; detach it first")
+    present = base.layers()
     adapted: dict[str, str] = {}
     for concept in concepts:
         for name in concept.layers:
             if name not in adapted:
                 _check_shape(concept, name, present)
                 adapted[name] = weight_fingerprint(present[name].weight)
-            _check_fingerprint(concept, name, adapted[name], pipeline)
+            _check_fingerprint(concept, name, adapted[name], base)
     return {name: present[name] for name in adapted}
 
 
@@ -160,19 +162,29 @@ def _check_shape(concept: Concept, name: str, present: dict[str, nn.Module]) -> 
         )
 
 
-def _check_fingerprint(concept: Concept, name: str, found: str, pipeline: StableDiffusionPipeline) -> None:
+def _check_fingerprint(concept: Concept, name: str, found: str, base: Base) -> None:
     if not same_weight(concept.fingerprints[name], found):
         trained_on = f"{concept.base} {concept.base_name}".rstrip()
         raise InputError(
-            f"concept {concept.name!r} was trained on base {trained_on}, this is base {base_fingerprint(pipeline)} "
+            f"concept {concept.name!r} was trained on base {trained_on}, this is base {base.fingerprint} "
             f"(they differ in {name!r}); {_advice(concept)}"
         )
 
 
-def refuse_fused(pipeline: StableDiffusionPipeline) -> None:
+def check_family(base: Base, *concepts: Concept) -> None:
+    """Raises InputError where a concept was trained on another family of bases."""
+    for concept in concepts:
+        if concept.family != base.family:
+            raise InputError(
+                f"concept {concept.name!r} was trained on a base of family {concept.family}, this is {base.family}; "
+                + _advice(concept)
+            )
+
+
+def refuse_fused(base: Base) -> None:
     """Raises InputError where concepts are fused into the weights: no band or fingerprint is the base's then."""
-    if fused := getattr(pipeline.unet, FUSED, None):
-        raise InputError(f"concepts {', '.join(fused)} are fused into this pipeline; undo that fusion first")
+    if base.fused:
+        raise InputError(f"concepts {', '.join(base.fused)} are fused into this base; undo that fusion first")
 
 
 def smallest_directions(weights: Iterable[torch.Tensor]) -> int:
@@ -191,10 +203,6 @@ def active_adapters(model: nn.Module) -> list[str]:
     return list(dict.fromkeys(name for layer in layers for name in layer.active_adapters))
 
 
-def _models(pipeline: StableDiffusionPipeline) -> list[nn.Module]:
-    return [getattr(pipeline, component) for component in COMPONENTS]
-
-
 def _advice(concept: Concept) -> str:
     return f"load the base of {concept.name!r}, or train it again on this one"
 
@@ -211,12 +219,12 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
     )
 
 
-def _fill(model: nn.Module, concept: Concept, component: str, weight: float) -> None:
+def _fill(model: nn.Module, concept: Concept, part_name: str, weight: float) -> None:
     """Copy a concept's tensors into the adapter that was allocated for them."""
     own = adapter_name(concept.name)
     for path, module in model.named_modules():
         if isinstance(module, SpectralLayer) and own in module.r:
-            tensors = concept.layers[_base_name(f"{component}.{path}")]
+            tensors = concept.layers[plain_name(f"{part_name}.{path}")]
             for part, tensor in tensors.tensors().items():
                 getattr(module, f"spectral_{part}")[own].data.copy_(tensor)
             module.set_scale(own, weight)
@@ -230,11 +238,6 @@ def _tensors(module: SpectralLayer, adapter: str) -> LayerTensors:
     if adapter in module.spectral_c:
         names.append("c")
     return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
-
-
-def _base_name(path: str) -> str:
-    """The name of a layer without the wrapping of other adapters round it."""
-    return path.replace(".base_layer", "")
 
 
 def _refuse_merged(model: nn.Module) -> None:

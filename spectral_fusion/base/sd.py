@@ -1,0 +1,205 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention, one CLIP text encoder, an autoencoder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from spectral_fusion import toybox
+from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
+from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Box, Region, regional_prompts
+from spectral_fusion.base.samplers import make_sampler
+from spectral_fusion.base.texts import TextPart
+from spectral_fusion.errors import InputError
+
+
+class StableDiffusion(Base):
+    """Stable Diffusion 1.x, 2.x, and toybox, which has their classes.
+
+    Raises:
+        InputError: the pipeline is of another family.
+    """
+
+    family = "sd"
+    pipeline: StableDiffusionPipeline
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        if type(pipeline).__name__ != "StableDiffusionPipeline":
+            raise InputError(
+                f"a {type(pipeline).__name__} is not of the family sd; give a StableDiffusionPipeline "
+                "(Stable Diffusion 1.x or 2.x)"
+            )
+        super().__init__(pipeline)
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.pipeline.unet
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self.pipeline.text_encoder
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipeline.tokenizer
+
+    @property
+    def vae(self) -> nn.Module:
+        return self.pipeline.vae
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {"unet": self.unet, "text_encoder": self.text_encoder}
+
+    @property
+    def texts(self) -> dict[str, TextPart]:
+        return {"text_encoder": TextPart(self.tokenizer, self.text_encoder)}
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        return [self.vae]
+
+    @property
+    def size(self) -> int:
+        return self.unet.config.sample_size * self.multiple_of_latents
+
+    @property
+    def multiple_of_latents(self) -> int:
+        """Pixels a latent is wide."""
+        return self.pipeline.vae_scale_factor
+
+    @property
+    def multiple(self) -> int:
+        return 8
+
+    @property
+    def training_multiple(self) -> int:
+        halvings = len(self.unet.config.block_out_channels) - 1
+        return self.multiple_of_latents * 2**halvings
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        scale = self.multiple_of_latents
+        return self.unet.config.in_channels, height // scale, width // scale
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Posterior:
+        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+
+    def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
+        if weighted:
+            for prompt in prompts:
+                self.check_prompt(prompt)
+        encode = encode_weighted if weighted else encode_plain
+        return Condition(encode(self.texts["text_encoder"], prompts))
+
+    def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
+        return chunk_counts(self.texts["text_encoder"], prompts)
+
+    @cached_property
+    def noise_schedule(self) -> DDPMScheduler:
+        """The forward process. Raises InputError where the base predicts neither noise nor velocity."""
+        return noise_scheduler(self.pipeline.scheduler)
+
+    def draw_time(self, source: torch.Generator) -> int:
+        return int(torch.randint(self.noise_schedule.config.num_train_timesteps, (), generator=source))
+
+    def even_times(self, count: int) -> list[int]:
+        return [int((k + 0.5) / count * self.noise_schedule.config.num_train_timesteps) for k in range(count)]
+
+    def problem(self, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        schedule = self.noise_schedule
+        return schedule.add_noise(latents, noise, times), prediction_target(schedule, latents, noise, times)
+
+    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
+        return min_snr_weights(self.noise_schedule, times, min_snr_gamma)
+
+    @property
+    def min_snr_gamma(self) -> float:
+        return 5.0 if self.noise_schedule.config.prediction_type == "epsilon" else 0.0
+
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        return self.unet(noisy.to(self.unet.dtype), times, condition.embeds, return_dict=False)[0]
+
+    @contextmanager
+    def gradient_checkpointing(self) -> Iterator[None]:
+        self.unet.enable_gradient_checkpointing()
+        self.text_encoder.activation_checkpointing_enable({"use_reentrant": False})
+        self.text_encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
+        try:
+            yield
+        finally:
+            self.unet.disable_gradient_checkpointing()
+            self.text_encoder.activation_checkpointing_disable()
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        condition: Condition,
+        noise: Tensor,
+        *,
+        sampler: str,
+        steps: int,
+        uncondition: Condition | None = None,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[DenoisingStep]:
+        scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
+        scheduler.set_timesteps(steps, device=self.device)
+        told = condition if uncondition is None else Condition.cat([uncondition, condition])
+        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        latents = noise.to(self.device) * scheduler.init_noise_sigma
+        for number, time in enumerate(scheduler.timesteps, 1):
+            given = scheduler.scale_model_input(latents, time)
+            batch = given if uncondition is None else torch.cat([given, given])
+            answers = self.predict(batch, time, told).to(latents.dtype)
+            plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
+            guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
+            after = scheduler.step(guided, time, latents, **extra).prev_sample
+            yield DenoisingStep(number, len(scheduler.timesteps), time, given, after, wanted, plain)
+            latents = after
+
+    def regions(
+        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
+    ) -> AbstractContextManager[None]:
+        height, width = size
+        return regional_prompts(self.unet, regions, condition.embeds, height=height, width=width, guided=guided)
+
+    def save(self, folder: str) -> None:
+        self.pipeline.save_pretrained(folder)
+
+    @cached_property
+    def is_toybox(self) -> bool:
+        """Whether these are the bundled weights, wherever they were loaded from."""
+        return self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
+
+    def scorers(self) -> ModuleType | None:
+        if not self.is_toybox:
+            return None
+        from spectral_fusion.toybox import scorers  # loads its models when first asked
+
+        return scorers
+
+    def places(self, count: int) -> list[Box]:
+        if not self.is_toybox:
+            return super().places(count)
+        from spectral_fusion.toybox.layout import standing_boxes
+
+        return [Box(*box) for box in standing_boxes(count)]
