@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.shelf import Bands
 from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.visitors import Visitor
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
     from spectral_fusion.concept import Concept
     from spectral_fusion.fuse import OnOverlap
 
@@ -60,7 +60,9 @@ class Fusing:
         bands = Bands.of([concept.info for concept in concepts])
         return Check(tuple(place), matrix, OVERLAP_TOLERANCE, bands)
 
-    def save_folder(self, weights: Mapping[str, float], name: str, *, overlap: bool, replace: bool) -> Job:
+    def save_folder(
+        self, owner: Visitor, weights: Mapping[str, float], name: str, *, overlap: bool, replace: bool
+    ) -> Job:
         """Fuse into the loaded base and write it as a diffusers folder `name`; the job's result is its path.
 
         Args:
@@ -74,18 +76,20 @@ class Fusing:
         from spectral_fusion.concept import check_name
         from spectral_fusion.fuse import fuse
 
+        if not weights:
+            raise InputError("no concept is chosen; choose one or more")
         target = self.folder / check_name(name.strip())
         if target.exists() and not replace:
             raise InputError(f"{target.name!r} exists already; give another name, or replace it")
 
-        def work(pipeline: StableDiffusionPipeline, _: Job) -> Path:
-            fusion = fuse(pipeline, self._concepts(weights), on_overlap=allowed(overlap))
+        def work(engine: Engine, _: Job) -> Path:
+            fusion = fuse(engine.pipeline, self._concepts(weights), on_overlap=allowed(overlap))
             try:
                 return fusion.save(target, force=replace)
             finally:
                 fusion.undo()
 
-        return self.studio.submit("fuse", work)
+        return self.studio.submit(owner, work, f"save {target.name}")
 
     def save_lora(self, weights: Mapping[str, float], to: LoraFormat, folder: Path, *, overlap: bool) -> list[Path]:
         """Write the concepts as one LoRA and an embedding for each trigger; returns the files.

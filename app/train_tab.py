@@ -24,7 +24,7 @@ from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.training_panel import TrainingPanel
-from spectral_fusion_app.trainings import Training, Trainings
+from spectral_fusion_app.trainings import Training, Trainings, check_bounds
 
 ADVANCED = {  # fields of TrainConfig, and what the page sets where that differs from their default
     "trigger": None,
@@ -181,9 +181,11 @@ class TrainTab:
         given: dict[str, Any] = {name: value.strip() for name, value in subject.items()} | settings
         if unknown := given.keys() - train_settings().keys():
             raise InputError(f"there is no setting {sorted(unknown)[0][:100]!r}; `train --help` lists them")
+        check_bounds(given, self.settings.limits.training)
         given["base"] = self.studio.check_base(given.get("base") or self.studio.state.base)
         if given.get("class_images"):
             given["class_images"] = str(inside(self.settings.folders, given["class_images"]))
+        self.studio.park()
         with self._photos(files, folder or "") as photos:
             photos.cards(max(self.studio.size))  # a folder that cannot be used is an error now, not later in a log
             photos.write_captions(captions or {})

@@ -245,5 +245,5 @@ def test_text_encoder_and_unet_of_a_pipeline():
     train(base.unet, "rex")
     train(base.text_encoder, "rex")
     generator = torch.Generator().manual_seed(0)
-    image = base("a dog", num_inference_steps=2, generator=generator, output_type="pt", height=32, width=32)
+    image = base.pipeline("a dog", num_inference_steps=2, generator=generator, output_type="pt", height=32, width=32)
     assert torch.isfinite(torch.as_tensor(image.images)).all()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import spectral_fusion.base.load as load_module
 from ldm import ldm_tensors, miniature
+from spectral_fusion import toybox
 from spectral_fusion.base.clip_tokenizer import clip_tokenizer
 from spectral_fusion.base.load import open_base
 from spectral_fusion.base.sd import StableDiffusion
@@ -21,7 +21,7 @@ OLD_CLIP = ("cond_stage_model.transformer.text_model.", "cond_stage_model.transf
 def picture(base: StableDiffusion, prompt: str = "a photo of a red dog") -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     size = {"height": 32, "width": 32, "num_inference_steps": 2}
-    return base(prompt, negative_prompt="ugly", generator=generator, output_type="np", **size).images
+    return base.pipeline(prompt, negative_prompt="ugly", generator=generator, output_type="np", **size).images
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +35,21 @@ def sd1_tensors(sd1: StableDiffusion) -> dict[str, torch.Tensor]:
 
 
 def test_diffusers_folder(shared_base: StableDiffusion, tmp_path: Path) -> None:
-    shared_base.save_pretrained(tmp_path / "base")
+    shared_base.pipeline.save_pretrained(tmp_path / "base")
     loaded = open_base(tmp_path / "base")
     assert np.array_equal(picture(loaded), picture(shared_base))
-    assert loaded.name_or_path == str(tmp_path / "base")
-    assert loaded.safety_checker is None
+    assert loaded.pipeline.name_or_path == str(tmp_path / "base")
+    assert loaded.pipeline.safety_checker is None
 
 
 def test_dtype(shared_base: StableDiffusion, tmp_path: Path) -> None:
-    shared_base.save_pretrained(tmp_path / "base")
+    shared_base.pipeline.save_pretrained(tmp_path / "base")
     loaded = open_base(tmp_path / "base", dtype=torch.bfloat16)
     assert {loaded.unet.dtype, loaded.vae.dtype, loaded.text_encoder.dtype} == {torch.bfloat16}
 
 
 def test_a_folder_of_half_precision_files_alone(shared_base: StableDiffusion, tmp_path: Path) -> None:
-    shared_base.save_pretrained(tmp_path / "base", variant="fp16")
+    shared_base.pipeline.save_pretrained(tmp_path / "base", variant="fp16")
     assert not list((tmp_path / "base").glob("*/*_model.safetensors"))
     assert np.array_equal(picture(open_base(tmp_path / "base")), picture(shared_base))
 
@@ -58,13 +58,13 @@ def test_a_hub_id_is_read_from_the_hubs_cache_offline(
     shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "models--somebody--tiny-diffusion"
-    shared_base.save_pretrained(repository / "snapshots" / REVISION)
+    shared_base.pipeline.save_pretrained(repository / "snapshots" / REVISION)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(REVISION)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     loaded = open_base("somebody/tiny-diffusion")
     assert np.array_equal(picture(loaded), picture(shared_base))
-    assert loaded.name_or_path == "somebody/tiny-diffusion"
+    assert loaded.pipeline.name_or_path == "somebody/tiny-diffusion"
 
 
 def test_single_file_of_sd1(sd1: StableDiffusion, sd1_tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def test_single_file_of_sd2_predicts_v_unless_it_says_otherwise(tmp_path: Path) 
     sd2 = miniature(2)
     save_file(ldm_tensors(sd2), tmp_path / "v.safetensors")
     loaded = open_base(tmp_path / "v.safetensors")
-    assert loaded.scheduler.config.prediction_type == "v_prediction"
+    assert loaded.pipeline.scheduler.config.prediction_type == "v_prediction"
     assert np.array_equal(picture(loaded), picture(sd2))
 
     save_file(ldm_tensors(sd2), tmp_path / "epsilon.safetensors", metadata={"modelspec.prediction_type": "epsilon"})
-    assert open_base(tmp_path / "epsilon.safetensors").scheduler.config.prediction_type == "epsilon"
+    assert open_base(tmp_path / "epsilon.safetensors").pipeline.scheduler.config.prediction_type == "epsilon"
 
 
 def test_clip_tokenizer_gives_the_published_ids() -> None:
@@ -167,7 +167,7 @@ def test_folders_that_are_no_base(shared_base: StableDiffusion, tmp_path: Path) 
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     with pytest.raises(InputError, match="StableDiffusionXLPipeline"):
         open_base(tmp_path)
-    shared_base.save_pretrained(tmp_path / "base")
+    shared_base.pipeline.save_pretrained(tmp_path / "base")
     weights = tmp_path / "base/unet/diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(InputError, match="pickled weights"):
@@ -186,8 +186,8 @@ def test_bases_that_do_not_exist(base: str) -> None:
 def test_toybox_is_the_default_and_its_damage_has_a_remedy(
     shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_module, "TOYBOX", tmp_path / "weights")
+    monkeypatch.setattr(toybox, "WEIGHTS", tmp_path / "weights")
     with pytest.raises(InputError, match="reinstall"):
         open_base()
-    shared_base.save_pretrained(tmp_path / "weights")
+    shared_base.pipeline.save_pretrained(tmp_path / "weights")
     assert np.array_equal(picture(open_base()), picture(shared_base))

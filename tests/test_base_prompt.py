@@ -80,7 +80,7 @@ def test_a_trigger_means_all_its_vectors_as_in_stock_diffusers(base: StableDiffu
     with_rex(base, vectors=3)
     assert torch.allclose(encode_prompts(base, [prompt]), stock(base, prompt), atol=1e-6)
     spelled = prompt.replace("<rex>", "<rex> <rex>_1 <rex>_2")
-    assert base.maybe_convert_prompt(prompt, base.tokenizer) == spelled
+    assert base.pipeline.maybe_convert_prompt(prompt, base.tokenizer) == spelled
 
 
 def test_a_trigger_can_be_weighed(base: StableDiffusion) -> None:

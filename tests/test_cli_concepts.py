@@ -20,7 +20,7 @@ from tiny import tiny_base
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    tiny_base().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 
@@ -83,8 +83,8 @@ def test_loras_come_with_their_embeddings(library: Library, command: tuple[str, 
     assert result.exit_code == 0, result.stderr
     base = tiny_base()
     for path in sorted(Path("made-embeddings").iterdir()):
-        base.load_textual_inversion(str(path))
-    base.load_lora_weights("made.safetensors")
+        base.pipeline.load_textual_inversion(str(path))
+    base.pipeline.load_lora_weights("made.safetensors")
     assert "<rex>_1" in base.tokenizer.get_vocab()
     refused("exists already", *command, "--out", "made.safetensors")
     refused("must end in .safetensors", "export", "rex", "--out", "made.pt")
@@ -163,5 +163,5 @@ def test_bad_input(library: Library, shared_base: StableDiffusion, tmp_path: Pat
 
 
 def other_base(folder: Path) -> Path:
-    tiny_base(seed=1).save_pretrained(folder / "other")
+    tiny_base(seed=1).pipeline.save_pretrained(folder / "other")
     return folder / "other"

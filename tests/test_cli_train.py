@@ -26,7 +26,7 @@ QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--distillation-pro
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    tiny_base().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 

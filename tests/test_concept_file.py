@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from concepts import ATTENTION, delta, make_concept
+from spectral_fusion.base.layers import base_layers
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors, export_embedding, export_lora, read_info
-from spectral_fusion.concept.fingerprint import base_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets
 

@@ -90,7 +90,7 @@ def bench(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for band, name in enumerate(("rex", "tom")):
         library.add(make_concept(base, name, band=band))
         os.rename(elsewhere / "photos" / name, library.folder(name) / "images")
-    monkeypatch.setattr("spectral_fusion.base.load.load_base", lambda *_, **__: base)
+    monkeypatch.setattr("spectral_fusion.base.load.open_base", lambda *_, **__: base)
     monkeypatch.setattr("spectral_fusion.evaluate.load_scorers", lambda *_, **__: ColourScorers())
     return elsewhere
 

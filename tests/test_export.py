@@ -30,8 +30,8 @@ def stock(concepts: dict[Concept, float], folder: Path, to: str) -> StableDiffus
     """A stock base that has loaded the exported files and nothing else."""
     base = tiny_base()
     for concept in concepts:
-        base.load_textual_inversion(str(export_embedding(concept, folder / f"{concept.name}.safetensors")))
-    base.load_lora_weights(str(export_lora(concepts, folder / f"{to}.safetensors", to)))
+        base.pipeline.load_textual_inversion(str(export_embedding(concept, folder / f"{concept.name}.safetensors")))
+    base.pipeline.load_lora_weights(str(export_lora(concepts, folder / f"{to}.safetensors", to)))
     return base
 
 
@@ -101,9 +101,9 @@ def test_half_precision_costs_a_thousandth(shared_base: StableDiffusion, tmp_pat
 
 def test_the_embedding_file_reads_by_name(tmp_path: Path) -> None:
     concept, base = make_concept(tiny_base(), vectors=3), tiny_base()
-    base.load_textual_inversion(str(export_embedding(concept, tmp_path / "rex.safetensors")))
+    base.pipeline.load_textual_inversion(str(export_embedding(concept, tmp_path / "rex.safetensors")))
     ids = base.tokenizer.convert_tokens_to_ids(["<rex>", "<rex>_1", "<rex>_2"])
-    assert torch.equal(base.text_encoder.get_input_embeddings().weight[ids], concept.embeddings)
+    assert torch.equal(base.text_encoder.get_input_embeddings().weight[ids], concept.embeddings["text_encoder"])
 
 
 def test_joint_factors_are_the_weighted_sum(shared_base: StableDiffusion) -> None:

@@ -23,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base and a library of two concepts."""
     place = tmp_path_factory.mktemp("place")
     base: StableDiffusion = tiny_base()
-    base.save_pretrained(place / "base")
+    base.pipeline.save_pretrained(place / "base")
     library = Library(place / "concepts")
     library.add(make_concept(base, "rex"))
     library.add(make_concept(base, "tom", band=1, seed=1))

@@ -41,7 +41,7 @@ class Server:
 def make_place(folder: Path) -> Path:
     """A folder with a tiny base and a library of two concepts for it."""
     base = tiny_base()
-    base.save_pretrained(folder / "base")
+    base.pipeline.save_pretrained(folder / "base")
     library = Library(folder / "concepts")
     library.add(make_concept(base, "rex"))
     library.add(make_concept(base, "tom", band=1, seed=1))

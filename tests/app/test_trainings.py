@@ -152,7 +152,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_training(
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
-    tiny_base().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return str(folder)
 
 
