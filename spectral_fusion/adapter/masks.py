@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,9 +16,8 @@ class Place(Protocol):
         """(height, width) of 0 to 1: how much of each cell belongs to the place."""
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle: left, top, right, bottom as fractions of the picture."""
+class Box(NamedTuple):
+    """A rectangle in parts of the picture, from its upper left corner."""
 
     left: float
     top: float

@@ -51,6 +51,11 @@ class LoraFile:
         return self.layers[layer]
 
     @property
+    def words(self) -> dict[str, dict[str, Tensor]]:
+        """Token -> text encoder -> vectors, as a concept has its trigger's."""
+        return {token: {"text_encoder": rows} for token, rows in self.embeddings.items()}
+
+    @property
     def rank(self) -> int:
         """The largest rank of a layer."""
         return max(len(factors.down) for factors in self.layers.values())
