@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept.names import check_trigger
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
 from words import add_tokens, remove_tokens, token_ids
 
 WIDTH = 64

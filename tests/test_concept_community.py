@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from concepts import delta, make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import export_lora
 from spectral_fusion.concept.community import LoraFile, is_lora, read_lora
-from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.concept.lora_names import LayerNames
 from spectral_fusion.errors import InputError
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 QUERY = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0"
@@ -28,7 +28,7 @@ TEXT = "text_encoder.encoder.layers.0.self_attn.q_proj"
 
 @pytest.fixture(scope="module")
 def shapes() -> dict[str, tuple[int, ...]]:
-    return {name: tuple(layer.weight.shape) for name, layer in pipeline_layers(tiny_pipeline()).items()}
+    return {name: tuple(layer.weight.shape) for name, layer in tiny_base().layers().items()}
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -47,9 +47,9 @@ def flat(layer: str) -> str:
 @pytest.mark.parametrize("to", ["diffusers", "kohya"])
 @pytest.mark.parametrize("targets", [("to_k", "to_out.0", "q_proj", "v_proj"), ("conv1", "proj_in", "net.2", "fc1")])
 def test_our_own_exports_come_back(
-    shared_pipeline: StableDiffusionPipeline, shapes: dict, tmp_path: Path, to: str, targets: tuple[str, ...]
+    shared_base: StableDiffusion, shapes: dict, tmp_path: Path, to: str, targets: tuple[str, ...]
 ) -> None:
-    concept = make_concept(shared_pipeline, alpha=0.7, targets=targets)
+    concept = make_concept(shared_base, alpha=0.7, targets=targets)
     lora = read_lora(export_lora({concept: 0.5}, tmp_path / "rex and tom v1.2.safetensors", to), shapes)
     assert lora.layers.keys() == concept.layers.keys()
     for layer in concept.layers:
@@ -76,11 +76,11 @@ def trained(model: torch.nn.Module, **settings: object) -> torch.nn.Module:
 @pytest.mark.parametrize("by", ["diffusers", "peft"])
 def test_what_diffusers_and_peft_write(shapes: dict, tmp_path: Path, settings: dict, by: str) -> None:
     """Alpha, patterns and scaling are in settings, not in tensors: compared with what PEFT itself merges."""
-    pipeline = tiny_pipeline()
-    before = {name: layer.weight.clone() for name, layer in pipeline_layers(pipeline).items()}
-    parts = {"unet": trained(pipeline.unet, **settings)}
+    base = tiny_base()
+    before = {name: layer.weight.clone() for name, layer in base.layers().items()}
+    parts = {"unet": trained(base.unet, **settings)}
     if by == "diffusers":
-        parts["text_encoder"] = trained(pipeline.text_encoder, **settings)
+        parts["text_encoder"] = trained(base.text_encoder, **settings)
         configs = {part: model.peft_config["default"].to_dict() for part, model in parts.items()}
         for config in configs.values():
             config.pop("peft_type"), config.pop("task_type")
@@ -267,8 +267,8 @@ def test_broken_files_are_refused_in_one_line(shapes: dict, tmp_path: Path) -> N
         read_lora(tmp_path / "none.safetensors", shapes)
 
 
-def test_a_lora_is_told_from_a_concept(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
-    concept = make_concept(shared_pipeline)
+def test_a_lora_is_told_from_a_concept(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    concept = make_concept(shared_base)
     assert is_lora(export_lora({concept: 1.0}, tmp_path / "lora.safetensors", "kohya"))
     assert not is_lora(concept.save(tmp_path / "concept.safetensors"))
     assert not is_lora(tmp_path / "missing.safetensors")

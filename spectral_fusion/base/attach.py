@@ -12,7 +12,7 @@ from torch import nn
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import plain_name
-from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
+from spectral_fusion.concept.file import BASIS, Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import same_weight, weight_fingerprint
 from spectral_fusion.concept.metadata import check_weight
 from spectral_fusion.errors import InputError
@@ -102,12 +102,13 @@ def collect(
         raise InputError(f"trigger {trigger} is not in this base; add its tokens before collecting")
     config = next(m.peft_config[adapter] for m in base.parts.values() if adapter in getattr(m, "peft_config", {}))
     layers = {plain_name(key): module for key, module in found.items()}
+    _refuse_patterns(layers, adapter, config)
     weights = {key: module.get_base_layer().weight for key, module in layers.items()}
     return Concept(
         name=name,
         trigger=trigger,
         class_word=class_word,
-        band=Band(config.band, config.r),
+        band=Band(config.band, config.r, config.side),
         mode=config.mode,
         alpha=config.alpha,
         base=base.fingerprint,
@@ -124,6 +125,16 @@ def collect(
             for part, text in base.texts.items()
         },
     )
+
+
+def _refuse_patterns(layers: dict[str, SpectralLayer], adapter: str, config: SpectralConfig) -> None:
+    """A concept has one rank and one alpha: its band is claimed, and its delta scaled, by these."""
+    for key, module in layers.items():
+        if (module.r[adapter], module.alpha[adapter]) != (config.r, config.alpha):
+            raise InputError(
+                f"{key!r} has rank {module.r[adapter]} and alpha {module.alpha[adapter]:g}, the adapter {adapter!r} "
+                f"{config.r} and {config.alpha:g}; a concept has one of each, leave out rank_pattern and alpha_pattern"
+            )
 
 
 def check_fits(base: Base, *concepts: Concept) -> dict[str, nn.Module]:
@@ -211,6 +222,7 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
     return SpectralConfig(
         r=concept.band.rank,
         band=concept.band.index,
+        side=concept.band.side,
         mode=concept.mode,
         train_s=any("c" in layer.trained for layer in concept.layers.values()),
         alpha=concept.alpha,
@@ -225,19 +237,13 @@ def _fill(model: nn.Module, concept: Concept, part_name: str, weight: float) -> 
     for path, module in model.named_modules():
         if isinstance(module, SpectralLayer) and own in module.r:
             tensors = concept.layers[plain_name(f"{part_name}.{path}")]
-            for part, tensor in tensors.tensors().items():
-                getattr(module, f"spectral_{part}")[own].data.copy_(tensor)
+            module.set_tensors(own, tensors.tensors())
             module.set_scale(own, weight)
 
 
 def _tensors(module: SpectralLayer, adapter: str) -> LayerTensors:
-    def copy(part: str) -> torch.Tensor:
-        return getattr(module, f"spectral_{part}")[adapter].detach().float().cpu().clone()
-
-    names = [*TRAINED["additive" if adapter in module.spectral_A else "rotational"]]
-    if adapter in module.spectral_c:
-        names.append("c")
-    return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
+    copies = {part: tensor.detach().float().cpu().clone() for part, tensor in module.tensors(adapter).items()}
+    return LayerTensors(Triplets(*(copies.pop(part) for part in BASIS)), copies)
 
 
 def _refuse_merged(model: nn.Module) -> None:

@@ -20,6 +20,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior, 
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.regions import Box, Region, side_by_side
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
@@ -78,6 +79,15 @@ class Base(ABC):
     def device(self) -> torch.device:
         return self.pipeline.device
 
+    def to(self, device: str | torch.device) -> None:
+        """Move all models to a device."""
+        self.pipeline.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Turn all weights into another type."""
+        with quietly():
+            self.pipeline.to(dtype)
+
     @property
     def fingerprint(self) -> str:
         """Tells this base from others, in whatever precision: see `concept.fingerprint`."""
@@ -130,6 +140,10 @@ class Base(ABC):
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
+
+    def token_count(self, prompt: str) -> int:
+        """Tokens of a prompt, each trigger counted with all its vectors; the most that any text part reads."""
+        return max((len(text.tokenizer.tokenize(text.expand(prompt))) for text in self.texts.values()), default=0)
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows now."""
@@ -227,7 +241,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
@@ -237,8 +251,8 @@ class Base(ABC):
             sampler: a name of `SAMPLERS`.
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
-            generator: of the noise that some samplers add.
-            start: a picture to begin from; None: pure noise.
+            generator: of the noise that some samplers add; a list has one for each picture.
+        start: Start | None = None,
 
         Raises:
             InputError: the sampler is unknown.

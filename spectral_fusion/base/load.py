@@ -2,23 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextConfig, CLIPTextModel
-from transformers.utils import logging as transformers_logging
 
 from spectral_fusion import toybox
 from spectral_fusion.base.checkpoint import Checkpoint
 from spectral_fusion.base.clip_tokenizer import END, clip_tokenizer
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 
@@ -105,23 +102,6 @@ def _check_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(":")[0][:100]
         raise InputError(f"device {device} cannot be used ({reason}); give cpu, or a GPU that torch sees") from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence the bars and notes of diffusers and transformers while a base loads; the bar of a download stays."""
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
-    for library in libraries:
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for library, (bar, verbosity) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if bar:
-                library.enable_progress_bar()
 
 
 def _load_toybox(dtype: torch.dtype) -> StableDiffusionPipeline:

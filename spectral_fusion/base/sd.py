@@ -50,6 +50,8 @@ class StableDiffusion(Base):
                 "(Stable Diffusion 1.x or 2.x)"
             )
         super().__init__(pipeline)
+        self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
+        """Whether the bundled weights were loaded, from wherever; deltas come and go without changing that."""
 
     @property
     def unet(self) -> nn.Module:
@@ -167,7 +169,7 @@ class StableDiffusion(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
@@ -215,11 +217,6 @@ class StableDiffusion(Base):
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)
-
-    @cached_property
-    def is_toybox(self) -> bool:
-        """Whether these are the bundled weights, wherever they were loaded from."""
-        return self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
 
     def scorers(self) -> ModuleType | None:
         if not self.is_toybox:

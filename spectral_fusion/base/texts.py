@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedModel
 
-from spectral_fusion.concept.names import check_trigger
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
 
 TRIGGER = re.compile(r"<[\w-]+>")
 

@@ -64,7 +64,7 @@ def _write_folder(
     options: dict[str, str],
     force: bool,
 ) -> None:
-    from spectral_fusion.base.load import quietly
+    from spectral_fusion.base.quiet import quietly
     from spectral_fusion.fuse import fuse as fuse_concepts
 
     if out.exists() and not force:
@@ -94,7 +94,14 @@ def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) ->
     return {
         "base": next(iter(weights)).base,
         "concepts": [
-            {"name": c.name, "trigger": c.trigger, "band": c.band.index, "rank": c.band.rank, "weight": weight}
+            {
+                "name": c.name,
+                "trigger": c.trigger,
+                "band": c.band.index,
+                "side": c.band.side,
+                "rank": c.band.rank,
+                "weight": weight,
+            }
             for c, weight in weights.items()
         ],
         "overlaps": [vars(overlap) for overlap in overlaps],
@@ -104,7 +111,7 @@ def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) ->
 
 def _free(concepts: list["Concept"]) -> int:
     """How many more concepts of the first one's rank fit."""
-    from spectral_fusion.concept.claim import free_bands
+    from spectral_fusion.concept.claim import room_left
 
     directions = min(concept.directions for concept in concepts)
-    return len(free_bands([concept.band for concept in concepts], concepts[0].band.rank, directions))
+    return room_left([concept.band for concept in concepts], concepts[0].band.rank, directions)

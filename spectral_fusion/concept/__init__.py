@@ -5,8 +5,8 @@ from spectral_fusion.concept.file import Concept, LayerTensors
 from spectral_fusion.concept.library import Library
 from spectral_fusion.concept.lora import export_lora
 from spectral_fusion.concept.metadata import ConceptInfo
-from spectral_fusion.concept.names import check_name
 from spectral_fusion.concept.read import read_info
+from spectral_fusion.names import check_name
 
 __all__ = [
     "Concept",

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.atomic import write_safetensors
+from spectral_fusion.concept.checks import check_embeddings, check_layer, check_sizes
 from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
-from spectral_fusion.concept.read import find_file, read_info, read_tensors
-from spectral_fusion.errors import InputError
+from spectral_fusion.concept.read import find_file, open_concept
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
 EMBEDDINGS = "embeddings"
 TEXT_OF_FORMAT_1 = "text_encoder"  # whose embeddings had no name of their own
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
+FLOATS = ("F16", "BF16", "F32")  # as the format calls them
 HALF_ERROR = 1e-3  # rounding a well-scaled tensor to float16 costs 3e-4 of its norm; tiny or huge values cost more
 
 
@@ -52,18 +54,15 @@ class Concept(ConceptInfo):
             odd = sorted(self.layers.keys() ^ self.fingerprints.keys())
             raise InputError(f"layers and fingerprints of concept {self.name!r} differ, first in {odd[0]!r}")
         for name, layer in self.layers.items():
-            _check_layer(name, layer, self)
-        sides = [len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V)]
-        smallest = min(sides, default=self.directions)
+            check_layer(name, layer.basis, layer.trained, TRAINED[self.mode], self)
+        smallest = min(len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V))
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
         if tuple(self.embeddings) != self.text_parts:
             got = ", ".join(self.embeddings) or "none"
             raise InputError(f"embeddings of concept {self.name!r} are for {got}, not {', '.join(self.text_parts)}")
-        for part, rows in self.embeddings.items():
-            if rows.ndim != 2 or len(rows) == 0:
-                raise InputError(f"{part} of concept {self.name!r} has embeddings {tuple(rows.shape)}; give (n, width)")
-            _check_finite(f"{EMBEDDINGS}.{part}", rows)
+        for rows in self.embeddings.values():
+            check_embeddings(rows, self.name)
         if len({len(rows) for rows in self.embeddings.values()}) > 1:
             raise InputError(
                 f"the text parts of concept {self.name!r} have different numbers of vectors; train it again"
@@ -115,12 +114,15 @@ class Concept(ConceptInfo):
             InputError: the file is missing, broken, of another kind or version, or its tensors do not fit together.
         """
         path = find_file(path)
-        info = read_info(path)
-        tensors = read_tensors(path)
-        for key, tensor in tensors.items():
-            if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-                raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
-        tensors = {key: tensor.float() for key, tensor in tensors.items()}
+        with open_concept(path) as (info, file):
+            for key, kind in file.types.items():
+                if kind not in FLOATS:
+                    raise InputError(
+                        f"{path}: tensor {shown(key)} is {file.read(key).dtype}; concepts hold floats. Save it again"
+                    )
+            check_sizes(path, file.shapes)
+            # copies: results must not depend on where in a file a tensor happens to be aligned
+            tensors = {key: file.read(key).to(torch.float32, copy=True) for key in file.shapes}
         try:
             embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
@@ -148,28 +150,6 @@ def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> 
     if f"{name}.c" in tensors:
         trained["c"] = tensors.pop(f"{name}.c")
     return LayerTensors(basis, trained)
-
-
-def _check_layer(name: str, layer: LayerTensors, info: ConceptInfo) -> None:
-    r, rows, columns = info.band.rank, len(layer.basis.U), len(layer.basis.V)
-    shapes = {"U": (rows, r), "S": (r,), "V": (columns, r), "A": (rows, r), "B": (columns, r)}
-    shapes |= {"X_U": (r, r), "X_V": (r, r), "c": (r,)}
-    for part, tensor in layer.tensors().items():
-        if tuple(tensor.shape) != shapes[part]:
-            raise InputError(f"{part} of {name!r} has shape {tuple(tensor.shape)}, rank {r} needs {shapes[part]}")
-        _check_finite(f"{name}.{part}", tensor)
-    if layer.trained.keys() - {"c"} != set(TRAINED[info.mode]):
-        raise InputError(
-            f"{name!r} holds {', '.join(layer.trained)}; {info.mode} needs {', '.join(TRAINED[info.mode])}"
-        )
-    height, width = info.kernels.get(name, (1, 1))
-    if height < 1 or width < 1 or columns % (height * width):
-        raise InputError(f"{name!r} has {columns} inputs, which a kernel of {height} x {width} does not divide")
-
-
-def _check_finite(name: str, tensor: Tensor) -> None:
-    if not torch.isfinite(tensor).all():
-        raise InputError(f"tensor {name!r} holds NaN or infinity; train the concept again at a lower learning rate")
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -5,18 +5,26 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
 
-from spectral_fusion.concept.names import check_name, check_trigger
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
+from spectral_fusion.names import check_name, check_trigger
+from spectral_fusion.reading import parse_json
 from spectral_fusion.spectral import Band, Mode
 
 FORMAT_VERSION = "2"  # what is written
-READABLE = ("1", "2")
+READABLE = ("1", "2")  # format 1 has no side, its bands count from the top, and no family
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
-MAX_DIRECTIONS = 2**17  # more than any layer has; a damaged file must not make a map of bands endless
+MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
+MAX_LAYERS = 2048  # twice those of the largest bases
+MAX_ALPHA = 1e6
+MAX_TEXT = 200  # characters of the class word and of the base's fingerprint
+MAX_BASE_NAME = 1000  # characters; it may be a path
+MAX_JSON = 2**21  # characters of a JSON value in the header
+FINGERPRINT = re.compile(r"[0-9a-f]{16}:\d{1,6}(\.\d{1,6})?(e[-+]?\d{1,2})?")
+LAYER = re.compile(r"[a-z]\w{0,31}(\.[\w-]{1,64}){1,24}")
 VERSIONED = ("spectral-fusion", "torch", "diffusers", "transformers", "peft")
 
 
@@ -55,32 +63,62 @@ class ConceptInfo:
     """Settings and figures of the training, as plain JSON."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_trigger(self.trigger)
-        for text in (self.class_word, self.base, self.family, self.base_name):
-            if not isinstance(text, str) or not text.isprintable():
-                raise InputError(f"concept {self.name!r} has the text {text!r}; write it in one line, without escapes")
-        if not self.band.hi <= self.directions <= MAX_DIRECTIONS:
+        object.__setattr__(self, "name", check_name(self.name))
+        object.__setattr__(self, "trigger", check_trigger(self.trigger))
+        texts = (
+            (self.class_word, MAX_TEXT),
+            (self.base, MAX_TEXT),
+            (self.family, MAX_TEXT),
+            (self.base_name, MAX_BASE_NAME),
+        )
+        for text, longest in texts:
+            if not isinstance(text, str) or not text.isprintable() or len(text) > longest:
+                raise InputError(
+                    f"concept {self.name!r} has the text {shown(text)}; write it in one line, without escapes, at most "
+                    f"{longest} characters"
+                )
+        if not is_count(self.directions) or not self.band.depth <= self.directions <= MAX_DIRECTIONS:
             raise InputError(
-                f"band {self.band.index} at rank {self.band.rank} needs {self.band.hi} directions; the smallest layer "
-                f"of concept {self.name!r} has {self.directions}. Lower the rank or the band"
+                f"{self.band} needs {self.band.depth} directions; the smallest layer "
+                f"of concept {self.name!r} has {shown(self.directions)}, and no layer more than {MAX_DIRECTIONS}. "
+                "Lower the rank or the band"
             )
         if self.mode not in get_args(Mode):
             raise InputError(
-                f"concept {self.name!r} has unknown mode {self.mode!r}; known: {', '.join(get_args(Mode))}"
+                f"concept {self.name!r} has unknown mode {shown(self.mode)}; known: {', '.join(get_args(Mode))}"
             )
-        if not is_number(self.alpha):
-            raise InputError(f"concept {self.name!r} has alpha {self.alpha!r}; it must be a finite number")
+        if not is_number(self.alpha) or abs(self.alpha) > MAX_ALPHA:
+            raise InputError(
+                f"concept {self.name!r} has alpha {shown(self.alpha)}; it must be a finite number up to {MAX_ALPHA:g}"
+            )
+        _check_layer_names(self)
+
+    @property
+    def span(self) -> range:
+        """The band's directions in the smallest adapted layer."""
+        return self.band.within(self.directions)
 
     @property
     def capacity(self) -> int:
         """How many bands of this rank the base has room for."""
         return self.directions // self.band.rank
 
+    def may_share_band(self, other: "ConceptInfo") -> bool:
+        """Whether the bands of two concepts of one base can meet in a layer that both adapt.
+
+        Such a layer has at least as many directions as the smallest layer of either concept.
+        """
+        return self.band.overlaps(other.band, max(self.directions, other.directions))
+
 
 def is_number(value: object) -> bool:
     """Whether this is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether this is a whole number from one up."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def check_weight(info: ConceptInfo, weight: float) -> float:
@@ -98,6 +136,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "trigger": info.trigger,
         "class_word": info.class_word,
         "band": str(info.band.index),
+        "side": info.band.side,
         "rank": str(info.band.rank),
         "mode": info.mode,
         "alpha": repr(float(info.alpha)),
@@ -133,50 +172,87 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
     found = metadata.get(OURS + "format_version")
     if found not in READABLE:
         raise InputError(
-            f"{source} has format version {found}, this program reads {' and '.join(READABLE)}; update spectral-fusion"
+            f"{source} has format version {str(found)[:20]}, this program reads {' and '.join(READABLE)}; "
+            "update spectral-fusion"
         )
+    ours = {key.removeprefix(OURS): value for key, value in metadata.items() if key.startswith(OURS)}
     try:
-        ours = {key.removeprefix(OURS): value for key, value in metadata.items() if key.startswith(OURS)}
-        fingerprints, training = json.loads(ours["fingerprints"]), json.loads(ours["training"])
-        if not isinstance(training, dict) or not all(_is_fingerprint(value) for value in fingerprints.values()):
-            raise ValueError("fingerprints or training settings are malformed")
+        fingerprints, kernels, training = (_json(ours, key, source) for key in ("fingerprints", "kernels", "training"))
         return ConceptInfo(
             name=ours["name"],
             trigger=ours["trigger"],
             class_word=ours["class_word"],
-            band=Band(int(ours["band"]), int(ours["rank"])),
+            band=Band(_count(ours["band"]), _count(ours["rank"]), _side(found, ours)),
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
             family=FAMILY_OF_FORMAT_1 if found == "1" else ours["family"],
             base_name=ours["base_name"],
-            text_parts=("text_encoder",) if found == "1" else _text_parts(ours["text_parts"]),
-            directions=int(ours["directions"]),
+            text_parts=("text_encoder",) if found == "1" else _text_parts(ours["text_parts"], source),
+            directions=_count(ours["directions"]),
             fingerprints=fingerprints,
-            kernels={
-                layer: (int(height), int(width)) for layer, (height, width) in json.loads(ours["kernels"]).items()
-            },
+            kernels={layer: (height, width) for layer, (height, width) in kernels.items()},
             training=training,
         )
     except KeyError as error:
         raise InputError(f"{source} lacks the metadata {OURS}{error.args[0]}; save the concept again") from error
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+        raise error if str(error).startswith(source) else InputError(f"{source}: {error}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{source} has malformed metadata ({error}); save the concept again") from error
 
 
 def library_versions() -> str:
     """The versions that wrote a file: `spectral-fusion 0.1.0, torch 2.13.0, ...`."""
-    return ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+    return ", ".join(f"{name} {_version(name)}" for name in VERSIONED)
 
 
-def _text_parts(value: str) -> tuple[str, ...]:
-    parts = json.loads(value)
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a folder of sources
+        return "unknown"
+
+
+def _json(ours: Mapping[str, str], key: str, source: str) -> dict[str, Any]:
+    text = ours[key]
+    if len(text) > MAX_JSON:
+        raise InputError(f"{source} has malformed metadata ({OURS}{key} is {len(text)} characters long); get it again")
+    value = parse_json(text, f"{source} has malformed metadata: {OURS}{key}")
+    if not isinstance(value, dict):
+        raise InputError(f"{source} has malformed metadata ({OURS}{key} is no JSON object); save the concept again")
+    return value
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,20}", text):
+        raise ValueError(f"{shown(text)} is no whole number")
+    return int(text)
+
+
+def _check_layer_names(info: ConceptInfo) -> None:
+    """Raises InputError: no layer, too many, or one whose name, fingerprint or kernel is malformed."""
+    if not info.fingerprints or len(info.fingerprints) > MAX_LAYERS:
+        raise InputError(
+            f"concept {info.name!r} adapts {len(info.fingerprints)} layers; it must be 1 to {MAX_LAYERS}. "
+            "Train it again, or get the file again"
+        )
+    for layer, fingerprint in info.fingerprints.items():
+        if not isinstance(layer, str) or not LAYER.fullmatch(layer):
+            raise InputError(f"concept {info.name!r} adapts {shown(layer)}, which is no name of a layer")
+        if not isinstance(fingerprint, str) or not FINGERPRINT.fullmatch(fingerprint):
+            raise InputError(f"concept {info.name!r} has the malformed fingerprint {shown(fingerprint)} of {layer!r}")
+    for layer, kernel in info.kernels.items():
+        if layer not in info.fingerprints or not all(type(side) is int for side in kernel):
+            raise InputError(f"concept {info.name!r} has a kernel of {shown(kernel)} for {shown(layer)}; save it again")
+
+
+def _text_parts(text: str, source: str) -> tuple[str, ...]:
+    parts = parse_json(text, f"{source} has malformed metadata: {OURS}text_parts")
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError("text_parts is no list of names")
     return tuple(parts)
 
 
-def _is_fingerprint(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16}:[-+.e0-9]+", value) is not None
+def _side(version: str | None, ours: Mapping[str, str]) -> Any:
+    return "top" if version == "1" else ours["side"]

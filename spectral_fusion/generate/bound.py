@@ -127,12 +127,5 @@ def tell_overlaps(regions: Sequence[Region], size: tuple[int, int]) -> None:
         for first in range(second):
             shared = float(torch.minimum(stacked[first], stacked[second]).mean())
             if shared > OVERLAP:
-                percent = round(100 * shared)
-                logger.warning(
-                    "regions %d and %d overlap in %d %% of the picture; they share it", first, second, percent
-                )
-
-
-def is_bound(regions: Sequence[Region]) -> bool:
-    """Whether any region has concepts of its own."""
-    return any(region.concepts for region in regions)
+                numbers, percent = (first + 1, second + 1), round(100 * shared)
+                logger.warning("regions %d and %d overlap in %d %% of the picture; they share it", *numbers, percent)

@@ -15,7 +15,7 @@ from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class GenerateConfig:
             raise InputError(f"num_inference_steps is {self.num_inference_steps}; a base has 1000 steps, 25 are usual")
         if not 0 <= self.guidance_scale < float("inf"):
             raise InputError(f"guidance_scale is {self.guidance_scale}; give 0 or more, usual are 3 to 7.5")
-        if not 0 <= self.seed <= MAX_SEED - self.num_images:
-            raise InputError(f"seed is {self.seed}; give a number from 0 to {MAX_SEED - self.num_images}")
+        if not 0 <= self.seed <= MAX_SEED - self.num_images + 1:
+            raise InputError(f"seed is {self.seed}; give a number from 0 to {MAX_SEED - self.num_images + 1}")
         if len(self.regions) > MAX_REGIONS:
             raise InputError(f"there are {len(self.regions)} regions; a picture has at most {MAX_REGIONS}")
         for name, span in self.spans.items():

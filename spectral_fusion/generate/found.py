@@ -20,6 +20,7 @@ from spectral_fusion.base.regions import Region
 from spectral_fusion.generate.bound import Live, Placeable
 from spectral_fusion.generate.config import GenerateConfig
 from spectral_fusion.generate.draw import Pass, draw
+from spectral_fusion.picture import format_weights
 
 logger = logging.getLogger(__name__)
 
@@ -35,19 +36,21 @@ def with_places(
     begin: Pass,
     concepts: Mapping[Placeable, float],
     on_step: Callable[[DenoisingStep], bool | None],
-) -> GenerateConfig:
-    """The settings with each region's place; without these regions where they cannot be found, and a note says so."""
+) -> tuple[GenerateConfig, Live]:
+    """The settings with each region's place; where they cannot be found, without these regions, and a note says so."""
     wanted = [number for number, region in enumerate(config.regions) if region.is_found]
     if not wanted:
-        return config
+        return config, live
     masks = find_places(base, config, live, begin, [config.regions[number] for number in wanted], concepts, on_step)
     if masks is None:
         logger.warning("no places were found; the concepts act everywhere, as when they are fused")
         kept = tuple(region for region in config.regions if not region.is_found)
-        return replace(config, regions=kept, notes={**config.notes, "Places": "not found"})
+        weights = live.weights | {n: w for number in wanted for n, w in config.regions[number].concepts}
+        notes = {**config.notes, "Concepts": format_weights(weights), "Places": "not found"}
+        return replace(config, regions=kept, notes=notes), replace(live, weights=weights)
     found = dict(zip(wanted, masks, strict=True))
     regions = tuple(r.at(tensor_text(found[n])) if n in found else r for n, r in enumerate(config.regions))
-    return replace(config, regions=regions, notes={**config.notes, "Places": "found"})
+    return replace(config, regions=regions, notes={**config.notes, "Places": "found"}), live
 
 
 def find_places(

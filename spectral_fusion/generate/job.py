@@ -83,8 +83,8 @@ def generate(
             begin = Pass((height, width), config.seed + number)
             watch = _watcher(base, config, number, on_step)
             try:
-                chosen = with_places(base, config, live, begin, concepts, watch)
-                latents = draw(base, chosen, live, begin, watch)
+                chosen, at_work = with_places(base, config, live, begin, concepts, watch)
+                latents = draw(base, chosen, at_work, begin, watch)
             except Stopped:
                 break
             parameters = to_parameters(base, replace(chosen, seed=begin.seed), height, width)

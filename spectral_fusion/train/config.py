@@ -11,7 +11,7 @@ from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
 
 Mode = Literal["additive", "rotational"]
-BandOrder = Literal["top", "bottom"]
+BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -53,10 +53,10 @@ class TrainConfig:
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
     band: Annotated[
-        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-order.")
+        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-side.")
     ] = "auto"
-    band_order: Annotated[
-        BandOrder, Subject("auto begins at the top, the largest singular values, or at the bottom, the smallest.")
+    band_side: Annotated[
+        BandSide, Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest.")
     ] = OPEN
     with_concepts: Annotated[
         tuple[str, ...],
@@ -212,9 +212,17 @@ def settings() -> dict[str, Setting]:
     return {name: hint.__metadata__[0] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 
 
+RENAMED = {
+    "beside": "with_concepts",
+    "band_order": "band_side",
+    "rehearsal_prompts": "distillation_prompts",
+    "rehearsal_weight": "distillation_weight",
+}
+"""Settings under the names that files of format 1 give them."""
+
 CHOICES = {
     "mode": get_args(Mode),
-    "band_order": get_args(BandOrder),
+    "band_side": get_args(BandSide),
     "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
