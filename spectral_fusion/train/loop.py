@@ -103,6 +103,11 @@ class Loop:
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise Diverged(
+                f"gradients overflow at step {self.step} however small the loss is scaled; lower "
+                "the learning rates or use --precision fp32"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
