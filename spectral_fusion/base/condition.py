@@ -80,6 +80,20 @@ class Posterior:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A picture that denoising begins from.
+
+    latents: (n, channels, height, width), without noise.
+    strength: the part of the steps that is done, from 0 to 1; 1 begins from pure noise.
+    keep: (height, width) of 0 to 1: how much of each cell stays as it is; None: nothing.
+    """
+
+    latents: Tensor
+    strength: float
+    keep: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class DenoisingStep:
     """Step `number` of `count`, counted from 1.
 

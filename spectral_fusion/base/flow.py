@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,10 +19,9 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.base.regions import Region
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
@@ -226,6 +225,7 @@ class FlowTransformer(Base):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
         self.set_steps(scheduler, steps)
@@ -237,17 +237,8 @@ class FlowTransformer(Base):
             uncondition=uncondition,
             guidance_scale=guidance_scale,
             generator=generator,
+            start=start,
         )
-
-    def regions(
-        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        if regions:
-            raise InputError(
-                f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
-                "name all subjects in one prompt"
-            )
-        return nullcontext()
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)

@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxPipeline
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
 from spectral_fusion.base.flow import FlowTransformer
 
 PATCH = 2
@@ -58,11 +58,12 @@ class Flux(FlowTransformer):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         if self.transformer.config.guidance_embeds:
             scale = torch.full((len(condition),), guidance_scale, device=self.device)
             condition = replace(condition, extra={"guidance": scale})
-        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator)
+        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator, start=start)
 
 
 def pack(latents: Tensor) -> Tensor:

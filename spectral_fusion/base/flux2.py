@@ -10,7 +10,7 @@ from diffusers import Flux2KleinPipeline
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
 from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
 
 PATCH = 2
@@ -86,7 +86,8 @@ class Flux2Klein(FlowTransformer):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         plain = None if self.pipeline.config.is_distilled else uncondition
         return super().denoise(
@@ -97,6 +98,7 @@ class Flux2Klein(FlowTransformer):
             uncondition=plain,
             guidance_scale=guidance_scale,
             generator=generator,
+            start=start,
         )
 
 

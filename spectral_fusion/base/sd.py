@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -14,16 +15,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
+from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.precision import check_pixels, in_float32
-from spectral_fusion.base.regions import Box, Region, regional_prompts
+from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.regions import Box
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
+
+WHOLE = re.compile(r"(^|\.)(time_emb_proj|time_embedding|add_embedding|class_embedding)(\.|$)")  # no cells, no words
 
 
 class StableDiffusion(Base):
@@ -169,6 +177,7 @@ class StableDiffusion(Base):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
@@ -180,13 +189,35 @@ class StableDiffusion(Base):
             uncondition=uncondition,
             guidance_scale=guidance_scale,
             generator=generator,
+            start=start,
         )
 
-    def regions(
-        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        height, width = size
-        return regional_prompts(self.unet, regions, condition.embeds, height=height, width=width, guided=guided)
+    def layer_kind(self, layer: str) -> Kind:
+        part, _, path = layer.partition(".")
+        if part != "unet" or path.endswith((".attn2.to_k", ".attn2.to_v")):
+            return "text"
+        return "whole" if WHOLE.search(path) else "image"
+
+    @contextmanager
+    def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
+        embeds = [text.embeds for text in texts]
+        with replaced_attention(self.unet, lambda _: RegionalAttention(embeds, placement, half=half)):
+            yield
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        text = self.texts["text_encoder"]
+        ids = {number for word in words for number in text.token_ids(word)}
+        plain = "".join(part for part, _ in weigh(prompt))
+        run = [number for chunk in text.chunks(plain) for number in chunk]
+        return [position for position, number in enumerate(run) if number in ids]
+
+    @contextmanager
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> Iterator[Callable[[], Tensor | None]]:
+        watch = AttentionWatch(tokens, Masks([], *size).size)
+        with replaced_attention(self.unet, lambda processor: WatchedAttention(processor, watch)):
+            yield watch.mean
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)
