@@ -117,6 +117,10 @@ class TrainConfig:
         Speed("Default: what accelerate is set to, else bf16 on a GPU and fp32 on a CPU.", shapes_result=True),
     ] = OPEN
     gradient_checkpointing: Annotated[bool, Speed("Less memory for more time.")] = False
+    low_memory: Annotated[
+        bool,
+        Speed("Gradient checkpointing, a base in its files' own precision, and on the GPU only what trains."),
+    ] = False
     cache_latents: Annotated[bool, Speed("Encode each picture once. Default: unless crops are random.")] = OPEN
     cache_text: Annotated[bool, Speed("Encode each caption once. Default: where only the UNet learns.")] = OPEN
 
@@ -172,6 +176,11 @@ class TrainConfig:
     def prior_preservation(self) -> bool:
         return self.class_images is not None or self.num_class_images > 0
 
+    def learns(self, part: str) -> bool:
+        """Whether a part of a base is at work in every step: what trains, and text encoders whose words do."""
+        words = part.startswith("text_encoder") and self.learning_rate_embedding > 0
+        return words or not part.startswith("text_encoder") or self.learning_rate_of(part) > 0
+
     def learning_rate_of(self, part: str) -> float:
         """The learning rate of a part of a base, or of the token embeddings (`embedding`)."""
         if part == "embedding":
@@ -193,6 +202,8 @@ class TrainConfig:
         if self.optimizer == "prodigy":  # its rates are factors of the step size that it finds
             filled_in |= dict.fromkeys(LEARNING_RATES, 1.0)
         filled = replace(self, **{name: value for name, value in filled_in.items() if getattr(self, name) is None})
+        if self.low_memory:
+            filled = replace(filled, gradient_checkpointing=True)
         text_is_frozen = filled.learning_rate_embedding == 0 and filled.learning_rate_text_encoder == 0
         return replace(filled, cache_text=text_is_frozen) if filled.cache_text is None else filled
 
