@@ -19,10 +19,8 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
-from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.condition import Posterior
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 
@@ -76,10 +74,6 @@ class FlowTransformer(Base):
     @property
     def parts(self) -> dict[str, nn.Module]:
         return {"transformer": self.transformer}
-
-    @property
-    def texts(self) -> dict[str, TextPart]:
-        return {}
 
     @property
     def frozen(self) -> list[nn.Module]:
@@ -157,14 +151,6 @@ class FlowTransformer(Base):
         share = (times.to(latents) / TIMES)[:, None, None, None]
         return (1 - share) * latents + share * noise, noise - latents
 
-    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
-        """Ones: the distribution of times is the weighting."""
-        return torch.ones(len(times), device=times.device)
-
-    @property
-    def min_snr_gamma(self) -> float:
-        return 0.0
-
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
         self.transformer.enable_gradient_checkpointing()
@@ -193,39 +179,6 @@ class FlowTransformer(Base):
             return getattr(diffusers, kind)(num_train_timesteps=TIMES, **flow, **settings)
         kind = f"FlowMatch{name}DiscreteScheduler"
         return getattr(diffusers, kind)(num_train_timesteps=TIMES, shift=shift)
-
-    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
-        """Set the timesteps of a scheduler as the family's own pipeline does."""
-        scheduler.set_timesteps(steps, device=self.device)
-
-    @torch.no_grad()
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-        start: Start | None = None,
-    ) -> Iterator[DenoisingStep]:
-        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]))
-        self.set_steps(scheduler, steps)
-        yield from denoising_steps(
-            self.predict,
-            scheduler,
-            condition,
-            noise.to(self.device),
-            uncondition=uncondition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            start=start,
-        )
-
-    def save(self, folder: str) -> None:
-        self.pipeline.save_pretrained(folder)
 
 
 def shifted(share: float, shift: float) -> float:
