@@ -66,7 +66,7 @@ class Toy(Base):
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         return self.parts["denoiser"](noisy, condition.embeds)
 
-    def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
         return FlowMatchEulerDiscreteScheduler()
 
 

@@ -248,8 +248,13 @@ class Base(ABC):
 
     # Drawing
 
+    @property
+    def plain_sampler(self) -> str:
+        """The sampler that adds no noise and takes one answer a step, for what the base is asked in training."""
+        return "DDIM"
+
     @abstractmethod
-    def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
         """A new scheduler of that name for latents of a (height, width). Raises InputError where it is unknown."""
 
     def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
@@ -282,7 +287,7 @@ class Base(ABC):
         Raises:
             InputError: the sampler is unknown.
         """
-        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]))
+        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
         self.set_steps(scheduler, steps)
         yield from denoising_steps(
             self.predict,

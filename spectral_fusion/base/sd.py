@@ -165,7 +165,7 @@ class StableDiffusion(Base):
             for encoder in encoders:
                 encoder.activation_checkpointing_disable()
 
-    def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
         return make_sampler(self.pipeline.scheduler.config, sampler)
 
     def layer_kind(self, layer: str) -> Kind:

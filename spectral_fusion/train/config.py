@@ -53,7 +53,7 @@ class TrainConfig:
         PredictionType, Subject("What the base predicts. Default: as its files say, else the model is asked.")
     ] = OPEN
     trigger: Annotated[str, Subject("Stands for the subject in prompts. Default: <NAME>.")] = OPEN
-    vectors: Annotated[int, Subject("Token embeddings of the trigger.")] = OPEN
+    vectors: Annotated[int, Subject("Token embeddings of the trigger; 0 where text encoders are frozen.")] = OPEN
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
     band: Annotated[
@@ -234,7 +234,7 @@ CHOICES = {
     "prediction_type": get_args(PredictionType),
 }
 RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
-    "vectors": (1, 64),
+    "vectors": (0, 64),
     "rank": (1, math.inf),
     "steps": (1, math.inf),
     "batch_size": (1, math.inf),
