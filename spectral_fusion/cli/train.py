@@ -19,7 +19,7 @@ from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
-from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.train.config import ResolvedConfig, TrainConfig, settings
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library
@@ -36,7 +36,7 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
     All are None unless given, so that flags, a settings file and a checkpoint can override one another.
     """
     signature = inspect.signature(function, eval_str=True)
-    hints = get_type_hints(TrainConfig)
+    hints = get_type_hints(ResolvedConfig)
     defaults = {name: parameter.default for name, parameter in inspect.signature(TrainConfig).parameters.items()}
     options: list[inspect.Parameter] = []
     for name, item in settings().items():
@@ -129,10 +129,7 @@ def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
     chosen = {"class_word": folder.class_word} | chosen
     if chosen["class_word"] is None:
         raise InputError("the subject has no class; give --class dog, a word that the base knows for it")
-    if str(chosen.get("band", "auto")).isdigit():
-        chosen["band"] = int(chosen["band"])
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
-    return TrainConfig(**values)
+    return TrainConfig(**chosen)
 
 
 class _Watcher:
