@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. Packages of one line never import one another.
 LAYERS = [
     {"errors", "__init__"},
-    {"atomic", "names"},
+    {"atomic", "names", "settings"},
     {"reading"},
     {"identify", "journal", "spectral"},
     {"adapter", "toybox", "concept"},

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from spectral_fusion.train import TrainConfig
+    from spectral_fusion.train import ResolvedConfig, TrainConfig
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
@@ -68,7 +68,7 @@ def free_port() -> int:
 
 def resolved(
     config: "TrainConfig", *, resolution: int = 32, prediction_type: str = "epsilon", precision: str = "fp32"
-) -> "TrainConfig":
+) -> "ResolvedConfig":
     """The settings as a base of this size and kind fills them in."""
     from spectral_fusion.base.presets import preset
 

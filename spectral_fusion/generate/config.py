@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from spectral_fusion import __version__
 from spectral_fusion.base.interface import Base
@@ -14,24 +17,15 @@ from spectral_fusion.base.regions import MAX_REGIONS, Region
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
+from spectral_fusion.settings import CHECKED, NonNegative, PositiveInt, checked
 
 MAX_SEED = 2**64 - 1
 
 
-@dataclass(frozen=True)
+@checked
+@dataclass(frozen=True, config=CHECKED)
 class GenerateConfig:
     """What to generate.
-
-    Attributes:
-        num_inference_steps: denoising steps.
-        guidance_scale: classifier-free guidance; 1 turns it, and the negative prompt, off.
-        sampler: a name of `SAMPLERS`.
-        seed: of the first picture; the next ones count up.
-        num_images: each picture is denoised on its own, so a seed gives the same picture in whatever company.
-        height, width: pixels, multiples of 8; None: the base's own size.
-        regions: prompts and concepts that rule in places; `prompt` rules outside.
-        spans: for a concept, by name, the part of the denoising in which it acts, from 0 to 1. All of it by default.
-        notes: more settings to record in the picture, such as the concepts that are loaded.
 
     Raises:
         InputError: a value that cannot be used.
@@ -39,26 +33,27 @@ class GenerateConfig:
 
     prompt: str
     negative_prompt: str = ""
-    num_inference_steps: int = 25
-    guidance_scale: float = 5.0
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 25
+    """Denoising steps."""
+    guidance_scale: NonNegative = 5.0
+    """Classifier-free guidance; 1 turns it, and the negative prompt, off."""
     sampler: str = "DPM++ 2M"
+    """A name of `SAMPLERS`."""
     seed: int = 0
-    num_images: int = 1
-    height: int | None = None
-    width: int | None = None
+    """Of the first picture; the next ones count up."""
+    num_images: PositiveInt = 1
+    """Each picture is denoised on its own, so a seed gives the same picture in whatever company."""
+    height: PositiveInt | None = None
+    """In pixels, a multiple of 8; None: the base's own size."""
+    width: PositiveInt | None = None
     regions: tuple[Region, ...] = ()
+    """Prompts and concepts that rule in places; `prompt` rules outside."""
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """For a concept, by name, the part of the denoising in which it acts, from 0 to 1. All of it by default."""
     notes: Mapping[str, str] = field(default_factory=dict)
+    """More settings to record in the picture, such as the concepts that are loaded."""
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "num_images", "height", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give a positive number")
-        if self.num_inference_steps > 1000:
-            raise InputError(f"num_inference_steps is {self.num_inference_steps}; a base has 1000 steps, 25 are usual")
-        if not 0 <= self.guidance_scale < float("inf"):
-            raise InputError(f"guidance_scale is {self.guidance_scale}; give 0 or more, usual are 3 to 7.5")
         if not 0 <= self.seed <= MAX_SEED - self.num_images + 1:
             raise InputError(f"seed is {self.seed}; give a number from 0 to {MAX_SEED - self.num_images + 1}")
         if len(self.regions) > MAX_REGIONS:

@@ -5,16 +5,22 @@
 
 from typing import TYPE_CHECKING, Any
 
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from spectral_fusion.train.job import train_concept
+    from spectral_fusion.train.job import resolve, train_concept
     from spectral_fusion.train.loop import Progress
     from spectral_fusion.train.training import TrainingContext, train
 
-__all__ = ["Progress", "TrainConfig", "TrainingContext", "train", "train_concept"]
+__all__ = ["Progress", "ResolvedConfig", "TrainConfig", "TrainingContext", "resolve", "train", "train_concept"]
 
-_HOMES = {"train_concept": "job", "Progress": "loop", "TrainingContext": "training", "train": "training"}
+_HOMES = {
+    "train_concept": "job",
+    "resolve": "job",
+    "Progress": "loop",
+    "TrainingContext": "training",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.randomness import chance, randint
 
 PLACEHOLDER = "<TOK>"
@@ -23,7 +23,7 @@ def with_trigger(caption: str, trigger: str, class_word: str) -> str:
     return named if named != caption else f"{trigger} {class_word}, {caption}"
 
 
-def draw_caption(own: str | None, subject: str, config: TrainConfig, source: torch.Generator) -> str:
+def draw_caption(own: str | None, subject: str, config: ResolvedConfig, source: torch.Generator) -> str:
     """The caption of one picture in one step.
 
     Args:

@@ -11,7 +11,7 @@ from spectral_fusion.concept.images import ImageFolder, Photo
 from spectral_fusion.concept.images.picture import ENDINGS
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.captions import TEMPLATES
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.randomness import generator
 from spectral_fusion.train.watch import sample
 
@@ -26,11 +26,11 @@ class ClassPictures:
     """
 
     base: Base
-    config: TrainConfig
+    config: ResolvedConfig
     folder: Path
 
     @classmethod
-    def of(cls, base: Base, config: TrainConfig, default: Path) -> "ClassPictures | None":
+    def of(cls, base: Base, config: ResolvedConfig, default: Path) -> "ClassPictures | None":
         """Those that the settings ask for, in their folder or in `default`; None where they ask for none.
 
         Raises:

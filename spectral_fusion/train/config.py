@@ -1,14 +1,18 @@
 """Settings of one training. Each is documented once, here: the command line reads its help texts from the fields."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
+from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
 
 Mode = Literal["additive", "rotational"]
 BandSide = Literal["top", "bottom"]
@@ -17,10 +21,14 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosi
 Precision = Literal["fp32", "fp16", "bf16"]
 PredictionType = Literal["epsilon", "v_prediction"]
 
-OPEN: Any = None  # left to the base: `TrainConfig.resolved` fills it in
+BandIndex = Annotated[int, Field(ge=0, strict=False)]  # also as text, as a flag gives it
+Pixels = Annotated[int, Field(ge=16, le=4096)]
+Rate = Annotated[float, Field(ge=0, le=10)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Vectors = Annotated[int, Field(ge=0, le=64)]
 
 
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class Setting:
     """What a field means to the user, where `--help` lists it, and whether the trained concept depends on it."""
 
@@ -38,36 +46,41 @@ Speed = partial(Setting, panel="Speed", shapes_result=False)
 Watching = partial(Setting, panel="Watching", shapes_result=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TrainConfig:
-    """Settings of one training. What is left open becomes what the base is best trained with.
+    """Settings of one training as the user gives them; None leaves one to the base.
 
     Raises:
-        InputError: a setting is out of its range, or two contradict each other.
+        InputError: a setting is not of its type or out of its range, or two contradict each other.
     """
 
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
     base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
     prediction_type: Annotated[
-        PredictionType, Subject("What the base predicts. Default: as its files say, else the model is asked.")
-    ] = OPEN
-    trigger: Annotated[str, Subject("Stands for the subject in prompts. Default: <NAME>.")] = OPEN
-    vectors: Annotated[int, Subject("Token embeddings of the trigger; 0 where text encoders are frozen.")] = OPEN
+        PredictionType | None, Subject("What the base predicts. Default: as its files say, else the model is asked.")
+    ] = None
+    trigger: Annotated[str | None, Subject("Stands for the subject in prompts. Default: <NAME>.")] = None
+    vectors: Annotated[
+        Vectors | None, Subject("Token embeddings of the trigger; 0 where text encoders are frozen.")
+    ] = None
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
-    rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
+    rank: Annotated[PositiveInt | None, Subject("Singular directions of each layer that the concept owns.")] = None
     band: Annotated[
-        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-side.")
+        BandIndex | Literal["auto"],
+        Subject("A number, or auto: the next that is free in the library, see --band-side."),
     ] = "auto"
     band_side: Annotated[
-        BandSide, Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest.")
-    ] = OPEN
+        BandSide | None,
+        Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest."),
+    ] = None
     with_concepts: Annotated[
-        tuple[str, ...],
+        Words,
         Subject("Concepts of the library to stay apart from in one picture: names, all of this base, or none."),
     ] = ("all",)
     train_s: Annotated[bool, Subject("Train the singular values of the band too.")] = False
-    target: Annotated[tuple[str, ...], Subject("Endings of the names of the layers to adapt.")] = OPEN
+    target: Annotated[Words | None, Subject("Endings of the names of the layers to adapt.")] = None
 
     preset: Annotated[
         Preset,
@@ -75,85 +88,69 @@ class TrainConfig:
             "How much time to take, where --steps does not say: careful takes twice the steps.", shapes_result=False
         ),
     ] = "balanced"
-    steps: Annotated[int, Learning("Optimizer steps.")] = OPEN
-    batch_size: Annotated[int, Learning("Pictures a step, over all processes and accumulated parts.")] = OPEN
+    steps: Annotated[PositiveInt | None, Learning("Optimizer steps.")] = None
+    batch_size: Annotated[
+        PositiveInt | None, Learning("Pictures a step, over all processes and accumulated parts.")
+    ] = None
     gradient_accumulation: Annotated[
-        int, Learning("Parts that a process splits its share of the batch into: less memory.", shapes_result=False)
+        PositiveInt,
+        Learning("Parts that a process splits its share of the batch into: less memory.", shapes_result=False),
     ] = 1
-    learning_rate_embedding: Annotated[float, Learning("For the token embeddings; 0: frozen.")] = OPEN
-    learning_rate_text_encoder: Annotated[float, Learning("For the text encoder; 0: no adapter.")] = OPEN
-    learning_rate_unet: Annotated[float, Learning("For the UNet; 0: no adapter.")] = OPEN
+    learning_rate_embedding: Annotated[Rate | None, Learning("For the token embeddings; 0: frozen.")] = None
+    learning_rate_text_encoder: Annotated[Rate | None, Learning("For the text encoder; 0: no adapter.")] = None
+    learning_rate_unet: Annotated[Rate | None, Learning("For the UNet; 0: no adapter.")] = None
     schedule: Annotated[Schedule, Learning("Learning rate over the steps, as diffusers names it.")] = "linear"
-    warmup_steps: Annotated[int, Learning("Steps in which the learning rate rises from 0.")] = 0
+    warmup_steps: Annotated[NonNegativeInt, Learning("Steps in which the learning rate rises from 0.")] = 0
     optimizer: Annotated[Optimizer, Learning("adamw8bit needs bitsandbytes, prodigy needs prodigyopt.")] = "adamw"
-    weight_decay: Annotated[float, Learning("Decoupled weight decay.")] = 0.01
-    max_grad_norm: Annotated[float, Learning("Gradients are scaled down to this norm; 0: never.")] = 1.0
-    seed: Annotated[int, Learning("Seed of everything random.")] = 0
+    weight_decay: Annotated[Share, Learning("Decoupled weight decay.")] = 0.01
+    max_grad_norm: Annotated[NonNegative, Learning("Gradients are scaled down to this norm; 0: never.")] = 1.0
+    seed: Annotated[Seed, Learning("Seed of everything random.")] = 0
 
     min_snr_gamma: Annotated[
-        float, Loss("Min-SNR weighting of timesteps; 0: none. Default: 5, and none for v-prediction.")
-    ] = OPEN
-    noise_offset: Annotated[float, Loss("Standard deviation of the noise's own mean.")] = OPEN
-    masked_loss: Annotated[bool, Loss("Learn only what the masks show, where there are masks.")] = OPEN
+        NonNegative | None, Loss("Min-SNR weighting of timesteps; 0: none. Default: 5, and none for v-prediction.")
+    ] = None
+    noise_offset: Annotated[Share | None, Loss("Standard deviation of the noise's own mean.")] = None
+    masked_loss: Annotated[bool | None, Loss("Learn only what the masks show, where there are masks.")] = None
     class_images: Annotated[str | None, Loss("Folder of pictures of the class, for prior preservation.")] = None
-    num_class_images: Annotated[int, Loss("Class pictures wanted; missing ones are generated.")] = 0
-    prior_weight: Annotated[float, Loss("Weight of the class pictures' loss.")] = 1.0
+    num_class_images: Annotated[NonNegativeInt, Loss("Class pictures wanted; missing ones are generated.")] = 0
+    prior_weight: Annotated[NonNegative, Loss("Weight of the class pictures' loss.")] = 1.0
     distillation_prompts: Annotated[
-        int, Loss("Prompts without the subject on which the base's own predictions are preserved; 0: none.")
-    ] = OPEN
-    distillation_weight: Annotated[float, Loss("Weight of preserving them.")] = OPEN
+        NonNegativeInt | None,
+        Loss("Prompts without the subject on which the base's own predictions are preserved; 0: none."),
+    ] = None
+    distillation_weight: Annotated[NonNegative | None, Loss("Weight of preserving them.")] = None
 
-    resolution: Annotated[int, Pictures("Size to train at, in px. Default: the base's own.")] = OPEN
+    resolution: Annotated[Pixels | None, Pictures("Size to train at, in px. Default: the base's own.")] = None
     aspect_buckets: Annotated[bool, Pictures("Keep the aspect ratio instead of a square crop.")] = True
     random_crop: Annotated[bool, Pictures("Crop at random instead of in the centre.")] = False
     flip: Annotated[bool, Pictures("Mirror half of the pictures.")] = False
     background: Annotated[str, Pictures("Colour that transparency is flattened on.")] = "white"
-    caption_dropout: Annotated[float, Pictures("Share of captions left empty.")] = OPEN
+    caption_dropout: Annotated[Share | None, Pictures("Share of captions left empty.")] = None
     shuffle_captions: Annotated[bool, Pictures("Shuffle the comma-separated parts of captions.")] = False
-    keep_tags: Annotated[int, Pictures("First parts of a caption that shuffling leaves in place.")] = 1
+    keep_tags: Annotated[NonNegativeInt, Pictures("First parts of a caption that shuffling leaves in place.")] = 1
 
     precision: Annotated[
-        Precision,
+        Precision | None,
         Speed("Default: what accelerate is set to, else bf16 on a GPU and fp32 on a CPU.", shapes_result=True),
-    ] = OPEN
+    ] = None
     gradient_checkpointing: Annotated[bool, Speed("Less memory for more time.")] = False
-    cache_latents: Annotated[bool, Speed("Encode each picture once. Default: unless crops are random.")] = OPEN
-    cache_text: Annotated[bool, Speed("Encode each caption once. Default: where only the UNet learns.")] = OPEN
+    cache_latents: Annotated[bool | None, Speed("Encode each picture once. Default: unless crops are random.")] = None
+    cache_text: Annotated[bool | None, Speed("Encode each caption once. Default: where only the UNet learns.")] = None
 
-    checkpoint_every: Annotated[int, Watching("Steps between checkpoints to resume from.")] = OPEN
-    sample_every: Annotated[int, Watching("Steps between sample grids; 0: none.")] = 0
-    sample_prompts: Annotated[tuple[str, ...], Watching("Prompts of the grids, <TOK> for the trigger.")] = ()
+    checkpoint_every: Annotated[PositiveInt | None, Watching("Steps between checkpoints to resume from.")] = None
+    sample_every: Annotated[NonNegativeInt, Watching("Steps between sample grids; 0: none.")] = 0
+    sample_prompts: Annotated[Words, Watching("Prompts of the grids, <TOK> for the trigger.")] = ()
     validate_every: Annotated[
-        int, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")
+        NonNegativeInt, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")
     ] = 0
 
     def __post_init__(self) -> None:
-        self._check_choices()
-        self._check_ranges()
-        self._check_together()
-
-    def _check_choices(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in (*choices, OPEN):
-                raise InputError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
-        for name in ("name", "class_word"):
+        for name, advice in (("name", "--name rex"), ("class_word", "--class dog")):
             if not getattr(self, name).strip():
-                raise InputError(f"{name} is empty; give {'--name rex' if name == 'name' else '--class dog'}")
-        if self.band != "auto" and (type(self.band) is not int or self.band < 0):
-            raise InputError(f"band {self.band!r} does not exist; give auto or a whole number from 0 up")
-        if self.target is not OPEN and not self.target:
+                raise InputError(f"{name} is empty; give {advice}")
+        if self.target == ():
             raise InputError("target names no layers; give --target to_q to_k to_v to_out.0")
-
-    def _check_ranges(self) -> None:
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            whole = isinstance(low, int)
-            fits = value is OPEN or (
-                math.isfinite(value) and low <= value <= high and (isinstance(value, int) or not whole)
-            )
-            if not fits:
-                most = "" if math.isinf(high) else f" to {high}"
-                raise InputError(f"{name} is {value}; give a {'whole ' if whole else ''}number from {low}{most}")
+        self._check_together()
 
     def _check_together(self) -> None:
         if self.random_crop and self.cache_latents:
@@ -162,7 +159,7 @@ class TrainConfig:
             raise InputError("cache_text needs a text encoder that stays as it is; set both of its learning rates to 0")
         if self.learning_rate_unet == 0 and self.learning_rate_text_encoder == 0:
             raise InputError("a concept needs an adapter; raise the learning rate of the UNet or of the text encoder")
-        asked = {getattr(self, name) for name in LEARNING_RATES} - {OPEN, 0}
+        asked = {getattr(self, name) for name in LEARNING_RATES} - {None, 0}
         if self.optimizer == "prodigy" and len(asked) > 1:
             raise InputError("prodigy finds one step size for all; leave the learning rates out, or give one value")
         if self.warmup_steps and self.schedule == "constant":
@@ -172,13 +169,7 @@ class TrainConfig:
     def prior_preservation(self) -> bool:
         return self.class_images is not None or self.num_class_images > 0
 
-    def learning_rate_of(self, part: str) -> float:
-        """The learning rate of a part of a base, or of the token embeddings (`embedding`)."""
-        if part == "embedding":
-            return self.learning_rate_embedding
-        return self.learning_rate_text_encoder if part.startswith("text_encoder") else self.learning_rate_unet
-
-    def resolved(self, defaults: Mapping[str, Any], precision: Precision) -> "TrainConfig":
+    def resolved(self, defaults: Mapping[str, Any], precision: Precision) -> "ResolvedConfig":
         """The same settings with all that was left open filled in.
 
         Args:
@@ -192,9 +183,11 @@ class TrainConfig:
         }
         if self.optimizer == "prodigy":  # its rates are factors of the step size that it finds
             filled_in |= dict.fromkeys(LEARNING_RATES, 1.0)
-        filled = replace(self, **{name: value for name, value in filled_in.items() if getattr(self, name) is None})
-        text_is_frozen = filled.learning_rate_embedding == 0 and filled.learning_rate_text_encoder == 0
-        return replace(filled, cache_text=text_is_frozen) if filled.cache_text is None else filled
+        values = asdict(self)
+        values |= {name: value for name, value in filled_in.items() if values.get(name) is None}
+        if values["cache_text"] is None:
+            values["cache_text"] = values["learning_rate_embedding"] == values["learning_rate_text_encoder"] == 0
+        return ResolvedConfig(**values)
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that the trained concept depends on, as JSON values: what its file keeps.
@@ -211,9 +204,43 @@ class TrainConfig:
         return values
 
 
+@checked
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ResolvedConfig(TrainConfig):
+    """Settings that a training runs with: those of `TrainConfig` with nothing left open."""
+
+    trigger: str
+    vectors: Vectors
+    rank: PositiveInt
+    band_side: BandSide
+    target: Words
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate_embedding: Rate
+    learning_rate_text_encoder: Rate
+    learning_rate_unet: Rate
+    min_snr_gamma: NonNegative
+    noise_offset: Share
+    masked_loss: bool
+    distillation_prompts: NonNegativeInt
+    distillation_weight: NonNegative
+    resolution: Pixels
+    caption_dropout: Share
+    precision: Precision
+    cache_latents: bool
+    cache_text: bool
+    checkpoint_every: PositiveInt
+
+    def learning_rate_of(self, part: str) -> float:
+        """The learning rate of a part of a base, or of the token embeddings (`embedding`)."""
+        if part == "embedding":
+            return self.learning_rate_embedding
+        return self.learning_rate_text_encoder if part.startswith("text_encoder") else self.learning_rate_unet
+
+
 def settings() -> dict[str, Setting]:
     """The description of each field of `TrainConfig`, in order."""
-    return {name: hint.__metadata__[0] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
+    return {name: hint.__metadata__[-1] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 
 
 RENAMED = {
@@ -223,39 +250,3 @@ RENAMED = {
     "rehearsal_weight": "distillation_weight",
 }
 """Settings under the names that files of format 1 give them."""
-
-CHOICES = {
-    "mode": get_args(Mode),
-    "band_side": get_args(BandSide),
-    "preset": get_args(Preset),
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "precision": get_args(Precision),
-    "prediction_type": get_args(PredictionType),
-}
-RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
-    "vectors": (0, 64),
-    "rank": (1, math.inf),
-    "steps": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "gradient_accumulation": (1, math.inf),
-    "learning_rate_embedding": (0.0, 10),
-    "learning_rate_text_encoder": (0.0, 10),
-    "learning_rate_unet": (0.0, 10),
-    "warmup_steps": (0, math.inf),
-    "weight_decay": (0.0, 1),
-    "max_grad_norm": (0.0, math.inf),
-    "seed": (0, 2**63 - 1),
-    "min_snr_gamma": (0.0, math.inf),
-    "noise_offset": (0.0, 1),
-    "num_class_images": (0, math.inf),
-    "prior_weight": (0.0, math.inf),
-    "distillation_prompts": (0, math.inf),
-    "distillation_weight": (0.0, math.inf),
-    "resolution": (16, 4096),
-    "caption_dropout": (0.0, 1),
-    "keep_tags": (0, math.inf),
-    "checkpoint_every": (1, math.inf),
-    "sample_every": (0, math.inf),
-    "validate_every": (0, math.inf),
-}

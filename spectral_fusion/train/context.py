@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from spectral_fusion.base.interface import Base, Embeddings, words
 from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.spectral import Factors, sum_factors
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.data import Source
 from spectral_fusion.train.distillation import Distillation, Predictions, base_predictions, distillation
 from spectral_fusion.train.neutral import DECOY, neutral_prompts
@@ -63,7 +63,7 @@ def merged_subjects(base: Base, subjects: Sequence[TrainedSubject]) -> MergedWei
 
 @contextmanager
 def contexts(
-    base: Base, config: TrainConfig, others: Sequence[TrainedSubject] = (), predictions: Predictions | None = None
+    base: Base, config: ResolvedConfig, others: Sequence[TrainedSubject] = (), predictions: Predictions | None = None
 ) -> Iterator[list[Context]]:
     """The contexts that steps take place in: alone, and with the other concepts where there are any.
 
@@ -71,7 +71,6 @@ def contexts(
 
     Args:
         base: without the concept.
-        config: resolved settings.
         predictions: kept from other trainings on this base.
     """
     with distillation(base, config, predictions or Predictions()) as alone:
@@ -88,7 +87,7 @@ def contexts(
             yield [Context(alone), Context(together, merged.present)]
 
 
-def context_captions(base: Base, config: TrainConfig, others: Sequence[TrainedSubject]) -> list[str]:
+def context_captions(base: Base, config: ResolvedConfig, others: Sequence[TrainedSubject]) -> list[str]:
     """Prompts about each of the other concepts in turn, and plain ones."""
     count = config.distillation_prompts
     plain = round(count * PLAIN)
@@ -103,7 +102,7 @@ def context_captions(base: Base, config: TrainConfig, others: Sequence[TrainedSu
     return captions + [p.text for p in neutral_prompts(base.vocabulary, config.class_word, plain, source, decoys=0.0)]
 
 
-def settings_with(base: Base, config: TrainConfig, others: Sequence[TrainedSubject]) -> TrainConfig:
+def settings_with(base: Base, config: ResolvedConfig, others: Sequence[TrainedSubject]) -> ResolvedConfig:
     """Without a cache of captions where other concepts change a text encoder: it would mix two kinds of embeddings."""
     denoiser = f"{next(iter(base.parts))}."
     changed = any(not layer.startswith(denoiser) for other in others for layer in other.layers)

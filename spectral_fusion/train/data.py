@@ -16,7 +16,7 @@ from spectral_fusion.base.condition import Frame, Posterior
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.train.captions import TEMPLATES, draw_caption
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.randomness import chance, generator, permutation
 
 Position = tuple[float, float]
@@ -110,7 +110,7 @@ class LatentPictures:
         self,
         base: Base,
         folder: ImageFolder,
-        config: TrainConfig,
+        config: ResolvedConfig,
         *,
         subject: str,
         captions: Sequence[str | None],
@@ -118,7 +118,6 @@ class LatentPictures:
     ):
         """
         Args:
-            config: resolved settings.
             subject: what caption templates speak of; it also names the random order of these pictures.
             captions: own caption of each photo, None for a template.
             weight: of the loss of these pictures.

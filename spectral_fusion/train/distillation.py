@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.base.interface import Base, Embeddings, words
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.data import Example
 from spectral_fusion.train.embeddings import word_like_noise
 from spectral_fusion.train.neutral import DECOY, NeutralPrompt, neutral_prompts
@@ -44,7 +44,7 @@ class Predictions:
 
     _known: dict[tuple, list[Example]] = field(default_factory=dict)
 
-    def of(self, base: Base, captions: Sequence[str], config: TrainConfig) -> list[Example]:
+    def of(self, base: Base, captions: Sequence[str], config: ResolvedConfig) -> list[Example]:
         """As `base_predictions`; from memory where the same were asked for before."""
         settings = (config.seed, config.resolution, config.precision, config.batch_size, config.vectors)
         key = (base.fingerprint, tuple(captions), config.class_word, config.distillation_weight, *settings)
@@ -54,12 +54,11 @@ class Predictions:
 
 
 @contextmanager
-def distillation(base: Base, config: TrainConfig, predictions: Predictions) -> Iterator[list[Distillation]]:
+def distillation(base: Base, config: ResolvedConfig, predictions: Predictions) -> Iterator[list[Distillation]]:
     """Within the `with` block the base knows the random triggers of the captions; none after it.
 
     Args:
         base: without the concept.
-        config: resolved settings.
 
     Yields:
         One source of examples, or none where the settings want none.
@@ -80,7 +79,7 @@ def distillation(base: Base, config: TrainConfig, predictions: Predictions) -> I
         yield [Distillation(predictions.of(base, captions, config), config.seed)]
 
 
-def random_trigger(base: Base, prompt: NeutralPrompt, name: str, config: TrainConfig) -> Embeddings:
+def random_trigger(base: Base, prompt: NeutralPrompt, name: str, config: ResolvedConfig) -> Embeddings:
     """(vectors, width) for each text part: as a trained trigger could be, the first near the noun, the others noise."""
     vectors: dict[str, Tensor] = {}
     for part, text in base.texts.items():
@@ -93,7 +92,7 @@ def random_trigger(base: Base, prompt: NeutralPrompt, name: str, config: TrainCo
 
 
 @torch.no_grad()
-def base_predictions(base: Base, captions: Sequence[str], config: TrainConfig) -> list[Example]:
+def base_predictions(base: Base, captions: Sequence[str], config: ResolvedConfig) -> list[Example]:
     """Denoise the captions with guidance, and keep what the denoiser was given and answered at each step."""
     examples = []
     for number, start in enumerate(range(0, len(captions), config.batch_size)):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.randomness import generator
 
 
@@ -33,7 +33,7 @@ class TrainableRows(nn.Module):
         return torch.where(own.any(-1, keepdim=True), rows, hidden)
 
 
-def first_embeddings(base: Base, config: TrainConfig) -> Embeddings:
+def first_embeddings(base: Base, config: ResolvedConfig) -> Embeddings:
     """(vectors, width) for each text part, float32: the first is the class word's, the others are noise that is a
     concept's own, by its name, so that concepts trained with one seed do not start from the same vectors."""
     if base.texts and config.vectors == 0:
@@ -60,7 +60,7 @@ def word_like_noise(word: Tensor, count: int, source: torch.Generator) -> Tensor
 
 
 @contextmanager
-def trainable_rows(base: Base, config: TrainConfig) -> Iterator[None]:
+def trainable_rows(base: Base, config: ResolvedConfig) -> Iterator[None]:
     """Let the trigger's rows train, unless their learning rate is 0."""
     if config.learning_rate_embedding == 0:
         yield

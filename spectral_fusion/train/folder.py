@@ -14,7 +14,7 @@ from spectral_fusion.concept import Concept, Library, read_info
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.checkpoint import FILE_NAME, read_header
-from spectral_fusion.train.config import RENAMED, TrainConfig
+from spectral_fusion.train.config import RENAMED, ResolvedConfig, TrainConfig
 
 FOLDER = "training"
 LOCKS = ".locks"
@@ -94,7 +94,7 @@ class TrainingFolder:
             )
 
 
-def training_facts(config: TrainConfig, images: ImageFolder, others: Mapping[str, str]) -> dict[str, Any]:
+def training_facts(config: ResolvedConfig, images: ImageFolder, others: Mapping[str, str]) -> dict[str, Any]:
     """What a training's result depends on, as JSON values.
 
     Args:

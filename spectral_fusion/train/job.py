@@ -22,7 +22,7 @@ from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.class_pictures import ClassPictures
-from spectral_fusion.train.config import Precision, TrainConfig
+from spectral_fusion.train.config import Precision, ResolvedConfig, TrainConfig
 from spectral_fusion.train.distillation import Predictions
 from spectral_fusion.train.embeddings import first_embeddings
 from spectral_fusion.train.folder import TrainingFolder, choose_context, context_before, digests, training_facts
@@ -74,22 +74,22 @@ def train_concept(
             base = open_base(config.base, device=processes().device, prediction_type=config.prediction_type)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
-        config = resolve(config, base)
-        for warning in folder.size_warnings(config.resolution):
+        settings = resolve(config, base)
+        for warning in folder.size_warnings(settings.resolution):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
-        class_pictures = ClassPictures.of(base, config, library.folder(config.name) / "training" / "class")
-        facts = training_facts(config, folder, digests({c.name: library.path(c.name) for c in others}))
+        class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
+        facts = training_facts(settings, folder, digests({c.name: library.path(c.name) for c in others}))
         if class_pictures is not None:
             facts["class_pictures"] = class_pictures.facts()
         home = TrainingFolder(library, config.name, facts, force)
         with home.locked() if is_main() else nullcontext():
             if resume and not home.checkpoint.exists() and home.is_finished():
                 return library.get(config.name)
-            return _Job(home, base, folder, config, others, class_pictures, predictions, own).run(resume, on_progress)
+            return _Job(home, base, folder, settings, others, class_pictures, predictions, own).run(resume, on_progress)
 
 
-def resolve(config: TrainConfig, base: Base) -> TrainConfig:
+def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     """The settings with what was left open filled in for this base."""
     return config.resolved(base.presets(config.mode, config.preset), _best_precision(base.device))
 
@@ -107,7 +107,7 @@ class _Job:
     home: TrainingFolder
     base: Base
     images: ImageFolder
-    config: TrainConfig
+    config: ResolvedConfig
     others: Sequence[Concept]
     class_pictures: ClassPictures | None
     predictions: Predictions | None

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.context import Context
 from spectral_fusion.train.data import Example, Source
 from spectral_fusion.train.model import TrainingModel
@@ -74,7 +74,7 @@ class Loop:
         self,
         model: TrainingModel,
         pictures: Sequence[Source],
-        config: TrainConfig,
+        config: ResolvedConfig,
         contexts: Sequence[Context] = (Context(),),
     ):
         self.model, self.pictures, self.config, self.contexts = model, pictures, config, contexts

@@ -16,20 +16,20 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.data import Example
 from spectral_fusion.train.embeddings import first_embeddings, trainable_rows
 from spectral_fusion.train.loss import masked_mse
 from spectral_fusion.train.randomness import generator
 
-MakeAdapter = Callable[[TrainConfig, Band, list[str]], PeftConfig]
+MakeAdapter = Callable[[ResolvedConfig, Band, list[str]], PeftConfig]
 """Makes PEFT settings for target modules: of a spectral adapter, or of one to compare with."""
 
 
 class TrainingModel:
     """What the loop trains: named parameters, and the loss of examples as a function of them."""
 
-    def __init__(self, base: Base, config: TrainConfig):
+    def __init__(self, base: Base, config: ResolvedConfig):
         self.base, self.config = base, config
         self._cached_condition = lru_cache(maxsize=256)(lambda caption: base.condition([caption]))
 
@@ -74,7 +74,7 @@ class TrainingModel:
 @contextmanager
 def training_model(
     base: Base,
-    config: TrainConfig,
+    config: ResolvedConfig,
     band: Band,
     *,
     adapter: MakeAdapter | None = None,
@@ -84,7 +84,6 @@ def training_model(
     """Prepare a base for training; afterwards it is, bit for bit, as it was.
 
     Args:
-        config: resolved settings.
         adapter: None for a spectral adapter.
         bases: the band of each target layer, decomposed before the base was cast; None: of the weights as they are.
 
@@ -126,7 +125,7 @@ def check_untouched(base: Base) -> None:
         raise InputError(f"the base carries the adapters {', '.join(sorted(set(taken)))}; detach them before training")
 
 
-def target_layers(base: Base, config: TrainConfig) -> dict[str, nn.Module]:
+def target_layers(base: Base, config: ResolvedConfig) -> dict[str, nn.Module]:
     """The layers to adapt, `<part>.<path>`: those whose name ends in a target, in the parts that learn.
 
     Raises:
@@ -143,7 +142,7 @@ def target_layers(base: Base, config: TrainConfig) -> dict[str, nn.Module]:
     return found
 
 
-def spectral_adapter(config: TrainConfig, band: Band, targets: list[str]) -> SpectralConfig:
+def spectral_adapter(config: ResolvedConfig, band: Band, targets: list[str]) -> SpectralConfig:
     """The adapter that concepts are made of."""
     return SpectralConfig(
         r=band.rank, band=band.index, side=band.side, mode=config.mode, train_s=config.train_s, target_modules=targets
@@ -151,7 +150,7 @@ def spectral_adapter(config: TrainConfig, band: Band, targets: list[str]) -> Spe
 
 
 def _add_adapters(
-    base: Base, config: TrainConfig, band: Band, adapter: MakeAdapter, bases: Mapping[str, Triplets] | None
+    base: Base, config: ResolvedConfig, band: Band, adapter: MakeAdapter, bases: Mapping[str, Triplets] | None
 ) -> None:
     names = target_layers(base, config)
     with torch.random.fork_rng(devices=[]):  # PEFT draws the first matrices of a LoRA from the global generator
@@ -173,7 +172,7 @@ def _train_in_float32(base: Base) -> None:
                 parameter.data = parameter.data.float()
 
 
-def _remove(base: Base, config: TrainConfig) -> None:
+def _remove(base: Base, config: ResolvedConfig) -> None:
     """Take off whatever was put on before something failed, or all of it at the end."""
     own = adapter_name(config.name)
     if any(own in getattr(model, "peft_config", {}) for model in base.parts.values()):

@@ -9,10 +9,10 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 
 
-def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(parameters: dict[str, nn.Parameter], config: ResolvedConfig) -> list[dict[str, Any]]:
     """Token embeddings, text encoders and denoiser, each with its own learning rate, where they train.
 
     Weight decay pulls towards zero, which is no change for an adapter's tensors, but another word for a token's vector:
@@ -30,7 +30,7 @@ def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -
     ]
 
 
-def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: ResolvedConfig) -> torch.optim.Optimizer:
     """The optimizer of `config.optimizer`.
 
     Raises:
@@ -54,7 +54,7 @@ def _optional(module: str, name: str, package: str) -> Callable[..., torch.optim
 class LearningRate:
     """Sets each group's learning rate to its first one times the schedule's factor: a function of the step alone."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig):
+    def __init__(self, optimizer: torch.optim.Optimizer, config: ResolvedConfig):
         self.optimizer = optimizer
         self.first = [group["lr"] for group in optimizer.param_groups]
         # diffusers' schedules are factors of the step in a scheduler that counts; a spare optimizer keeps it off ours.

@@ -15,7 +15,7 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.distillation import Predictions
 from spectral_fusion.train.loop import Progress
 from spectral_fusion.train.training import TrainingContext, train
@@ -31,7 +31,7 @@ class Subject:
     """
 
     images: ImageFolder
-    config: TrainConfig
+    config: ResolvedConfig
     band: Band
     facts: Mapping[str, Any]
 
@@ -40,7 +40,7 @@ OnProgress = Callable[[str, Progress], None]
 """Called after each step with the concept's name. Steps count on from round one to round two."""
 
 
-def rounds(config: TrainConfig) -> tuple[TrainConfig, TrainConfig]:
+def rounds(config: ResolvedConfig) -> tuple[ResolvedConfig, ResolvedConfig]:
     """The settings of round one and round two, whose steps add up to those asked for."""
     second = max(1, round(config.steps * SECOND_ROUND))
     return replace(config, steps=config.steps - second), replace(config, steps=second)

@@ -13,7 +13,7 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band, Triplets
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.context import TrainedSubject, contexts, settings_with
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.distillation import Predictions
@@ -46,7 +46,7 @@ class TrainingContext:
 def train(
     base: Base,
     images: ImageFolder,
-    config: TrainConfig,
+    config: ResolvedConfig,
     band: Band,
     context: TrainingContext | None = None,
     *,
@@ -61,7 +61,6 @@ def train(
 
     Args:
         images: pictures of one subject.
-        config: resolved settings.
         bases: the band of each target layer, where the base was cast since; None: of the weights as they are.
         facts: what the concept's file keeps of how it was trained; the settings if None.
         checkpoint: continue from here.
@@ -94,7 +93,7 @@ def train(
 def train_adapter(
     base: Base,
     pictures: Sequence[LatentPictures],
-    config: TrainConfig,
+    config: ResolvedConfig,
     band: Band,
     context: TrainingContext | None,
     result: Callable[[Loop], T],
@@ -130,14 +129,14 @@ def train_adapter(
         return result(loop)
 
 
-def subject_pictures(base: Base, images: ImageFolder, config: TrainConfig, weight: float = 1.0) -> LatentPictures:
+def subject_pictures(base: Base, images: ImageFolder, config: ResolvedConfig, weight: float = 1.0) -> LatentPictures:
     """The pictures of the subject, its trigger in every caption."""
     own = [p.caption and with_trigger(p.caption, config.trigger, config.class_word) for p in images.photos]
     subject = f"{config.trigger} {config.class_word}"
     return LatentPictures(base, images, config, subject=subject, captions=own, weight=weight)
 
 
-def _class_pictures(base: Base, images: ImageFolder, config: TrainConfig) -> LatentPictures:
+def _class_pictures(base: Base, images: ImageFolder, config: ResolvedConfig) -> LatentPictures:
     captions = [photo.caption for photo in images.photos]
     return LatentPictures(
         base, images, config, subject=config.class_word, captions=captions, weight=config.prior_weight

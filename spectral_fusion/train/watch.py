@@ -6,7 +6,7 @@ from PIL import Image
 
 from spectral_fusion.base.interface import Base
 from spectral_fusion.train.captions import PLACEHOLDER, TEMPLATES
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import ResolvedConfig
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.model import TrainingModel
 
@@ -51,7 +51,7 @@ def sample(base: Base, prompts: list[str], seed: int, size: int) -> list[Image.I
     return pictures
 
 
-def sample_grid(base: Base, config: TrainConfig) -> Image.Image:
+def sample_grid(base: Base, config: ResolvedConfig) -> Image.Image:
     """The sample prompts as the adapter draws them now, in one row."""
     wanted = config.sample_prompts or (default_prompt(config), f"a {PLACEHOLDER} {config.class_word} on grass")
     prompts = [prompt.replace(PLACEHOLDER, config.trigger) for prompt in wanted]
@@ -60,12 +60,12 @@ def sample_grid(base: Base, config: TrainConfig) -> Image.Image:
     return make_image_grid(pictures, rows=1, cols=len(pictures))
 
 
-def preview(base: Base, config: TrainConfig) -> Image.Image:
+def preview(base: Base, config: ResolvedConfig) -> Image.Image:
     """One picture of the subject."""
     prompt = default_prompt(config).replace(PLACEHOLDER, config.trigger)
     with base.autocast(config.precision):
         return sample(base, [prompt], config.seed, config.resolution)[0]
 
 
-def default_prompt(config: TrainConfig) -> str:
+def default_prompt(config: ResolvedConfig) -> str:
     return TEMPLATES[0].format(f"{PLACEHOLDER} {config.class_word}")
