@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from types import ModuleType
@@ -14,7 +14,9 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior, Start
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -74,6 +76,11 @@ class Base(ABC):
         return self.pipeline.name_or_path or ""
 
     @property
+    def stock_class(self) -> str:
+        """The diffusers class that loads what `save` writes."""
+        return type(self.pipeline).__name__
+
+    @property
     def device(self) -> torch.device:
         return self.pipeline.device
 
@@ -82,9 +89,11 @@ class Base(ABC):
         self.pipeline.to(device)
 
     def cast(self, dtype: torch.dtype) -> None:
-        """Turn all weights into another type."""
+        """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
         with quietly():
-            self.pipeline.to(dtype)
+            for model in [*self.parts.values(), *self.frozen]:
+                if not getattr(model.config, "force_upcast", False):
+                    model.to(dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +144,15 @@ class Base(ABC):
                 are text, as in captions. No gradient passes where weights are read.
         """
 
+    def framed(self, condition: Condition, frames: Sequence[Frame | None], size: tuple[int, int]) -> Condition:
+        """A condition that also tells which part of its picture each one is, for the families that are told so.
+
+        Args:
+            frames: None for a whole picture.
+            size: (height, width) of the latents.
+        """
+        return condition
+
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
@@ -180,11 +198,11 @@ class Base(ABC):
     # Learning
 
     @abstractmethod
-    def draw_time(self, source: torch.Generator) -> int:
+    def draw_time(self, source: torch.Generator) -> float:
         """A random timestep to train at."""
 
     @abstractmethod
-    def even_times(self, count: int) -> list[int]:
+    def even_times(self, count: int) -> Sequence[float]:
         """So many timesteps, evenly spread."""
 
     @abstractmethod
@@ -239,9 +257,10 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
-        """Denoise from pure noise, step by step: the one loop of all that draws.
+        """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
         Args:
             noise: (n, channels, height, width), standard normal.
@@ -249,22 +268,68 @@ class Base(ABC):
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
             generator: of the noise that some samplers add; a list has one for each picture.
+            start: a picture to begin at, and what of it is to stay.
 
         Raises:
             InputError: the sampler is unknown.
         """
 
-    @abstractmethod
+    def layer_kind(self, layer: str) -> Kind:
+        """What a layer sees: cells of the picture, text, or neither. Raises InputError where that is not settled."""
+        raise InputError(f"concepts cannot be bound to places on a base of family {self.family}; fuse them instead")
+
+    def read_places(
+        self, texts: Sequence[Condition], placement: Placement, *, half: bool = False
+    ) -> AbstractContextManager[None]:
+        """Within the `with` block the cells of each place read its own text.
+
+        Args:
+            texts: of each place, row by row as the picture's own condition.
+            half: the first half of each batch reads the picture's own text everywhere, and `texts` are of the second.
+
+        Raises:
+            InputError: the attention of this family cannot be split.
+        """
+        raise InputError(f"pictures of family {self.family} cannot have regions yet; generate without them")
+
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> AbstractContextManager[Callable[[], Tensor | None]]:
+        """Within the `with` block, what is yielded gives how strongly each cell attends to some of the text's tokens.
+
+        Args:
+            tokens: positions in the conditional text of each subject's words.
+            size: (height, width) of the latents.
+
+        Returns:
+            (subjects, height, width) in the denoiser's own sizes, the mean over all that has passed; None for nothing.
+
+        Raises:
+            InputError: the attention of this family cannot be read.
+        """
+        raise InputError(f"places cannot be found on a base of family {self.family}; give boxes or masks")
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        """Where in the text that the denoiser reads the tokens of some triggers stand; empty where they do not."""
+        return []
+
+    @contextmanager
     def regions(
         self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        """Within the `with` block each region's prompt rules in its box.
+    ) -> Iterator[None]:
+        """Within the `with` block each region's prompt rules in its place.
 
         Args:
             condition: of the regions' prompts.
             size: (height, width) of the latents.
             guided: the first half of each batch is unconditional and stays as it is.
         """
+        if not regions:
+            yield
+            return
+        texts = [condition[number : number + 1] for number in range(len(regions))]
+        with self.read_places(texts, Placement([], Masks(regions, *size)), half=guided):
+            yield
 
     @abstractmethod
     def save(self, folder: str) -> None:

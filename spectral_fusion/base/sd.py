@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -15,14 +15,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
+from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
-from spectral_fusion.base.regions import Box, Region, regional_prompts
+from spectral_fusion.base.precision import check_pixels, in_float32
+from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.regions import Box
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
+
+WHOLE = re.compile(r"(^|\.)(time_emb_proj|time_embedding|add_embedding|class_embedding)(\.|$)")  # no cells, no words
 
 
 class StableDiffusion(Base):
@@ -33,13 +42,13 @@ class StableDiffusion(Base):
     """
 
     family = "sd"
+    pipeline_class = "StableDiffusionPipeline"
     pipeline: StableDiffusionPipeline
 
     def __init__(self, pipeline: StableDiffusionPipeline) -> None:
-        if type(pipeline).__name__ != "StableDiffusionPipeline":
+        if type(pipeline).__name__ != self.pipeline_class:
             raise InputError(
-                f"a {type(pipeline).__name__} is not of the family sd; give a StableDiffusionPipeline "
-                "(Stable Diffusion 1.x or 2.x)"
+                f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
         self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
@@ -97,13 +106,16 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
+            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
         return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+        pixels = self.vae.decode(latents).sample
+        check_pixels(pixels)
+        return self.pipeline.image_processor.postprocess(pixels)
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
@@ -142,14 +154,17 @@ class StableDiffusion(Base):
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
+        encoders = [text.encoder for text in self.texts.values()]
         self.unet.enable_gradient_checkpointing()
-        self.text_encoder.activation_checkpointing_enable({"use_reentrant": False})
-        self.text_encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
+        for encoder in encoders:
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
+            encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
         try:
             yield
         finally:
             self.unet.disable_gradient_checkpointing()
-            self.text_encoder.activation_checkpointing_disable()
+            for encoder in encoders:
+                encoder.activation_checkpointing_disable()
 
     @torch.no_grad()
     def denoise(
@@ -161,28 +176,48 @@ class StableDiffusion(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
-        told = condition if uncondition is None else Condition.cat([uncondition, condition])
-        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        for number, time in enumerate(scheduler.timesteps, 1):
-            given = scheduler.scale_model_input(latents, time)
-            batch = given if uncondition is None else torch.cat([given, given])
-            answers = self.predict(batch, time, told).to(latents.dtype)
-            plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
-            guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
-            after = scheduler.step(guided, time, latents, **extra).prev_sample
-            yield DenoisingStep(number, len(scheduler.timesteps), time, given, after, wanted, plain)
-            latents = after
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            start=start,
+        )
 
-    def regions(
-        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        height, width = size
-        return regional_prompts(self.unet, regions, condition.embeds, height=height, width=width, guided=guided)
+    def layer_kind(self, layer: str) -> Kind:
+        part, _, path = layer.partition(".")
+        if part != "unet" or path.endswith((".attn2.to_k", ".attn2.to_v")):
+            return "text"
+        return "whole" if WHOLE.search(path) else "image"
+
+    @contextmanager
+    def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
+        embeds = [text.embeds for text in texts]
+        with replaced_attention(self.unet, lambda _: RegionalAttention(embeds, placement, half=half)):
+            yield
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        text = self.texts["text_encoder"]
+        ids = {number for word in words for number in text.token_ids(word)}
+        plain = "".join(part for part, _ in weigh(prompt))
+        run = [number for chunk in text.chunks(plain) for number in chunk]
+        return [position for position, number in enumerate(run) if number in ids]
+
+    @contextmanager
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> Iterator[Callable[[], Tensor | None]]:
+        watch = AttentionWatch(tokens, Masks([], *size).size)
+        with replaced_attention(self.unet, lambda processor: WatchedAttention(processor, watch)):
+            yield watch.mean
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)

@@ -19,6 +19,7 @@ BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PredictionType = Literal["epsilon", "v_prediction"]
 
 BandIndex = Annotated[int, Field(ge=0, strict=False)]  # also as text, as a flag gives it
 Pixels = Annotated[int, Field(ge=16, le=4096)]
@@ -57,6 +58,9 @@ class TrainConfig:
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
     base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
+    prediction_type: Annotated[
+        PredictionType | None, Subject("What the base predicts. Default: as its files say, else the model is asked.")
+    ] = None
     trigger: Annotated[str | None, Subject("Stands for the subject in prompts. Default: <NAME>.")] = None
     vectors: Annotated[Vectors | None, Subject("Token embeddings of the trigger.")] = None
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
@@ -201,7 +205,7 @@ class TrainConfig:
 @checked
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ResolvedConfig(TrainConfig):
-    """Settings that a training runs with: those of `TrainConfig` with nothing left open."""
+    """Settings that a training runs with: those of `TrainConfig` with nothing left to the preset."""
 
     trigger: str
     vectors: Vectors
