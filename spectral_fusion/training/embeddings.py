@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.randomness import generator
 
 
 class TrainableRows(nn.Module):
