@@ -14,8 +14,8 @@ import gradio as gr
 
 from spectral_fusion.base.presets import Preset
 from spectral_fusion.errors import InputError
-from spectral_fusion.train import ResolvedConfig
-from spectral_fusion.train.config import settings as train_settings
+from spectral_fusion.training import ResolvedConfig
+from spectral_fusion.training.config import settings as train_settings
 from spectral_fusion_app.errors import answered, shown
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.paths import inside

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -51,13 +51,14 @@ def _input_error(cls: type, error: ValidationError) -> InputError:
     if first["type"] == "value_error":  # raised by the class itself, about several fields
         return InputError(str(first["ctx"]["error"]))
     name = str(first["loc"][0])
-    fields = TypeAdapter(cls).json_schema()["properties"]
-    if first["type"] == "missing":
-        return InputError(f"{name} is missing; give {_wanted(fields[name])}")
-    if name not in fields:
-        near = get_close_matches(name, fields, n=1)
+    hints = get_type_hints(cls, include_extras=True)
+    if name not in hints:
+        near = get_close_matches(name, hints, n=1)
         return InputError(f"there is no setting {name!r}; {f'did you mean {near[0]!r}?' if near else 'leave it out'}")
-    return InputError(f"{name} is {shown(first['input'])}; give {_wanted(fields[name])}")
+    wanted = _wanted(TypeAdapter(hints[name]).json_schema())
+    if first["type"] == "missing":
+        return InputError(f"{name} is missing; give {wanted}")
+    return InputError(f"{name} is {shown(first['input'])}; give {wanted}")
 
 
 def _wanted(schema: dict[str, Any]) -> str:

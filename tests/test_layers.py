@@ -17,7 +17,7 @@ LAYERS = [
     {"identify", "journal", "spectral"},
     {"adapter", "toybox", "concept"},
     {"base", "picture"},
-    {"train", "fuse", "generate"},
+    {"training", "fusion", "generation"},
     {"evaluate"},
     {"report"},
     {"demo"},

@@ -10,9 +10,9 @@ from spectral_fusion.base.attach import attach
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, generate
-from spectral_fusion.train import TrainConfig, train_concept
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, generate
+from spectral_fusion.training import TrainConfig, train_concept
 from toy_family import toy_base
 from training import draw_photos
 

@@ -7,7 +7,7 @@ import pytest
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import ResolvedConfig, TrainConfig, settings
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
 from training import resolved
 
 

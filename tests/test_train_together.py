@@ -11,9 +11,9 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.together import Subject, train_together
-from spectral_fusion.train.training import TrainingContext, train
+from spectral_fusion.training import TrainConfig
+from spectral_fusion.training.single import TrainingContext, train
+from spectral_fusion.training.together import Subject, train_together
 from training import draw_photos, resolved
 
 

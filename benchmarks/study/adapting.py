@@ -17,12 +17,12 @@ from spectral_fusion.base.attach import adapter_name
 from spectral_fusion.base.interface import Base
 from spectral_fusion.evaluate.lora import lora_adapter
 from spectral_fusion.spectral import Band, Triplets, as_matrix
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.data import Example
-from spectral_fusion.train.embeddings import TrainableRows
-from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.model import TrainingModel, spectral_adapter
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import Example
+from spectral_fusion.training.embeddings import TrainableRows
+from spectral_fusion.training.loop import Loop, Progress
+from spectral_fusion.training.model import TrainingModel, spectral_adapter
+from spectral_fusion.training.randomness import generator
 from study.activations import Grams, output_energy
 from study.families import Family, matched_rank
 from study.partition import balanced_directions, interleaved_directions, own_space, project_onto

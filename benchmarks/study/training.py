@@ -16,12 +16,12 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora, collect_lora
 from spectral_fusion.spectral import Band
-from spectral_fusion.train.config import ResolvedConfig, TrainConfig
-from spectral_fusion.train.embeddings import first_embeddings
-from spectral_fusion.train.folder import MOST, images_digest, training_facts
-from spectral_fusion.train.loop import Loop
-from spectral_fusion.train.model import target_layers
-from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig
+from spectral_fusion.training.embeddings import first_embeddings
+from spectral_fusion.training.folder import MOST, images_digest, training_facts
+from spectral_fusion.training.loop import Loop
+from spectral_fusion.training.model import target_layers
+from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
 from study.activations import Grams
 from study.adapting import Adaptation
 from study.families import Family

@@ -19,12 +19,12 @@ from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
-from spectral_fusion.train.config import ResolvedConfig, TrainConfig, settings
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library
     from spectral_fusion.concept.images import ImageFolder
-    from spectral_fusion.train import Progress
+    from spectral_fusion.training import Progress
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
@@ -84,7 +84,7 @@ def train(
     """Train a concept from a folder of pictures, into the library."""
     if band_order is not None:
         raise InputError(f"--band-order {band_order} is called --band-side {band_order} now; give that")
-    from spectral_fusion.train.processes import is_main
+    from spectral_fusion.training.processes import is_main
 
     with Journal(journal, append=resume) if journal and is_main() else nullcontext() as book:
         _train(images, library, resume=resume, force=force, logs=logs, journal=book, given=given)
@@ -102,8 +102,8 @@ def _train(
 ) -> None:
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
-    from spectral_fusion.train import train_concept
-    from spectral_fusion.train.folder import stopped_settings
+    from spectral_fusion.training import train_concept
+    from spectral_fusion.training.folder import stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -136,7 +136,7 @@ class _Watcher:
     def __init__(
         self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool, journal: Journal | None = None
     ):
-        from spectral_fusion.train.processes import is_main
+        from spectral_fusion.training.processes import is_main
 
         self.library, self.name, self.folder, self.logs, self.journal = library, name, folder, logs, journal
         self.main = is_main()

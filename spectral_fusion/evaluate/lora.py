@@ -21,10 +21,10 @@ from spectral_fusion.concept import ConceptInfo
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Factors, as_matrix
-from spectral_fusion.train.config import RENAMED, ResolvedConfig, TrainConfig, settings
-from spectral_fusion.train.context import settings_with
-from spectral_fusion.train.folder import digests, training_facts
-from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
+from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig, settings
+from spectral_fusion.training.context import settings_with
+from spectral_fusion.training.folder import digests, training_facts
+from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
 
 EMBEDDINGS = "embeddings"
 FACTS = "spectral_fusion.comparison"

@@ -12,7 +12,7 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.spectral import band_overlap, singular_triplets
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study.activations import output_energy
 from study.conduct import Laboratory
 from study.families import FAMILIES, OWN, matched_rank

@@ -207,7 +207,7 @@ class TrainConfig:
 @checked
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ResolvedConfig(TrainConfig):
-    """Settings that a training runs with: those of `TrainConfig` with nothing left open."""
+    """Settings that a training runs with: those of `TrainConfig` with nothing left to the preset."""
 
     trigger: str
     vectors: Vectors

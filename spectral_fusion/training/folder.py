@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from spectral_fusion.concept import Concept, Library, read_info
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.checkpoint import FILE_NAME, read_header
-from spectral_fusion.train.config import RENAMED, ResolvedConfig, TrainConfig
+from spectral_fusion.training.checkpoint import FILE_NAME, read_header
+from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig
 
 FOLDER = "training"
 LOCKS = ".locks"

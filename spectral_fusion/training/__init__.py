@@ -1,16 +1,16 @@
 """Training: from a folder of pictures to a concept.
 
-`training.train` is the function, `job.train_concept` puts its result into a library.
+`single.train` is the function, `job.train_concept` puts its result into a library.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from spectral_fusion.train.config import ResolvedConfig, TrainConfig
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from spectral_fusion.train.job import resolve, train_concept
-    from spectral_fusion.train.loop import Progress
-    from spectral_fusion.train.training import TrainingContext, train
+    from spectral_fusion.training.job import resolve, train_concept
+    from spectral_fusion.training.loop import Progress
+    from spectral_fusion.training.single import TrainingContext, train
 
 __all__ = ["Progress", "ResolvedConfig", "TrainConfig", "TrainingContext", "resolve", "train", "train_concept"]
 
@@ -18,8 +18,8 @@ _HOMES = {
     "train_concept": "job",
     "resolve": "job",
     "Progress": "loop",
-    "TrainingContext": "training",
-    "train": "training",
+    "TrainingContext": "single",
+    "train": "single",
 }
 
 
@@ -29,4 +29,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     from importlib import import_module
 
-    return getattr(import_module(f"spectral_fusion.train.{_HOMES[name]}"), name)
+    return getattr(import_module(f"spectral_fusion.training.{_HOMES[name]}"), name)

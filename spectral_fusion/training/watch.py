@@ -5,10 +5,10 @@ from diffusers.utils import make_image_grid
 from PIL import Image
 
 from spectral_fusion.base.interface import Base
-from spectral_fusion.train.captions import PLACEHOLDER, TEMPLATES
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.data import LatentPictures
-from spectral_fusion.train.model import TrainingModel
+from spectral_fusion.training.captions import PLACEHOLDER, TEMPLATES
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import LatentPictures
+from spectral_fusion.training.model import TrainingModel
 
 PROBE_PHOTOS = 16
 PROBE_TIMES = 8

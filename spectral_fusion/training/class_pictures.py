@@ -10,10 +10,10 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder, Photo
 from spectral_fusion.concept.images.picture import ENDINGS
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.captions import TEMPLATES
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.randomness import generator
-from spectral_fusion.train.watch import sample
+from spectral_fusion.training.captions import TEMPLATES
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.randomness import generator
+from spectral_fusion.training.watch import sample
 
 GENERATED = "generated-"
 

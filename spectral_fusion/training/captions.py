@@ -4,8 +4,8 @@ import re
 
 import torch
 
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.randomness import chance, randint
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.randomness import chance, randint
 
 PLACEHOLDER = "<TOK>"
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")

@@ -11,16 +11,16 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band, Triplets
-from spectral_fusion.train.captions import with_trigger
-from spectral_fusion.train.checkpoint import Checkpoint
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.context import TrainedSubject, contexts, settings_with
-from spectral_fusion.train.data import LatentPictures
-from spectral_fusion.train.distillation import Predictions
-from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.model import MakeAdapter, TrainingModel, check_untouched, target_layers, training_model
-from spectral_fusion.train.processes import deterministic
-from spectral_fusion.train.watch import probe_loss, sample_grid
+from spectral_fusion.training.captions import with_trigger
+from spectral_fusion.training.checkpoint import Checkpoint
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.context import TrainedSubject, contexts, settings_with
+from spectral_fusion.training.data import LatentPictures
+from spectral_fusion.training.distillation import Predictions
+from spectral_fusion.training.loop import Loop, Progress
+from spectral_fusion.training.model import MakeAdapter, TrainingModel, check_untouched, target_layers, training_model
+from spectral_fusion.training.processes import deterministic
+from spectral_fusion.training.watch import probe_loss, sample_grid
 
 T = TypeVar("T")
 OnStep = Callable[[Loop, Progress], None]

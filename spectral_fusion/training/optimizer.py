@@ -9,7 +9,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import ResolvedConfig
+from spectral_fusion.training.config import ResolvedConfig
 
 
 def parameter_groups(parameters: dict[str, nn.Parameter], config: ResolvedConfig) -> list[dict[str, Any]]:

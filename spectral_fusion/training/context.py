@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from spectral_fusion.base.interface import Base, Embeddings, words
 from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.spectral import Factors, sum_factors
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.data import Source
-from spectral_fusion.train.distillation import Distillation, Predictions, base_predictions, distillation
-from spectral_fusion.train.neutral import DECOY, neutral_prompts
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import Source
+from spectral_fusion.training.distillation import Distillation, Predictions, base_predictions, distillation
+from spectral_fusion.training.neutral import DECOY, neutral_prompts
+from spectral_fusion.training.randomness import generator
 
 PLAIN = 1 / 3  # share of the distilled prompts that name none of the other concepts
 

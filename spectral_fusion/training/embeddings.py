@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.randomness import generator
 
 
 class TrainableRows(nn.Module):

@@ -13,10 +13,10 @@ from torch import Tensor
 from spectral_fusion.base.condition import DenoisingStep
 from spectral_fusion.base.interface import Base
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate.bound import Live, Placeable, concepts_known, tell_overlaps
-from spectral_fusion.generate.config import GenerateConfig, to_parameters
-from spectral_fusion.generate.draw import Pass, Stopped, draw
-from spectral_fusion.generate.found import with_places
+from spectral_fusion.generation.bound import Live, Placeable, concepts_known, tell_overlaps
+from spectral_fusion.generation.config import GenerateConfig, to_parameters
+from spectral_fusion.generation.draw import Pass, Stopped, draw
+from spectral_fusion.generation.found import with_places
 from spectral_fusion.picture import Parameters, format_weights
 
 PREVIEW_LATENTS = 32

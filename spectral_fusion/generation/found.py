@@ -17,9 +17,9 @@ from spectral_fusion.base.condition import DenoisingStep
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
-from spectral_fusion.generate.bound import Live, Placeable
-from spectral_fusion.generate.config import GenerateConfig
-from spectral_fusion.generate.draw import Pass, draw
+from spectral_fusion.generation.bound import Live, Placeable
+from spectral_fusion.generation.config import GenerateConfig
+from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.picture import format_weights
 
 logger = logging.getLogger(__name__)

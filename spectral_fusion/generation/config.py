@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from spectral_fusion import __version__
@@ -46,7 +46,7 @@ class GenerateConfig:
     height: PositiveInt | None = None
     """In pixels, a multiple of 8; None: the base's own size."""
     width: PositiveInt | None = None
-    regions: tuple[Region, ...] = ()
+    regions: tuple[InstanceOf[Region], ...] = ()
     """Prompts and concepts that rule in places; `prompt` rules outside."""
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """For a concept, by name, the part of the denoising in which it acts, from 0 to 1. All of it by default."""
@@ -59,7 +59,7 @@ class GenerateConfig:
         if len(self.regions) > MAX_REGIONS:
             raise InputError(f"there are {len(self.regions)} regions; a picture has at most {MAX_REGIONS}")
         for name, span in self.spans.items():
-            if len(span) != 2 or not 0 <= span[0] < span[1] <= 1:
+            if not 0 <= span[0] < span[1] <= 1:
                 shown = "-".join(f"{edge:g}" for edge in span)
                 raise InputError(f"concept {name!r} acts from {shown}; give two parts of the steps, such as 0.2-1")
 

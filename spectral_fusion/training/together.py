@@ -15,10 +15,10 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.distillation import Predictions
-from spectral_fusion.train.loop import Progress
-from spectral_fusion.train.training import TrainingContext, train
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.distillation import Predictions
+from spectral_fusion.training.loop import Progress
+from spectral_fusion.training.single import TrainingContext, train
 
 SECOND_ROUND = 0.5  # of the steps
 
@@ -27,7 +27,7 @@ SECOND_ROUND = 0.5  # of the steps
 class Subject:
     """One of the concepts to train.
 
-    config: resolved settings, whose `steps` are those of both rounds; facts: what its file keeps of how it was trained.
+    config: its `steps` are those of both rounds; facts: what its file keeps of how it was trained.
     """
 
     images: ImageFolder

@@ -11,19 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.context import Context
-from spectral_fusion.train.data import Example, Source
-from spectral_fusion.train.model import TrainingModel
-from spectral_fusion.train.optimizer import (
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.context import Context
+from spectral_fusion.training.data import Example, Source
+from spectral_fusion.training.model import TrainingModel
+from spectral_fusion.training.optimizer import (
     LearningRate,
     build_optimizer,
     load_optimizer_state,
     optimizer_state,
     parameter_groups,
 )
-from spectral_fusion.train.processes import processes
-from spectral_fusion.train.randomness import generator, randint
+from spectral_fusion.training.processes import processes
+from spectral_fusion.training.randomness import generator, randint
 
 BAD_STEPS = 5  # steps in a row whose loss may be NaN or infinite in half precision
 

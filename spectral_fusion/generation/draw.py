@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import DenoisingStep, Start
 from spectral_fusion.base.interface import Base
-from spectral_fusion.generate.bound import Live, bound
-from spectral_fusion.generate.config import GenerateConfig
+from spectral_fusion.generation.bound import Live, bound
+from spectral_fusion.generation.config import GenerateConfig
 
 
 class Stopped(Exception):

@@ -20,17 +20,17 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band, Triplets, decompose
-from spectral_fusion.train.checkpoint import Checkpoint, read_header
-from spectral_fusion.train.class_pictures import ClassPictures
-from spectral_fusion.train.config import Precision, ResolvedConfig, TrainConfig
-from spectral_fusion.train.distillation import Predictions
-from spectral_fusion.train.embeddings import first_embeddings
-from spectral_fusion.train.folder import TrainingFolder, choose_context, context_before, digests, training_facts
-from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.model import check_untouched, target_layers
-from spectral_fusion.train.processes import is_main, on_main, processes
-from spectral_fusion.train.training import TrainingContext, train
-from spectral_fusion.train.watch import preview
+from spectral_fusion.training.checkpoint import Checkpoint, read_header
+from spectral_fusion.training.class_pictures import ClassPictures
+from spectral_fusion.training.config import Precision, ResolvedConfig, TrainConfig
+from spectral_fusion.training.distillation import Predictions
+from spectral_fusion.training.embeddings import first_embeddings
+from spectral_fusion.training.folder import TrainingFolder, choose_context, context_before, digests, training_facts
+from spectral_fusion.training.loop import Loop, Progress
+from spectral_fusion.training.model import check_untouched, target_layers
+from spectral_fusion.training.processes import is_main, on_main, processes
+from spectral_fusion.training.single import TrainingContext, train
+from spectral_fusion.training.watch import preview
 
 logger = logging.getLogger(__name__)
 

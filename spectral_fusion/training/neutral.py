@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from spectral_fusion.base.vocabulary import Vocabulary
-from spectral_fusion.train.captions import TEMPLATES
-from spectral_fusion.train.randomness import chance, randint
+from spectral_fusion.training.captions import TEMPLATES
+from spectral_fusion.training.randomness import chance, randint
 
 DECOY = "{decoy}"
 

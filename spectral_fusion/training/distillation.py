@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.base.interface import Base, Embeddings, words
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.data import Example
-from spectral_fusion.train.embeddings import word_like_noise
-from spectral_fusion.train.neutral import DECOY, NeutralPrompt, neutral_prompts
-from spectral_fusion.train.randomness import chance, generator, randint
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import Example
+from spectral_fusion.training.embeddings import word_like_noise
+from spectral_fusion.training.neutral import DECOY, NeutralPrompt, neutral_prompts
+from spectral_fusion.training.randomness import chance, generator, randint
 
 DECOYS = 0.8  # share of prompts with a random trigger
 EMPTY = 0.15  # share of steps of which the prediction without a prompt is kept as well

@@ -17,7 +17,7 @@ from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.interface import Base, Embeddings, words
 from spectral_fusion.base.regions import Region
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate.config import GenerateConfig
+from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.spectral import Factors
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.data import Example
-from spectral_fusion.train.embeddings import first_embeddings, trainable_rows
-from spectral_fusion.train.loss import masked_mse
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import Example
+from spectral_fusion.training.embeddings import first_embeddings, trainable_rows
+from spectral_fusion.training.loss import masked_mse
+from spectral_fusion.training.randomness import generator
 
 MakeAdapter = Callable[[ResolvedConfig, Band, list[str]], PeftConfig]
 """Makes PEFT settings for target modules: of a spectral adapter, or of one to compare with."""

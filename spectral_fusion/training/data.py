@@ -15,9 +15,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from spectral_fusion.base.condition import Frame, Posterior
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.train.captions import TEMPLATES, draw_caption
-from spectral_fusion.train.config import ResolvedConfig
-from spectral_fusion.train.randomness import chance, generator, permutation
+from spectral_fusion.training.captions import TEMPLATES, draw_caption
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.randomness import chance, generator, permutation
 
 Position = tuple[float, float]
 """Share of a picture's slack that is cut off on the left and at the top, each in [0, 1]."""
