@@ -85,6 +85,10 @@ class Drawings(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         return self.make(random.Random(f"{self.name} {self.seed} {index}"))
 
+    def batches(self, batch: int, start: int, stop: int, workers: int = 0) -> DataLoader[Example]:
+        """Batches number `start` to `stop`."""
+        return loader(self, batch, start, stop, workers)
+
 
 def loader(drawings: Drawings, batch: int, start: int, stop: int, workers: int = 0) -> DataLoader[Example]:
     """Batches number `start` to `stop`."""
