@@ -114,16 +114,17 @@ def seconds_a_picture(pipeline: StableDiffusionPipeline) -> float:
 
 
 def contact_sheet(images: Sequence[Image.Image], texts: Sequence[str], columns: int = 8, scale: int = 2) -> Image.Image:
-    """Pictures in rows with their prompts below."""
-    width, height = SIZE * scale + 12, SIZE * scale + 34
+    """Pictures of one size in rows with their prompts below."""
+    side = images[0].width * scale
+    width, height = side + 12, side + 34
     sheet = Image.new("RGB", (columns * width, -(-len(images) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         x, y = i % columns * width + 6, i // columns * height + 6
-        sheet.paste(image.resize((SIZE * scale,) * 2, Image.Resampling.NEAREST), (x, y))
+        sheet.paste(image.resize((side,) * 2, Image.Resampling.NEAREST), (x, y))
         words, line = text.replace("a photo of ", ""), 22
         for row in range(2):
-            draw.text((x, y + SIZE * scale + 1 + 12 * row), words[row * line : (row + 1) * line], fill="black")
+            draw.text((x, y + side + 1 + 12 * row), words[row * line : (row + 1) * line], fill="black")
     return sheet
 
 

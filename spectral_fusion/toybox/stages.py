@@ -122,6 +122,17 @@ def _normalised_on_captioned(vae: nn.Module, seed: int) -> None:
     normalise(vae, next(iter(drawings.batches(256, 0, 1)))["pixels"])
 
 
+def compile_parts(model: nn.Module) -> None:
+    """Compiles each child of a model, for models that call their parts one by one."""
+    for part in model.children():
+        part.compile(dynamic=False)
+
+
+def compile_whole(model: nn.Module) -> None:
+    """Compiles a model that is called itself."""
+    model.compile(dynamic=False)
+
+
 @dataclass(frozen=True)
 class Stage:
     """How one stage is trained.
@@ -144,6 +155,7 @@ class Stage:
     needs_vae: bool = False
     finish: Callable[[nn.Module, int], None] | None = None
     make_source: Callable[[int, Path, nn.Module], Source] | None = None
+    compile: Callable[[nn.Module], None] = compile_parts
     options: Mapping[str, object] = field(default_factory=dict)  # of the runner's `Settings`
 
 
@@ -198,7 +210,6 @@ def make_runner(
     torch.manual_seed(seed)
     model = stage.make_model(vae) if stage.needs_vae else stage.make_model()
     if compiled:
-        for part in model.children():
-            part.compile(dynamic=False)
+        stage.compile(model)
     source = stage.make_source(seed, folder, model) if stage.make_source else Drawings(stage.make_example, seed, name)
     return Runner(settings, model, source, lambda batch, generator: stage.loss(model, batch, generator), folder)

@@ -163,10 +163,8 @@ def command(edition: Edition) -> Callable[..., None]:
     known = (*edition.stages, "all", "pack")
 
     def main(
-        stage: Annotated[str, typer.Option(help=f"Which model to train: {', '.join(known)}.")] = "all",
-        out: Annotated[Path, typer.Option(help="Folder for checkpoints and finished weights.")] = Path(
-            f"out/{edition.name}"
-        ),
+        stage: Annotated[str, typer.Option(help="Which model to train; or all in order, or pack.")] = "all",
+        out: Annotated[Path | None, typer.Option(help="Folder for checkpoints and weights; out/NAME if left out.")] = None,
         seed: int = 0,
         steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
         stop: Annotated[int | None, typer.Option(help="Stop at this step and write the averaged weights.")] = None,
@@ -175,15 +173,16 @@ def command(edition: Edition) -> Callable[..., None]:
     ) -> None:
         logging.basicConfig(level=logging.INFO)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves too, as Ctrl-C does
+        folder = out or Path("out") / edition.name
         if stage not in known:
             raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(known)}")
         for name in order if stage == "all" else [stage] if stage in edition.stages else []:
             printer = Printer(name, edition.stages[name].batch)
             train_stage(
-                name, out, edition=edition, seed=seed, steps=steps, stop=stop, init=init, compiled=compiled, on_step=printer
+                name, folder, edition=edition, seed=seed, steps=steps, stop=stop, init=init, compiled=compiled, on_step=printer
             )  # fmt: skip
         if stage in ("all", "pack"):
-            print(f"packed in {pack(out, edition)}")
+            print(f"packed in {pack(folder, edition)}")
 
     return main
 

@@ -9,6 +9,7 @@ from spectral_fusion.toybox.train import Edition, command
 from spectral_fusion.toybox128 import models
 from spectral_fusion.toybox128.stages import STAGES
 from spectral_fusion.toybox128.tokens import make_tokenizer
+from spectral_fusion.toybox128.verdict import Verdict
 
 TOYBOX128 = Edition(
     "toybox128",
@@ -16,6 +17,7 @@ TOYBOX128 = Edition(
     make_tokenizer,
     models.make_scheduler,
     {"detector": CLIPVisionModelWithProjection, "identity": CLIPVisionModelWithProjection},
+    watch=Verdict,
 )
 
 main = command(TOYBOX128)
