@@ -13,6 +13,7 @@ LAYERS = [
     {"errors", "__init__"},
     {"journal", "spectral"},
     {"adapter", "toybox"},
+    {"toybox128"},
     {"pipeline"},
     {"concept"},
     {"picture"},

@@ -10,7 +10,6 @@ import pytest
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox128 import data
-from spectral_fusion.toybox128.accessories import accessory_parts
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import caption, phrase
 from spectral_fusion.toybox128.paint import draw_cells, draw_mask, draw_scene

@@ -70,8 +70,8 @@ def crop_box(image: Image.Image, box: tuple[float, float, float, float], margin:
     x, y = (min(max(c, half), 1 - half) if half < 0.5 else 0.5 for c in (x, y))
     half = min(half, 0.5)
     corners = (x - half, y - half, x + half, y + half)
-    left, top, right, bottom = (round(v * SIZE) for v in corners)
-    return image.crop((left, top, right, bottom)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    left, top, right, bottom = (round(v * image.width) for v in corners)
+    return image.crop((left, top, right, bottom)).resize(image.size, Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from spectral_fusion.toybox import scorers
 from spectral_fusion.toybox.data import crop, labels, to_tensor
-from spectral_fusion.toybox.paint import SIZE, draw_scene
+from spectral_fusion.toybox.paint import draw_scene
 from spectral_fusion.toybox.world import Scene, arrange, caption, identity, plain_thing, random_scene
 
 HELD_OUT_SEED = 90_000  # training numbers its examples "<stage> <seed> <index>"; these generators are others

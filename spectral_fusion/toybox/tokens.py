@@ -52,7 +52,7 @@ def _merge(pieces: list[str], merges: list[tuple[str, str]]) -> list[str]:
 
 
 def tokenizer_of(words: Sequence[str], length: int) -> CLIPTokenizer:
-    """A stock `CLIPTokenizer` in which each of `words` is one token; it pads with the end token, as Stable Diffusion 1.x does."""
+    """A `CLIPTokenizer` in which each of `words` is one token; it pads with the end, as Stable Diffusion 1.x does."""
     vocab, merges = vocabulary(words)
     return CLIPTokenizer(
         vocab=vocab,

@@ -1,4 +1,4 @@
-"""Trains toybox: `python -m spectral_fusion.toybox.train --stage STAGE --out DIR`; STAGE is one of `STAGES`, all or pack."""
+"""Trains toybox: `python -m spectral_fusion.toybox.train --stage STAGE --out DIR`; STAGE may be all or pack, too."""
 
 from __future__ import annotations
 
@@ -164,7 +164,9 @@ def command(edition: Edition) -> Callable[..., None]:
 
     def main(
         stage: Annotated[str, typer.Option(help="Which model to train; or all in order, or pack.")] = "all",
-        out: Annotated[Path | None, typer.Option(help="Folder for checkpoints and weights; out/NAME if left out.")] = None,
+        out: Annotated[
+            Path | None, typer.Option(help="Folder for checkpoints and weights; out/NAME if left out.")
+        ] = None,
         seed: int = 0,
         steps: Annotated[int | None, typer.Option(help="Optimizer steps; the stage's own number by default.")] = None,
         stop: Annotated[int | None, typer.Option(help="Stop at this step and write the averaged weights.")] = None,
@@ -178,9 +180,8 @@ def command(edition: Edition) -> Callable[..., None]:
             raise typer.BadParameter(f"unknown stage {stage!r}; choose one of: {', '.join(known)}")
         for name in order if stage == "all" else [stage] if stage in edition.stages else []:
             printer = Printer(name, edition.stages[name].batch)
-            train_stage(
-                name, folder, edition=edition, seed=seed, steps=steps, stop=stop, init=init, compiled=compiled, on_step=printer
-            )  # fmt: skip
+            options = {"seed": seed, "steps": steps, "stop": stop, "init": init, "compiled": compiled}
+            train_stage(name, folder, edition=edition, on_step=printer, **options)  # type: ignore[arg-type]
         if stage in ("all", "pack"):
             print(f"packed in {pack(folder, edition)}")
 

@@ -20,10 +20,10 @@ def _hat(shape: Shape) -> tuple[Part, ...]:
 
 def _cap(shape: Shape) -> tuple[Part, ...]:
     x, y, w = shape.hat
+    right = [(0.8, 0.05), (0.74, -0.2), (0.4, -0.36)]
     dome = polygon(
-        (x - 0.8 * w, y + 0.05), (x - 0.74 * w, y - 0.2), (x - 0.4 * w, y - 0.36), (x, y - 0.42), (x + 0.4 * w, y - 0.36),
-        (x + 0.74 * w, y - 0.2), (x + 0.8 * w, y + 0.05),
-    )  # fmt: skip
+        *((x - dx * w, y + dy) for dx, dy in right), (x, y - 0.42), *((x + dx * w, y + dy) for dx, dy in right[::-1])
+    )
     return dome, box(x - 1.5 * w, y - 0.04, x, y + 0.1)
 
 

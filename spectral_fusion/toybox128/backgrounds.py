@@ -138,7 +138,9 @@ def _mountains(draw: ImageDraw.ImageDraw, horizon: int, rng: random.Random) -> N
         top, wide = horizon - high, high * 1.05
         draw.polygon((x - wide, horizon, x, top, x + wide, horizon), fill=(112, 122, 148))
         part = 0.3
-        draw.polygon((x - wide * part, top + high * part, x, top, x + wide * part, top + high * part), fill=(248, 250, 252))
+        draw.polygon(
+            (x - wide * part, top + high * part, x, top, x + wide * part, top + high * part), fill=(248, 250, 252)
+        )
 
 
 def _desert(draw: ImageDraw.ImageDraw, horizon: int, rng: random.Random) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.tokens import MAX_LENGTH, make_tokenizer
@@ -73,4 +73,19 @@ def make_scheduler() -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         timestep_spacing="leading",
+    )
+
+
+def make_vision(size: int, outputs: int) -> CLIPVisionModelWithProjection:
+    """A scorer: a vision transformer on patches of 8 pixels, with so many outputs."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            image_size=size,
+            patch_size=8,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            projection_dim=outputs,
+        )
     )

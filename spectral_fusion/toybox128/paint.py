@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from spectral_fusion.toybox128.accessories import accessory_parts
 from spectral_fusion.toybox128.backgrounds import CANVAS, FACTOR, SIZE, background
@@ -40,7 +40,9 @@ class Frame:
         self.matrix = np.array([[across * cos, across * sin], [-self.scale * sin, self.scale * cos]])
         self.centre = np.array([placed.x * canvas, placed.y * canvas - self.scale])
         # Growing is the same in all directions on the canvas, whatever the thing's proportions.
-        self.outward = np.array([[(-1 if placed.mirrored else 1) * cos, (-1 if placed.mirrored else 1) * sin], [-sin, cos]])
+        self.outward = np.array(
+            [[(-1 if placed.mirrored else 1) * cos, (-1 if placed.mirrored else 1) * sin], [-sin, cos]]
+        )
 
     def points(self, part: Part, grow: float = 0.0) -> list[float]:
         """The corners of a part on the canvas, x and y in turn, moved outwards by `grow` pixels."""
@@ -109,7 +111,7 @@ def _draw_thing(canvas: Image.Image, placed: Placed) -> None:
         for part in parts:
             draw.polygon(frame.points(part, OUTLINE), fill=FIXED["dark"])
         for part in parts:
-            draw.polygon(frame.points(part), fill=FIXED[part.role] if part.role in FIXED else color)
+            draw.polygon(frame.points(part), fill=FIXED.get(part.role, color))
 
 
 def mix(color: Color, factor: float) -> Color:

@@ -87,7 +87,10 @@ def bar(x0: float, y0: float, x1: float, y1: float, width: float, role: str = "b
 def eyes(x: float, y: float, apart: float, radius: float = 0.1) -> tuple[Part, ...]:
     """Two dark discs with a light in each."""
     discs = [disc(x + side * apart, y, radius, "dark") for side in (-1, 1)]
-    return (*discs, *(disc(x + side * apart - radius * 0.3, y - radius * 0.35, radius * 0.35, "light") for side in (-1, 1)))
+    return (
+        *discs,
+        *(disc(x + side * apart - radius * 0.3, y - radius * 0.35, radius * 0.35, "light") for side in (-1, 1)),
+    )
 
 
 def wheel(x: float, y: float, radius: float) -> tuple[Part, ...]:

@@ -38,7 +38,13 @@ def person(name: str, pose: str, cut: str, beard: bool = False) -> Shape:
         *eyes(0.0, middle + 0.1 * half, 0.42 * width, 0.095 if small else 0.085),
         bar(-0.3 * width, middle + 0.58 * half, 0.3 * width, middle + 0.58 * half, 0.06, "nose"),
     )
-    parts = (*back, *_limbs(name, pose, chin), *_clothes(name, chin), head, *(_beard(width, middle, half) if beard else ()))
+    parts = (
+        *back,
+        *_limbs(name, pose, chin),
+        *_clothes(name, chin),
+        head,
+        *(_beard(width, middle, half) if beard else ()),
+    )
     return Shape(
         (*parts, *face, *front),
         hat=(0.0, -0.72, 0.9 * width),
@@ -80,20 +86,19 @@ def _beard(width: float, middle: float, half: float) -> tuple[Part, ...]:
 def _hair(cut: str, width: float, middle: float, half: float) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """What is behind the head, and what is over it."""
     w, top, low = width, -0.9, middle + half
-    fringe = polygon(
-        (-1.04 * w, middle - 0.02), (-0.98 * w, middle - 0.5 * half), (-0.6 * w, top + 0.02), (0.0, top - 0.06),
-        (0.6 * w, top + 0.02), (0.98 * w, middle - 0.5 * half), (1.04 * w, middle - 0.02), (0.7 * w, middle - 0.32 * half),
-        (0.1 * w, middle - 0.42 * half), (-0.7 * w, middle - 0.32 * half), role="hair",
-    )  # fmt: skip
+    outer = [(1.04, middle - 0.02), (0.98, middle - 0.5 * half), (0.6, top + 0.02)]
+    over = [(-x * w, y) for x, y in outer] + [(0.0, top - 0.06)] + [(x * w, y) for x, y in outer[::-1]]
+    parting = [(0.7 * w, middle - 0.32 * half), (0.1 * w, middle - 0.42 * half), (-0.7 * w, middle - 0.32 * half)]
+    fringe = polygon(*over, *parting, role="hair")
     if cut == "long":
         return (polygon((-1.1 * w, middle - 0.4 * half), (0.0, top - 0.06), (1.1 * w, middle - 0.4 * half),
                         (1.25 * w, low + 0.25), (-1.25 * w, low + 0.25), role="hair"),), (fringe,)  # fmt: skip
     if cut == "bun":
         return (disc(0.0, top - 0.0, 0.42 * w + 0.02, "hair"),), (fringe,)
     if cut == "pigtails":
-        return tuple(ellipse(s * 1.2 * w - 0.2, middle - 0.1, s * 1.2 * w + 0.2, low + 0.22, "hair") for s in (-1, 1)), (
-            fringe,
-        )
+        return tuple(
+            ellipse(s * 1.2 * w - 0.2, middle - 0.1, s * 1.2 * w + 0.2, low + 0.22, "hair") for s in (-1, 1)
+        ), (fringe,)
     if cut == "curly":
         spots = ((-1.0, -0.1), (-0.95, -0.6), (-0.55, -0.95), (0.0, -1.05), (0.55, -0.95), (0.95, -0.6), (1.0, -0.1))
         return tuple(disc(x * w, middle + y * half, 0.24, "hair") for x, y in spots), (fringe,)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from spectral_fusion.toybox.data import Drawings, Example
+from spectral_fusion.toybox.norm import with_fast_norms
 from spectral_fusion.toybox.stages import (
     Stage,
     compile_whole,
     decoder_loss,
+    identity_loss,
     normalise,
     vae_loss,
     with_frozen_encoder,
 )
-from spectral_fusion.toybox128 import data, models
+from spectral_fusion.toybox128 import data, detector, models
+from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.latents import LatentShards
 
 CELL_WEIGHT = 0.1  # of the auxiliary loss
@@ -33,14 +38,17 @@ class Denoiser(nn.Module):
     """Text encoder and UNet as one module, so that one optimizer holds both; the autoencoder is frozen.
 
     `cells` reads from the decoding half of the UNet what stands in each cell of the latents. It is thrown away after
-    training: the drawn world knows its own labels, and a UNet that has to know them too learns words sooner (the idea of
-    Yu et al. 2024, "Representation alignment", with labels in place of another model's features).
+    training: the drawn world has labels of its own, and a UNet that has to predict them learns words sooner (the idea
+    of Yu et al. 2024, "Representation alignment", with labels in place of another model's features).
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.text_encoder = models.make_text_encoder()
-        self.unet = models.make_unet()
+        self.unet = with_fast_norms(models.make_unet())
+        # The fused attention of PyTorch has a slow backward pass on a CPU: written out, a step takes three quarters.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.text_encoder.set_attn_implementation("eager")
         self.cells = nn.Conv2d(models.WIDTHS[1], sum(data.CELL_LABELS), 1)
         self.vae = vae.requires_grad_(False)
         self._features: list[Tensor] = []
@@ -58,7 +66,7 @@ class Denoiser(nn.Module):
 
 
 def spread_timesteps(count: int, generator: torch.Generator, total: int = 1000) -> Tensor:
-    """One timestep of each of `count` equal parts, in random order; large noise, where captions rule, a little more often."""
+    """One timestep of each of `count` equal parts, in random order; large noise, where captions rule, more often."""
     order = torch.randperm(count, generator=generator)
     unit = (order + torch.rand(count, generator=generator)) / count
     return (unit.pow(0.8) * total).long().clamp_(max=total - 1)
@@ -86,11 +94,19 @@ def latent_source(seed: int, folder: Path, denoiser: nn.Module) -> LatentShards:
     return LatentShards(data.captioned_record, denoiser.vae, data.tokenize([""])[0], seed, folder / "latents")
 
 
+def _decoder_only(vae: AutoencoderKL) -> nn.Module:
+    return with_fast_norms(with_frozen_encoder(vae))
+
+
+def _new_vae() -> nn.Module:
+    return with_fast_norms(models.make_vae())
+
+
 FAST = {"optimizer": "muon", "autocast": True}
 
 STAGES: dict[str, Stage] = {
     "vae": Stage(
-        models.make_vae,
+        _new_vae,
         data.mixed_picture,
         vae_loss,
         4500,
@@ -101,7 +117,7 @@ STAGES: dict[str, Stage] = {
         options={**FAST, "decay": 0.5},
     ),
     "decoder": Stage(
-        with_frozen_encoder,
+        _decoder_only,
         data.mixed_picture,
         decoder_loss,
         6000,
@@ -123,5 +139,27 @@ STAGES: dict[str, Stage] = {
         make_source=latent_source,
         compile=compile_whole,
         options=FAST,
+    ),
+    "detector": Stage(
+        partial(models.make_vision, SIZE, detector.OUTPUTS),
+        detector.labelled_record,
+        detector.detector_loss,
+        1500,
+        32,
+        2e-3,
+        {"": "detector"},
+        compile=compile_whole,
+        options={**FAST, "decay": 0.6},
+    ),
+    "identity": Stage(
+        partial(models.make_vision, data.VIEW, 128),
+        data.identity_pair,
+        identity_loss,
+        1500,
+        64,
+        2e-3,
+        {"": "identity"},
+        compile=compile_whole,
+        options={**FAST, "decay": 0.6},
     ),
 }

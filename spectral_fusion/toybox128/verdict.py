@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -35,7 +36,9 @@ PROMPTS = (
 BANDS = (0, 250, 500, 750, 1000)  # timesteps
 
 
-def held_out_scenes(count: int, *, marked: float, counts: Sequence[int] = (1, 1, 2, 2, 3, 4), seed: int = 0) -> list[Scene]:
+def held_out_scenes(
+    count: int, *, marked: float, counts: Sequence[int] = (1, 1, 2, 2, 3, 4), seed: int = 0
+) -> list[Scene]:
     """Scenes that no training drew: training numbers its generators in other words."""
     rng = random.Random(f"held out {seed} {marked} {counts}")
     return [random_scene(rng, marked=marked, counts=counts) for _ in range(count)]
@@ -62,10 +65,13 @@ def velocity_errors(unet: nn.Module, text_encoder: nn.Module, vae: AutoencoderKL
     latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
     scheduler = models.make_scheduler()
     errors: dict[str, list[float]] = {"right": [], "shuffled": []}
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         noise = torch.randn(latents.shape, generator=noises)
         timesteps = low + ((torch.arange(count) + 0.5) / count * (high - low)).long()
-        noisy, wanted = scheduler.add_noise(latents, noise, timesteps), scheduler.get_velocity(latents, noise, timesteps)
+        noisy, wanted = (
+            scheduler.add_noise(latents, noise, timesteps),
+            scheduler.get_velocity(latents, noise, timesteps),
+        )
         for kind, order in (("right", tokens), ("shuffled", tokens.roll(1, 0))):
             predicted = unet(noisy, timesteps, text_encoder(order).last_hidden_state).sample
             errors[kind].append((predicted - wanted).square().mean().item())
@@ -115,7 +121,14 @@ class Verdict:
         text_encoder, vae = self._averaged(models.make_text_encoder(), "text_encoder."), self.runner.model.vae
         errors = velocity_errors(unet, text_encoder, vae)
         pipeline = StableDiffusionPipeline(
-            vae, text_encoder, make_tokenizer(), unet, models.make_scheduler(), None, None, requires_safety_checker=False
+            vae,
+            text_encoder,
+            make_tokenizer(),
+            unet,
+            models.make_scheduler(),
+            None,
+            None,
+            requires_safety_checker=False,
         )
         images: list[Image.Image] = []
         for guidance in (1.0, 4.0):

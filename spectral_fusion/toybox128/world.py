@@ -231,7 +231,7 @@ def arrange(things: Sequence[Thing], rng: random.Random, background: str | None 
     """Places one to four things from left to right, near ones lower, overlapping a little at most.
 
     Args:
-        deep: probability with which two things stand one behind the other; more things stand in two rows twice as often.
+        deep: probability with which two things stand one behind the other; three stand in two rows twice as often.
     """
     if len(things) not in SIZES:
         raise InputError(f"a scene holds 1 to {max(SIZES)} things, got {len(things)}; draw fewer")
