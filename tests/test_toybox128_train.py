@@ -150,10 +150,10 @@ def test_a_stage_that_needs_the_autoencoder_says_so(tmp_path) -> None:
 
 
 def test_the_denoiser_is_resumed_bit_for_bit(vae, tmp_path, monkeypatch) -> None:
-    def small(seed, folder, denoiser):
+    def small(name, seed, folder, denoiser):
         return _shards(vae, folder / "latents", seed, size=8)
 
-    monkeypatch.setitem(STAGES, "unet", replace(STAGES["unet"], make_source=small, batch=2))
+    monkeypatch.setitem(STAGES, "unet", replace(STAGES["unet"], source=small, batch=2))
 
     def trained(folder, *stops):
         for stop in stops:

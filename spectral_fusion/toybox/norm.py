@@ -20,7 +20,7 @@ class _GroupNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         if x.shape[1] > NARROW:
             return (*_backward(dy, x, weight, mean.float(), rstd.float(), ctx.groups), None, None)

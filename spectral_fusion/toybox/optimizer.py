@@ -74,7 +74,7 @@ class Muon(torch.optim.Optimizer):
             (self._orthogonal if group["orthogonal"] else self._adam)(group, weights)
 
     def _orthogonal(self, group: dict, weights: list[Tensor]) -> None:
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
         states = [self.state[weight] for weight in weights]
         torch._fused_adamw_(
             weights,
-            [weight.grad for weight in weights],
+            [weight.grad for weight in weights if weight.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],

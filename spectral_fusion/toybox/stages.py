@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,20 +135,24 @@ def compile_whole(model: nn.Module) -> None:
     model.compile(dynamic=False)
 
 
+def drawn(make: Callable[[random.Random], Example]) -> Callable[[str, int, Path, nn.Module], Source]:
+    """The source of a stage that draws each of its examples anew."""
+    return lambda name, seed, folder, model: Drawings(make, seed, name)
+
+
 @dataclass(frozen=True)
 class Stage:
     """How one stage is trained.
 
     Args:
         make_model: takes the trained autoencoder where the stage `needs_vae`, else nothing.
-        make_example: draws one example; None where `make_source` is given.
-        make_source: gives the batches from the seed, the run's folder and the model, in place of `make_example`.
+        source: gives the batches, from the stage's name, the seed, the run's folder and the model.
         parts: the folder that each part of the model is saved in, by the prefix of the part's weights.
         finish: what is done to the trained model before it is saved; it also takes the seed.
     """
 
     make_model: Callable[..., nn.Module]
-    make_example: Callable[..., Example] | None
+    source: Callable[[str, int, Path, nn.Module], Source]
     loss: Callable[..., Tensor]
     steps: int
     batch: int
@@ -154,21 +160,27 @@ class Stage:
     parts: Mapping[str, str]
     needs_vae: bool = False
     finish: Callable[[nn.Module, int], None] | None = None
-    make_source: Callable[[int, Path, nn.Module], Source] | None = None
     compile: Callable[[nn.Module], None] = compile_parts
-    options: Mapping[str, object] = field(default_factory=dict)  # of the runner's `Settings`
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the runner's `Settings`
 
 
 STAGES: dict[str, Stage] = {
     "vae": Stage(
-        models.make_vae, data.mixed_picture, vae_loss, 3000, 16, 2e-3, {"": "vae"}, finish=_normalised_on_captioned
+        models.make_vae,
+        drawn(data.mixed_picture),
+        vae_loss,
+        3000,
+        16,
+        2e-3,
+        {"": "vae"},
+        finish=_normalised_on_captioned,
     ),
     "decoder": Stage(
-        with_frozen_encoder, data.mixed_picture, decoder_loss, 6000, 16, 1e-3, {"": "vae"}, needs_vae=True
+        with_frozen_encoder, drawn(data.mixed_picture), decoder_loss, 6000, 16, 1e-3, {"": "vae"}, needs_vae=True
     ),
     "unet": Stage(
         Denoiser,
-        data.captioned_picture,
+        drawn(data.captioned_picture),
         denoiser_loss,
         15000,
         32,
@@ -177,12 +189,12 @@ STAGES: dict[str, Stage] = {
         needs_vae=True,
     ),
     "classifier": Stage(
-        models.make_classifier, data.labelled_picture, classifier_loss, 1500, 64, 1e-3, {"": "classifier"}
+        models.make_classifier, drawn(data.labelled_picture), classifier_loss, 1500, 64, 1e-3, {"": "classifier"}
     ),
     "identity": Stage(
-        models.make_identity_encoder, data.identity_pair, identity_loss, 1500, 64, 1e-3, {"": "identity"}
+        models.make_identity_encoder, drawn(data.identity_pair), identity_loss, 1500, 64, 1e-3, {"": "identity"}
     ),
-    "text": Stage(models.make_text_scorer, data.described_picture, text_loss, 1500, 128, 1e-3, {"": "text"}),
+    "text": Stage(models.make_text_scorer, drawn(data.described_picture), text_loss, 1500, 128, 1e-3, {"": "text"}),
 }
 
 
@@ -211,5 +223,5 @@ def make_runner(
     model = stage.make_model(vae) if stage.needs_vae else stage.make_model()
     if compiled:
         stage.compile(model)
-    source = stage.make_source(seed, folder, model) if stage.make_source else Drawings(stage.make_example, seed, name)
+    source = stage.source(name, seed, folder, model)
     return Runner(settings, model, source, lambda batch, generator: stage.loss(model, batch, generator), folder)

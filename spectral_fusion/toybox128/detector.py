@@ -76,7 +76,7 @@ def read_off(thing: Thing) -> tuple[list[int], list[int]]:
         "cut": look.cut if look else None,
         "hair": look.hair_name if look else None,
     }
-    fields = [1 + values.index(said[key]) if said[key] else 0 for key, values in FIELDS.items()]  # type: ignore[arg-type]
+    fields = [1 + values.index(said[key]) if said[key] else 0 for key, values in FIELDS.items()]
     worn = {name for name, _ in marks.accessories} if marks else set()
     worn |= {"beard"} if look and look.beard else set()
     return fields, [int(name in worn) for name in BITS]
@@ -140,7 +140,7 @@ def _things(fields: list[Tensor], bits: Tensor, boxes: Tensor, least: float) -> 
     """Cells whose boxes agree are one thing; it is what they say on average. fields: (cells, values) each."""
     there = 1 - fields[0][:, 0]
     left = (there > least).nonzero().flatten()
-    things = []
+    things: list[Found] = []
     while len(left):
         best = left[there[left].argmax()]
         same = left[overlap(boxes[best], boxes[left]) > 0.5]
@@ -153,7 +153,7 @@ def _things(fields: list[Tensor], bits: Tensor, boxes: Tensor, least: float) -> 
         said = [("", *values)[int(mean.argmax())] for mean, values in zip(means, FIELDS.values(), strict=True)]
         box = tuple((boxes[same] * weights).sum(0).tolist())
         marks = tuple(name for name, on in zip(BITS, bits[same].float().mean(0) > 0.5, strict=True) if on)
-        things.append(Found(box, there[best].item(), *said, marks))  # type: ignore[arg-type]
+        things.append(Found(box, there[best].item(), *said, marks))  # type: ignore[arg-type, call-arg]
     return sorted(things, key=lambda thing: thing.x)
 
 

@@ -17,6 +17,7 @@ from spectral_fusion.toybox.stages import (
     Stage,
     compile_whole,
     decoder_loss,
+    drawn,
     identity_loss,
     normalise,
     vae_loss,
@@ -89,7 +90,7 @@ def cell_loss(logits: Tensor, cells: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(each, cells[:, i].long()) for i, each in enumerate(maps)]).mean()
 
 
-def latent_source(seed: int, folder: Path, denoiser: nn.Module) -> LatentShards:
+def latent_source(name: str, seed: int, folder: Path, denoiser: nn.Module) -> LatentShards:
     """Captioned pictures as latents, kept in the run's folder."""
     return LatentShards(data.captioned_record, denoiser.vae, data.tokenize([""])[0], seed, folder / "latents")
 
@@ -107,7 +108,7 @@ FAST = {"optimizer": "muon", "autocast": True}
 STAGES: dict[str, Stage] = {
     "vae": Stage(
         _new_vae,
-        data.mixed_picture,
+        drawn(data.mixed_picture),
         vae_loss,
         4500,
         16,
@@ -118,7 +119,7 @@ STAGES: dict[str, Stage] = {
     ),
     "decoder": Stage(
         _decoder_only,
-        data.mixed_picture,
+        drawn(data.mixed_picture),
         decoder_loss,
         6000,
         16,
@@ -129,20 +130,19 @@ STAGES: dict[str, Stage] = {
     ),
     "unet": Stage(
         Denoiser,
-        None,
+        latent_source,
         denoiser_loss,
         40_000,
         32,
         2.5e-3,
         {"unet.": "unet", "text_encoder.": "text_encoder"},
         needs_vae=True,
-        make_source=latent_source,
         compile=compile_whole,
         options=FAST,
     ),
     "detector": Stage(
         partial(models.make_vision, SIZE, detector.OUTPUTS),
-        detector.labelled_record,
+        drawn(detector.labelled_record),
         detector.detector_loss,
         1500,
         32,
@@ -153,7 +153,7 @@ STAGES: dict[str, Stage] = {
     ),
     "identity": Stage(
         partial(models.make_vision, data.VIEW, 128),
-        data.identity_pair,
+        drawn(data.identity_pair),
         identity_loss,
         1500,
         64,
