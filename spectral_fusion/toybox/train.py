@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import signal
@@ -80,7 +81,13 @@ def train_stage(
         vae.encoder.compile(dynamic=False)
     runner = make_runner(name, out, stages=edition.stages, seed=seed, steps=steps, vae=vae, compiled=compiled)
     if init is not None and runner.step == 0:
-        runner.begin_with(_finished(stage, init))
+        # What is thrown away after training is in no packed folder: it begins anew.
+        thrown_away = {
+            name: weight
+            for name, weight in zip(runner.names, runner.weights, strict=True)
+            if not name.startswith(tuple(stage.parts))
+        }
+        runner.begin_with({**thrown_away, **_finished(stage, init)})
     watch = edition.watch(name, runner, out) if edition.watch else None
 
     def both(step: int, loss: float) -> None:
@@ -131,12 +138,19 @@ def pack(out: Path, edition: Edition = TOYBOX) -> Path:
         part.register_to_config(_name_or_path=edition.name)  # where it was trained is nobody else's business
     folder = out / "weights"
     pipeline.to(torch.float16).save_pretrained(folder)
+    _load_as_single(folder / "text_encoder" / "config.json")
     for name, kind in edition.scorers.items():
         if (out / name).exists():
             kind.from_pretrained(out / name).half().save_pretrained(folder / "scorers" / name)
         else:
             logger.warning("no finished scorer %r in %s: run --stage %s, then pack again", name, out, name)
     return folder
+
+
+def _load_as_single(config: Path) -> None:
+    """Half precision is for the file only: diffusers loads single precision unless asked, and so must transformers."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
 
 
 class Printer:
