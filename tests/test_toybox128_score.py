@@ -122,7 +122,7 @@ def test_packed_weights_can_be_begun_with(packed, tmp_path) -> None:
 
 
 def test_a_missing_scorer_names_itself_and_the_way_out(packed) -> None:
-    with pytest.raises(InputError, match="identity.*pip install"):
+    with pytest.raises(InputError, match=r"identity.*pip install"):
         scorers.load_scorer("identity", packed)
 
 

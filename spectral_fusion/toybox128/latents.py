@@ -41,7 +41,7 @@ class LatentShards:
     folder: Path
     size: int = 2048
     window: int = 12
-    reuse: int = 4
+    reuse: int = 6
     drop: float = 0.1
     _shards: dict[int, Example] = field(default_factory=dict)
 
