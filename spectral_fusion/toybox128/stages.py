@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.text_encoder = models.make_text_encoder()
         self.unet = with_fast_norms(models.make_unet())
-        # The fused attention of PyTorch has a slow backward pass on a CPU: written out, a step takes three quarters.
+        # PyTorch's fused attention has a slow backward pass on a CPU: written out, a step takes three quarters.
         self.unet.set_attn_processor(AttnProcessor())
         self.text_encoder.set_attn_implementation("eager")
         self.cells = nn.Conv2d(models.WIDTHS[1], sum(data.CELL_LABELS), 1)
@@ -103,6 +103,12 @@ def _new_vae() -> nn.Module:
     return with_fast_norms(models.make_vae())
 
 
+def _scorer(size: int, outputs: int) -> nn.Module:
+    model = models.make_vision(size, outputs)
+    model.set_attn_implementation("eager")  # as for the denoiser
+    return model
+
+
 FAST = {"optimizer": "muon", "autocast": True}
 
 STAGES: dict[str, Stage] = {
@@ -141,7 +147,7 @@ STAGES: dict[str, Stage] = {
         options=FAST,
     ),
     "detector": Stage(
-        partial(models.make_vision, SIZE, detector.OUTPUTS),
+        partial(_scorer, SIZE, detector.OUTPUTS),
         drawn(detector.labelled_record),
         detector.detector_loss,
         1500,
@@ -152,7 +158,7 @@ STAGES: dict[str, Stage] = {
         options={**FAST, "decay": 0.6},
     ),
     "identity": Stage(
-        partial(models.make_vision, data.VIEW, 128),
+        partial(_scorer, data.VIEW, 128),
         drawn(data.identity_pair),
         identity_loss,
         1500,
