@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection, PreTrainedModel
 
+from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.runner import Runner
 from spectral_fusion.toybox.stages import STAGES, Stage, make_runner
@@ -76,7 +77,7 @@ def train_stage(
         compiled: by torch.compile, which needs a C++ compiler.
     """
     stage = edition.stages[name]
-    vae = _trained_vae(out) if stage.needs_vae else None
+    vae = _trained_vae(out, init) if stage.needs_vae else None
     if vae is not None and compiled:
         vae.encoder.compile(dynamic=False)
     runner = make_runner(name, out, stages=edition.stages, seed=seed, steps=steps, vae=vae, compiled=compiled)
@@ -107,7 +108,12 @@ def save_parts(stage: Stage, model: nn.Module, out: Path, seed: int) -> None:
         model.get_submodule(prefix.removesuffix(".")).save_pretrained(out / folder)
 
 
-def _trained_vae(out: Path) -> AutoencoderKL:
+def _trained_vae(out: Path, init: Path | None) -> AutoencoderKL:
+    """The autoencoder that the run has trained, or else the one of `init`, which becomes the run's own."""
+    if not (out / "vae").exists():
+        if init is None or not (init / "vae").exists():
+            raise InputError(f"{out} holds no trained autoencoder; train --stage vae first, or give --init")
+        AutoencoderKL.from_pretrained(init / "vae").save_pretrained(out / "vae")
     vae = AutoencoderKL.from_pretrained(out / "vae").float().eval().requires_grad_(False)
     return vae.cuda() if torch.cuda.is_available() else vae
 
