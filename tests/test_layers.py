@@ -12,12 +12,22 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. Packages of one line never import one another.
 LAYERS = [
     {"errors", "__init__"},
+<<<<<<< HEAD
     {"atomic", "names", "settings"},
     {"reading"},
     {"identify", "journal", "spectral"},
     {"adapter", "toybox", "concept"},
     {"base", "picture"},
     {"training", "fusion", "generation"},
+=======
+    {"journal", "spectral"},
+    {"adapter", "toybox"},
+    {"toybox128"},
+    {"pipeline"},
+    {"concept"},
+    {"picture"},
+    {"train", "fuse", "generate"},
+>>>>>>> toybox
     {"evaluate"},
     {"report"},
     {"demo"},
