@@ -21,11 +21,11 @@ from spectral_fusion.base.z_image import ZImage
 from spectral_fusion.concept import Concept, export_embedding, export_lora
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, generate
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.training import train
+from spectral_fusion.training import TrainConfig
+from spectral_fusion.training.single import train
 from tiny_flow import tiny_flux, tiny_klein, tiny_sd3, tiny_z_image
 from training import draw_photos
 

@@ -19,10 +19,8 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
-from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.condition import Posterior
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 
@@ -36,8 +34,10 @@ SOLVERS = {
 }
 FLOW_SAMPLERS = ("Euler", "Heun", *SOLVERS)
 # After SD3's and FLUX's LoRA scripts in diffusers: attention of pictures and text, rate 1e-4, no noise offset.
-JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-JOINT_ATTENTION += ("to_qkv_mlp_proj", "to_out")  # of FLUX.2's single blocks
+JOINT_ATTENTION = (
+    *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    *("to_qkv_mlp_proj", "to_out"),  # of FLUX.2's single blocks
+)
 FULL_SIZE: dict[str, Any] = {
     "target": JOINT_ATTENTION,
     "vectors": 0,
@@ -78,10 +78,6 @@ class FlowTransformer(Base):
     @property
     def parts(self) -> dict[str, nn.Module]:
         return {"transformer": self.transformer}
-
-    @property
-    def texts(self) -> dict[str, TextPart]:
-        return {}
 
     @property
     def frozen(self) -> list[nn.Module]:
@@ -166,14 +162,6 @@ class FlowTransformer(Base):
         share = (times.to(latents) / TIMES)[:, None, None, None]
         return (1 - share) * latents + share * noise, noise - latents
 
-    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
-        """Ones: the distribution of times is the weighting."""
-        return torch.ones(len(times), device=times.device)
-
-    @property
-    def min_snr_gamma(self) -> float:
-        return 0.0
-
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
         self.transformer.enable_gradient_checkpointing()
@@ -213,35 +201,6 @@ class FlowTransformer(Base):
             scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
         else:
             scheduler.set_timesteps(steps, device=self.device)
-
-    @torch.no_grad()
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-        start: Start | None = None,
-    ) -> Iterator[DenoisingStep]:
-        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
-        self.set_steps(scheduler, steps)
-        yield from denoising_steps(
-            self.predict,
-            scheduler,
-            condition,
-            noise.to(self.device),
-            uncondition=uncondition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            start=start,
-        )
-
-    def save(self, folder: str) -> None:
-        self.pipeline.save_pretrained(folder)
 
 
 def shifted(share: float, shift: float) -> float:
