@@ -56,7 +56,8 @@ def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int
     assert {name: getattr(filled, name) for name in preset} == preset
     assert filled.trigger == "<rex>"
     assert filled.resolution == resolution
-    assert None not in [getattr(filled, name) for name in settings() if name not in ("class_images", "prediction_type")]
+    open_still = {"class_images", "prediction_type"}  # none may be what is wanted
+    assert None not in [getattr(filled, name) for name in settings() if name not in open_still]
 
 
 def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:

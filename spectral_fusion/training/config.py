@@ -25,7 +25,7 @@ BandIndex = Annotated[int, Field(ge=0, strict=False)]  # also as text, as a flag
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Rate = Annotated[float, Field(ge=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Vectors = Annotated[int, Field(ge=1, le=64)]
+Vectors = Annotated[int, Field(ge=0, le=64)]
 
 
 @plain_dataclass(frozen=True)
@@ -62,7 +62,9 @@ class TrainConfig:
         PredictionType | None, Subject("What the base predicts. Default: as its files say, else the model is asked.")
     ] = None
     trigger: Annotated[str | None, Subject("Stands for the subject in prompts. Default: <NAME>.")] = None
-    vectors: Annotated[Vectors | None, Subject("Token embeddings of the trigger.")] = None
+    vectors: Annotated[
+        Vectors | None, Subject("Token embeddings of the trigger; 0 where text encoders are frozen.")
+    ] = None
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[PositiveInt | None, Subject("Singular directions of each layer that the concept owns.")] = None
     band: Annotated[

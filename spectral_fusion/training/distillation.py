@@ -24,7 +24,6 @@ DECOYS = 0.8  # share of prompts with a random trigger
 EMPTY = 0.15  # share of steps of which the prediction without a prompt is kept as well
 GUIDANCE_SCALE = 3.0  # near the lower end of what people sample with: predictions stay close to the base's own
 STEPS = (9, 10, 11)  # of one denoising; they differ so that timesteps do
-SAMPLER = "DDIM"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def base_predictions(base: Base, captions: Sequence[str], config: ResolvedConfig
             for step in base.denoise(
                 told[: len(part)],
                 noise,
-                sampler=SAMPLER,
+                sampler=base.plain_sampler,
                 steps=STEPS[number % len(STEPS)],
                 uncondition=told[len(part) :],
                 guidance_scale=GUIDANCE_SCALE,

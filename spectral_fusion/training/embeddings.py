@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_fusion.base.interface import Base, Embeddings
+from spectral_fusion.errors import InputError
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.randomness import generator
 
@@ -35,6 +36,8 @@ class TrainableRows(nn.Module):
 def first_embeddings(base: Base, config: ResolvedConfig) -> Embeddings:
     """(vectors, width) for each text part, float32: the first is the class word's, the others are noise that is a
     concept's own, by its name, so that concepts trained with one seed do not start from the same vectors."""
+    if base.texts and config.vectors == 0:
+        raise InputError("vectors is 0, and this base learns words; give 1 or more")
     first = {}
     for part, text in base.texts.items():
         word = text.word_embedding(config.class_word)

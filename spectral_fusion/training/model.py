@@ -20,6 +20,7 @@ from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.data import Example
 from spectral_fusion.training.embeddings import first_embeddings, trainable_rows
 from spectral_fusion.training.loss import masked_mse
+from spectral_fusion.training.randomness import generator
 
 MakeAdapter = Callable[[ResolvedConfig, Band, list[str]], PeftConfig]
 """Makes PEFT settings for target modules: of a spectral adapter, or of one to compare with."""
@@ -152,12 +153,14 @@ def _add_adapters(
     base: Base, config: ResolvedConfig, band: Band, adapter: MakeAdapter, bases: Mapping[str, Triplets] | None
 ) -> None:
     names = target_layers(base, config)
-    for part in sorted(base.parts):
-        if targets := [name.partition(".")[2] for name in names if name.startswith(f"{part}.")]:
-            settings = adapter(config, band, targets)
-            if bases and isinstance(settings, SpectralConfig):
-                settings.init_basis = {target: bases[f"{part}.{target}"] for target in targets}
-            base.parts[part].add_adapter(settings, adapter_name(config.name))
+    with torch.random.fork_rng(devices=[]):  # PEFT draws the first matrices of a LoRA from the global generator
+        torch.default_generator.set_state(generator(config.seed, config.name, "adapter").get_state())
+        for part in sorted(base.parts):
+            if targets := [name.partition(".")[2] for name in names if name.startswith(f"{part}.")]:
+                settings = adapter(config, band, targets)
+                if bases and isinstance(settings, SpectralConfig):
+                    settings.init_basis = {target: bases[f"{part}.{target}"] for target in targets}
+                base.parts[part].add_adapter(settings, adapter_name(config.name))
     _train_in_float32(base)
 
 

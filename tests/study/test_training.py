@@ -160,6 +160,16 @@ def test_a_training_that_diverges_is_a_result_and_is_not_tried_again(tmp_path: P
         lab.shelf.get(Job(broken, (SUBJECTS[0],), 0, 0))
 
 
+@pytest.mark.parametrize("family", ["additive", "lora"])
+def test_the_same_job_gives_the_same_adapter_again(family: str, lab: Laboratory, tmp_path: Path) -> None:
+    first, second = trained(lab, family, 0), trained(laboratory(tmp_path)[0], family, 0)
+    assert all(
+        torch.equal(a, b)
+        for name in first.layers
+        for a, b in zip(first.factors(name), second.factors(name), strict=True)
+    )
+
+
 def test_a_slot_without_room_is_refused(lab: Laboratory) -> None:
     settings = replace(SMALLEST, slots=20)
     job = Job(OWN, (SUBJECTS[0],), 16, 0)
