@@ -8,13 +8,22 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileDataDict
+from typing_extensions import TypedDict
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.draft import Draft, picture_draft
+from spectral_fusion_app.draft import Box, Draft, picture_draft
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.visitors import visitor_of
 
 BATCH = 60
+
+
+class RegionDict(TypedDict):
+    """A prompt, and a box as fractions of the picture: left, top, right, bottom."""
+
+    prompt: str
+    box: Box
 
 
 def build(studio: Studio) -> None:
@@ -40,14 +49,14 @@ class Endpoints:
         request: gr.Request,
         prompt: str,
         weights: dict[str, float] | None = None,
-        regions: list[dict] | None = None,
+        regions: list[RegionDict] | None = None,
         negative_prompt: str = Draft.negative_prompt,
         sampler: str = Draft.sampler,
         steps: int = Draft.steps,
         guidance_scale: float = Draft.guidance_scale,
         width: int | None = None,
         height: int | None = None,
-        seed: int | None = None,
+        seed: int | str | None = None,
         num_images: int = Draft.num_images,
         factors: str = Draft.factors,
     ) -> list[FileDataDict]:
@@ -58,25 +67,23 @@ class Endpoints:
         `factors`, such as "0, 0.5, 1", makes a grid: a row of pictures for each, all weights multiplied by it, and a
         sheet of all that comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
         """
-        try:
-            draft = Draft(
-                str(prompt),
-                str(negative_prompt),
-                weights={name: float(weight) for name, weight in (weights or {}).items()},
-                pinned=tuple(weights or {}),
-                regions=tuple((str(region["prompt"]), tuple(map(float, region["box"]))) for region in regions or []),
-                sampler=str(sampler),
-                steps=int(steps),
-                guidance_scale=float(guidance_scale),
-                width=None if width is None else int(width),
-                height=None if height is None else int(height),
-                seed="" if seed is None else str(seed),
-                num_images=int(num_images),
-                factors=str(factors),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(f"a value is of the wrong kind ({error}); the page of the API lists the kinds") from error
-        job = self.studio.generate(str(request.session_hash), draft.request(self.studio.concepts()))
+        draft = Draft(
+            prompt,
+            negative_prompt,
+            weights=weights or {},
+            pinned=tuple(weights or {}),
+            regions=tuple((region["prompt"], region["box"]) for region in regions or []),
+            sampler=sampler,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            width=width,
+            height=height,
+            seed="" if seed is None else str(seed),
+            num_images=num_images,
+            factors=factors,
+        )
+        asked = draft.request(self.studio.concepts(), self.studio.triggers())
+        job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
             pass
         return [_file(path) for path in job.result or []]
@@ -100,9 +107,9 @@ class Endpoints:
         """Which base is loaded, or loading: {"kind": "loading" | "ready" | "failed", "base": ..., "message": ...}."""
         return vars(self.studio.state)
 
-    async def load_base(self, base: str) -> dict[str, Any]:
-        """Load another base, after all pictures that were asked for: toybox, a file or folder in a root, a hub id."""
-        async for _ in self.studio.line.follow(self.studio.load(base)):
+    async def load_base(self, request: gr.Request, base: str) -> dict[str, Any]:
+        """Load another base for everybody: toybox, a file or folder in a root, or, where allowed, a hub id."""
+        async for _ in self.studio.loads.follow(self.studio.load(visitor_of(request), base)):
             pass
         return self.state()
 
@@ -121,7 +128,7 @@ class Endpoints:
 
     def cancel(self, request: gr.Request) -> int:
         """Cancel what this client has running or waiting; returns how many requests."""
-        return self.studio.cancel(str(request.session_hash))
+        return self.studio.cancel(visitor_of(request))
 
 
 def _file(path: Path) -> FileDataDict:

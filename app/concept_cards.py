@@ -11,6 +11,8 @@ from spectral_fusion_app.draft import insert, remove, used_concepts
 from spectral_fusion_app.errors import shown
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
+from spectral_fusion_app.shelf import Shelf
+from spectral_fusion_app.shelf_html import CHOOSE, chip_html
 from spectral_fusion_app.studio import Studio
 
 if TYPE_CHECKING:
@@ -37,27 +39,27 @@ class ConceptCards:
         self.restored = gr.State(("", 0))
 
     def draw_chips(self, prompt: gr.Textbox) -> None:
-        """One button a concept, wherever this is called."""
+        """One button a concept, wherever this is called.
 
-        @gr.render(inputs=[self.links.library, self.links.base], show_progress="hidden")
-        def chips(*_: Any) -> None:
-            concepts = self.studio.concepts()
-            if not concepts and self.studio.fingerprint:
-                gr.HTML(
-                    '<p class="hint">No concepts for this base yet: train one, or import its file.</p>', padding=False
-                )
-            with gr.Row(elem_classes="chips"):
-                for info in concepts:
-                    icon = self.studio.library.folder(info.name) / "preview.png"
-                    chip = gr.Button(
-                        info.name,
-                        size="sm",
-                        min_width=48,
-                        scale=0,
-                        icon=icon.resolve() if icon.is_file() else None,
-                        elem_id=f"chip-{info.name}",
-                    )
-                    chip.click(shown(self._inserter(info)), prompt, prompt, **QUIET)
+        One listener serves them all: listeners that are drawn anew with their buttons are gone, for Gradio, when the
+        page asks for one that it still shows.
+        """
+        chips = gr.HTML(elem_id="chips", js_on_load=CHOOSE)
+        changes = [self.links.library.change, self.links.base.change]
+        gr.on(changes, shown(self.chips), None, chips, **QUIET)
+        gr.on(None, shown(self.chips), None, chips, **QUIET)
+        chips.select(shown(self._insert), prompt, prompt, **QUIET)
+
+    def chips(self) -> str:
+        """The concepts that fit the base, as buttons."""
+        cards = Shelf(self.studio.settings.library).cards_of(self.studio.concepts())
+        if not cards:
+            none = "No concepts for this base yet: train one, or import its file."
+            return f'<p class="hint">{none}</p>' if self.studio.fingerprint else ""
+        return f'<div class="chips">{"".join(map(chip_html, cards))}</div>'
+
+    def _insert(self, prompt: str, event: gr.EventData) -> str:
+        return insert(prompt or "", self.studio.library.info(str(event.name)))
 
     def draw_cards(self, prompts: Callable[[], Sequence[gr.Textbox]]) -> None:
         """prompts: all fields that may name a concept; asked for late, since some are drawn further down."""
@@ -106,9 +108,6 @@ class ConceptCards:
 
     def _move(self, live: bool) -> Any:
         return self.links.news() if live else gr.skip()
-
-    def _inserter(self, info: ConceptInfo) -> Callable[[str], str]:
-        return lambda prompt: insert(prompt or "", info)
 
 
 def _setter(name: str) -> Callable[[dict[str, float], float], dict[str, float]]:

@@ -14,16 +14,10 @@ from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.shelf import ExportFormat, Shelf
-from spectral_fusion_app.shelf_html import bands_html, cards_html, details_html
+from spectral_fusion_app.shelf_html import CHOOSE, bands_html, cards_html, details_html
 from spectral_fusion_app.studio import Studio
 
 FORMATS = [("concept file", "concept"), ("LoRA for diffusers", "diffusers"), ("LoRA for kohya and most UIs", "kohya")]
-CHOOSE = """
-element.addEventListener("click", event => {
-  const card = event.target.closest("[data-name]");
-  if (card) trigger("select", {name: card.dataset.name});
-});
-"""
 
 
 def build(studio: Studio, settings: AppSettings, links: Links) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ Box = tuple[float, float, float, float]
 OPENING = "a photo of"
 OPEN_ENDS = ("of", "and", "with")  # a prompt that ends so goes on without another "and"
 LARGEST_DRAWN_SEED = 2**32
+LONGEST_SEED = 20  # digits
+LARGEST_FACTOR = 10
+TRIGGER = re.compile(r"<[\w-]+>")
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,19 @@ class Draft:
     num_images: int = 1
     factors: str = ""
 
-    def request(self, concepts: Iterable[ConceptInfo]) -> Request:
+    def request(self, concepts: Iterable[ConceptInfo], triggers: Sequence[str] = ()) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
+
+        Args:
+            concepts: those that fit the base.
+            triggers: others that the base knows by itself.
 
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
         """
-        from spectral_fusion.generate import GenerateConfig
-        from spectral_fusion.pipeline.prompt import take_lora_tags
-        from spectral_fusion.pipeline.regions import Region
+        from spectral_fusion.base.prompt import take_lora_tags
+        from spectral_fusion.base.regions import Region
+        from spectral_fusion.generation import GenerateConfig
 
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")
@@ -67,11 +75,14 @@ class Draft:
         if unknown := sorted(set(self.pinned) - {info.name for info in concepts}):
             names = ", ".join(info.name for info in concepts) or "none"
             raise InputError(f"no concept {unknown[0]!r} in the library fits this base; those that do: {names}")
-        texts = [prompt, self.negative_prompt, *(text for text, _ in self.regions)]
+        spell = Spelling(concepts, triggers)
+        prompt, negative = spell(prompt), spell(self.negative_prompt)
+        regions = tuple(Region(spell(text).strip() or prompt, box) for text, box in self.regions)
+        texts = [prompt, negative, *(region.prompt for region in regions)]
         used = used_concepts(concepts, texts, self.pinned)
         config = GenerateConfig(
             prompt,
-            self.negative_prompt,
+            negative,
             num_inference_steps=int(self.steps),
             guidance_scale=float(self.guidance_scale),
             sampler=self.sampler,
@@ -79,7 +90,7 @@ class Draft:
             num_images=int(self.num_images),
             width=self.width and int(self.width),
             height=self.height and int(self.height),
-            regions=tuple(Region(text.strip() or prompt, box) for text, box in self.regions),
+            regions=regions,
         )
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         factors = parse_factors(self.factors)
@@ -90,21 +101,25 @@ class Draft:
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> Draft:
         """The draft of a picture that is there. Raises InputError where its settings cannot be read."""
-        from spectral_fusion.generate import GenerateConfig
+        from spectral_fusion.generation import GenerateConfig
 
         config = GenerateConfig.from_parameters(parameters)
+        grid = parameters.settings.get("Grid", "")
+        pictures = parameters.settings.get("Grid pictures", "1")
         return cls(
             config.prompt,
             config.negative_prompt,
             weights=parameters.weights,
             pinned=tuple(parameters.weights),
-            regions=tuple((region.prompt, region.box) for region in config.regions),
+            regions=tuple((region.prompt, region.box) for region in config.regions if region.box is not None),
             sampler=config.sampler,
             steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
             width=config.width,
             height=config.height,
             seed=str(config.seed),
+            num_images=int(pictures) if grid and pictures.isdecimal() and len(pictures) < 4 else 1,
+            factors=grid if is_grid(grid) else "",
         )
 
 
@@ -126,7 +141,7 @@ def draw_seed() -> str:
 def parse_seed(text: str) -> int:
     """A seed as a number; empty text draws one. Raises InputError."""
     text = str(text).strip() or draw_seed()
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > LONGEST_SEED:
         raise InputError(f"seed {text[:40]!r} is no whole number; write digits, or leave it empty to draw one")
     return int(text)
 
@@ -134,9 +149,44 @@ def parse_seed(text: str) -> int:
 def parse_factors(text: str) -> tuple[float, ...]:
     """`0, 0.5 1` as numbers; empty text is one row at the weights as they are. Raises InputError."""
     try:
-        return tuple(float(word) for word in text.replace(",", " ").split()) or (1.0,)
+        factors = tuple(float(word) for word in text.replace(",", " ").split()) or (1.0,)
     except ValueError as error:
         raise InputError(f"grid factors {text[:40]!r} are no numbers; write them like 0, 0.5, 1") from error
+    if not all(abs(factor) <= LARGEST_FACTOR for factor in factors):
+        raise InputError(f"grid factors {text[:40]!r} go beyond {LARGEST_FACTOR}; write them like 0, 0.5, 1")
+    return factors
+
+
+def is_grid(text: str) -> bool:
+    """Whether a picture's grid can be made again."""
+    try:
+        return bool(text) and len(parse_factors(text)) > 0
+    except InputError:
+        return False
+
+
+class Spelling:
+    """Triggers in a prompt as their concepts write them: case does not matter to whoever types.
+
+    Raises:
+        InputError: when called, with a trigger that nothing has, which names the nearest.
+    """
+
+    def __init__(self, concepts: Iterable[ConceptInfo], others: Sequence[str] = ()) -> None:
+        self.known = {trigger.lower(): trigger for trigger in (*others, *(info.trigger for info in concepts))}
+
+    def __call__(self, text: str) -> str:
+        return TRIGGER.sub(self._one, text)
+
+    def _one(self, match: re.Match[str]) -> str:
+        written = match.group()
+        if written.lower() in self.known:
+            return self.known[written.lower()]
+        near = get_close_matches(written.lower(), self.known, n=1)
+        advice = (
+            f"did you mean {self.known[near[0]]}?" if near else f"there are: {', '.join(self.known.values()) or 'none'}"
+        )
+        raise InputError(f"no concept here has the trigger {written[:66]}; {advice}")
 
 
 def phrase(info: ConceptInfo) -> str:

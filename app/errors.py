@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import html
 import inspect
@@ -12,6 +13,9 @@ from typing import Any
 import gradio as gr
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.typed import checked
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
 
@@ -21,20 +25,36 @@ def shown(listener: Callable[..., Any]) -> Callable[..., Any]:
 
     The message is escaped: the page renders messages as HTML, and they quote what a visitor wrote.
     """
-    return _wrap(listener, html.escape)
+    return _wrap(listener, html.escape, lambda args, kwargs: (args, kwargs))
 
 
 def answered(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """`shown` for functions that only programs call: the message stays as it is."""
-    return _wrap(endpoint, str)
+    """`shown` for functions that only programs call: the message stays as it is, and values are of the kinds named."""
+    check = checked(endpoint)
+
+    def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        bound = check(args, kwargs)
+        return bound.args, bound.kwargs
+
+    return _wrap(endpoint, str, prepare)
 
 
-def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callable[..., Any]:
+def warn(text: str) -> None:
+    """A warning in the page, escaped: it may quote a file that somebody dropped."""
+    gr.Warning(html.escape(text))
+
+
+Prepare = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _wrap(listener: Callable[..., Any], encode: Callable[[str], str], prepare: Prepare) -> Callable[..., Any]:
     def translate(error: Exception) -> Exception:
         if isinstance(error, gr.Error):
             return error
         if isinstance(error, InputError):
             return gr.Error(encode(str(error)), print_exception=False)
+        if isinstance(error, OSError) and error.errno in FULL:
+            return gr.Error(encode("the server's disk is full, nothing was changed; make room"), print_exception=False)
         logger.exception("a listener of the page failed", exc_info=error)
         return gr.Error(encode(f"this failed ({type(error).__name__}); the server's log says more"))
 
@@ -43,6 +63,7 @@ def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callabl
         @functools.wraps(listener)
         async def stream(*args: Any, **kwargs: Any) -> Any:
             try:
+                args, kwargs = prepare(args, kwargs)
                 async for update in listener(*args, **kwargs):
                     yield update
             except Exception as error:
@@ -55,6 +76,7 @@ def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callabl
         @functools.wraps(listener)
         def steps(*args: Any, **kwargs: Any) -> Any:
             try:
+                args, kwargs = prepare(args, kwargs)
                 yield from listener(*args, **kwargs)
             except Exception as error:
                 raise translate(error) from error
@@ -66,6 +88,7 @@ def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callabl
         @functools.wraps(listener)
         async def answer(*args: Any, **kwargs: Any) -> Any:
             try:
+                args, kwargs = prepare(args, kwargs)
                 return await listener(*args, **kwargs)
             except Exception as error:
                 raise translate(error) from error
@@ -75,6 +98,7 @@ def _wrap(listener: Callable[..., Any], encode: Callable[[str], str]) -> Callabl
     @functools.wraps(listener)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            args, kwargs = prepare(args, kwargs)
             return listener(*args, **kwargs)
         except Exception as error:
             raise translate(error) from error

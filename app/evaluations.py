@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.processes import ProcessState, Runs, VerbProcess
+from spectral_fusion_app.records import read_record, write_record
 
 RECORD = "evaluation.json"
 REPORT = "report.html"
@@ -52,7 +52,10 @@ class Evaluation:
     def __init__(self, folder: Path) -> None:
         self.folder, self.id = folder, folder.name
         self.process = VerbProcess(folder)
-        self.names: list[str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))["names"]
+        record = read_record(folder / RECORD) or {}
+        names = record.get("names")
+        self.readable = isinstance(names, list)
+        self.names: list[str] = [str(name) for name in names] if isinstance(names, list) else ["unreadable record"]
 
     def state(self) -> ProcessState:
         """How it stands."""
@@ -72,7 +75,7 @@ class Evaluation:
     def figures(self) -> dict[str, Any] | None:
         """The report's figures, once they are there."""
         path = self.folder / FIGURES
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_record(path)
 
 
 class Evaluations(Runs[Evaluation]):
@@ -87,7 +90,7 @@ class Evaluations(Runs[Evaluation]):
                 raise InputError("another evaluation runs; wait until it is done, or cancel it")
             folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
             folder.mkdir(parents=True)
-            (folder / RECORD).write_text(json.dumps({"names": request.names}), encoding="utf-8")
+            write_record(folder / RECORD, {"names": request.names})
             evaluation = Evaluation(folder)
             evaluation.process.start(request.arguments(folder, self.library))
             return evaluation

@@ -20,6 +20,7 @@ from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.visitors import visitor_of
 
 WEIGHTS = (-1.0, 2.0)
 FORMATS = [("kohya and most UIs", "kohya"), ("diffusers", "diffusers")]
@@ -105,12 +106,19 @@ class FuseTab:
         return {"names": check.names, "overlaps": check.overlaps, "disjoint": check.disjoint, "room": check.bands.free}
 
     async def fuse_folder(
-        self, weights: dict[str, float], folder: str, overlap: bool = False, replace: bool = False
+        self,
+        request: gr.Request,
+        weights: dict[str, float],
+        folder: str,
+        overlap: bool = False,
+        replace: bool = False,
     ) -> str:
         """Fuse concepts and write a diffusers pipeline; returns where it lies on the server."""
-        job = self.fusing.save_folder(weights, folder, overlap=overlap, replace=replace)
+        job = self.fusing.save_folder(visitor_of(request), weights, folder, overlap=overlap, replace=replace)
         async for _ in self.studio.line.follow(job):
             pass
+        if job.result is None:
+            raise InputError("this was cancelled; nothing was written")
         return str(job.result)
 
     def fuse_lora(self, weights: dict[str, float], format: LoraFormat, overlap: bool) -> Iterator[list[str]]:
@@ -137,9 +145,15 @@ class FuseTab:
             return f'<p class="error" role="alert">{escape(str(error))}</p>'
 
     async def _save(
-        self, names: list[str] | None, weights: dict[str, float], folder: str, overlap: bool, replace: bool
+        self,
+        request: gr.Request,
+        names: list[str] | None,
+        weights: dict[str, float],
+        folder: str,
+        overlap: bool,
+        replace: bool,
     ) -> str:
-        path = await self.fuse_folder(self._chosen(names, weights), folder, overlap, replace)
+        path = await self.fuse_folder(request, self._chosen(names, weights), folder, overlap, replace)
         return f'<p class="good" role="status">saved in <code>{escape(path)}</code></p>'
 
     def _save_lora(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.shelf import Bands
 from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.visitors import Visitor
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
     from spectral_fusion.concept import Concept
-    from spectral_fusion.fuse import OnOverlap
+    from spectral_fusion.fusion import OnOverlap
 
 LoraFormat = Literal["diffusers", "kohya"]
 
@@ -49,7 +49,7 @@ class Fusing:
         Raises:
             InputError: none was named, one is not in the library, or they are of different bases.
         """
-        from spectral_fusion.fuse import OVERLAP_TOLERANCE, check_together
+        from spectral_fusion.fusion import OVERLAP_TOLERANCE, check_together
 
         concepts = self._concepts(dict.fromkeys(names, 1.0))
         matrix = [[1.0 if i == j else 0.0 for j in range(len(concepts))] for i in range(len(concepts))]
@@ -60,7 +60,9 @@ class Fusing:
         bands = Bands.of([concept.info for concept in concepts])
         return Check(tuple(place), matrix, OVERLAP_TOLERANCE, bands)
 
-    def save_folder(self, weights: Mapping[str, float], name: str, *, overlap: bool, replace: bool) -> Job:
+    def save_folder(
+        self, owner: Visitor, weights: Mapping[str, float], name: str, *, overlap: bool, replace: bool
+    ) -> Job:
         """Fuse into the loaded base and write it as a diffusers folder `name`; the job's result is its path.
 
         Args:
@@ -72,20 +74,22 @@ class Fusing:
                 concepts do not go together.
         """
         from spectral_fusion.concept import check_name
-        from spectral_fusion.fuse import fuse
+        from spectral_fusion.fusion import fuse
 
+        if not weights:
+            raise InputError("no concept is chosen; choose one or more")
         target = self.folder / check_name(name.strip())
         if target.exists() and not replace:
             raise InputError(f"{target.name!r} exists already; give another name, or replace it")
 
-        def work(pipeline: StableDiffusionPipeline, _: Job) -> Path:
-            fusion = fuse(pipeline, self._concepts(weights), on_overlap=allowed(overlap))
+        def work(engine: Engine, _: Job) -> Path:
+            fusion = fuse(engine.base, self._concepts(weights), on_overlap=allowed(overlap))
             try:
                 return fusion.save(target, force=replace)
             finally:
                 fusion.undo()
 
-        return self.studio.submit("fuse", work)
+        return self.studio.submit(owner, work, f"save {target.name}")
 
     def save_lora(self, weights: Mapping[str, float], to: LoraFormat, folder: Path, *, overlap: bool) -> list[Path]:
         """Write the concepts as one LoRA and an embedding for each trigger; returns the files.
@@ -94,7 +98,7 @@ class Fusing:
             InputError: they do not go together, a weight is no number, or the format is unknown.
         """
         from spectral_fusion.concept import export_embedding, export_lora
-        from spectral_fusion.fuse import check_together
+        from spectral_fusion.fusion import check_together
 
         concepts = self._concepts(weights)
         check_together(list(concepts), allowed(overlap))

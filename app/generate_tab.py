@@ -11,7 +11,7 @@ import gradio as gr
 
 from spectral_fusion_app.concept_cards import ConceptCards
 from spectral_fusion_app.draft import Draft, draw_seed, insert
-from spectral_fusion_app.errors import shown
+from spectral_fusion_app.errors import shown, warn
 from spectral_fusion_app.history_panel import HistoryPanel
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
@@ -19,6 +19,7 @@ from spectral_fusion_app.region_canvas import RegionCanvas
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.stage import stage_html
 from spectral_fusion_app.studio import Progress, Studio
+from spectral_fusion_app.visitors import visitor_of
 
 
 def build(studio: Studio, settings: AppSettings, links: Links) -> None:
@@ -148,8 +149,8 @@ class GenerateTab:
 
     async def generate(self, request: gr.Request, form: dict[Any, Any]) -> AsyncIterator[dict[Any, Any]]:
         """Make the pictures of the form and show how far they are; previous ones stay until the first is done."""
-        asked = self.read(form).request(self.studio.concepts())
-        job = self.studio.generate(str(request.session_hash), asked)
+        asked = self.read(form).request(self.studio.concepts(), self.studio.triggers())
+        job = self.studio.generate(visitor_of(request), asked)
         began, done = time.monotonic(), 0
         buttons = {self.go: gr.Button(interactive=False), self.stop: gr.Button(interactive=True)}
         yield {self.stage: stage_html(0, 0), self.seed: str(asked.config.seed), **buttons}
@@ -164,7 +165,7 @@ class GenerateTab:
         files = job.result or []
         yield {
             **dict(zip([self.stage, self.go, self.stop], self.idle(), strict=True)),
-            self.results: [str(path.resolve()) for path in reversed(files)] if files else gr.skip(),
+            self.results: [str(path.resolve()) for path in files] if files else gr.skip(),
             self.history.gallery: self.history.newest(),
         }
 
@@ -174,7 +175,7 @@ class GenerateTab:
 
     def cancel(self, request: gr.Request) -> None:
         """Stop what this page has running or waiting; what is finished is kept."""
-        self.studio.cancel(str(request.session_hash))
+        self.studio.cancel(visitor_of(request))
 
     def reuse(self, name: str | None) -> dict[Any, Any]:
         """The settings of the chosen picture of the history."""
@@ -189,7 +190,7 @@ class GenerateTab:
         """Every widget's value for a draft."""
         known = {info.name for info in self.studio.concepts()}
         if missing := sorted(draft.weights.keys() - known):
-            gr.Warning(f"the library has no concept {', '.join(missing)} that fits this base")
+            warn(f"the library has no concept {', '.join(missing)} that fits this base")
         width, height = self.studio.size
         draft = replace(draft, width=draft.width or width, height=draft.height or height)
         return {
@@ -204,7 +205,7 @@ class GenerateTab:
 
     def fit(self) -> dict[Any, Any]:
         """What depends on the base: its samplers, its own size."""
-        from spectral_fusion.pipeline.samplers import SAMPLERS
+        from spectral_fusion.base.samplers import SAMPLERS
 
         width, height = self.studio.size
         sizes = {self.width: width, self.height: height}

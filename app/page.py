@@ -10,13 +10,16 @@ from typing import Any
 
 import gradio as gr
 from PIL import Image
+from starlette.middleware import Middleware
 
 from spectral_fusion_app import api, concepts_tab, fuse_tab, generate_tab, train_tab
 from spectral_fusion_app.errors import shown
+from spectral_fusion_app.guard import Guard
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.quiet import QUIET
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio, device_and_memory
+from spectral_fusion_app.visitors import visitor_of
 
 CSS = sorted(Path(__file__).parent.glob("*.css"))
 THEME = gr.themes.Default(
@@ -99,6 +102,8 @@ class Header:
         parts = [f"<b>{html.escape(Path(state.base).name)}</b>", state.kind]
         if state.kind == "ready":
             parts.append(html.escape(device_and_memory()))
+        if state.next:
+            parts.append(f"loading {html.escape(Path(state.next).name)}")
         if state.kind == "failed":
             parts.append(html.escape(state.message))
         return f'<span class="state {state.kind}" role="status">{" · ".join(parts)}</span>'
@@ -112,9 +117,9 @@ class Header:
             return current, status, self.links.news(state.base), timer
         return gr.skip(), status, gr.skip(), timer
 
-    async def change(self, base: str) -> None:
+    async def change(self, request: gr.Request, base: str) -> None:
         """Load another base, and wait for it, so that a failure is told to whoever chose it."""
-        async for _ in self.studio.line.follow(self.studio.load(base or "")):
+        async for _ in self.studio.loads.follow(self.studio.load(visitor_of(request), base or "")):
             pass
 
 
@@ -145,6 +150,8 @@ def launch(settings: AppSettings) -> gr.Blocks:
         ssr_mode=False,
         prevent_thread_lock=True,
         quiet=True,
+        max_threads=settings.limits.places,
+        app_kwargs={"middleware": [Middleware(Guard, settings=settings, presence=studio.presence)]},
     )
     page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
     studio.start()  # after the first page: two threads that import at once slow each other down

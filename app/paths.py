@@ -14,11 +14,12 @@ def inside(roots: Iterable[Path], path: str | Path) -> Path:
 
     Raises:
         InputError: it is empty, holds `..`, or leads out of every root. The message is the same whether the file
-            exists or not.
+            exists or not, and names the roots as they were given, so that it does not tell where they lie.
     """
     text = str(path).strip()
+    roots = list(roots)
     folders = [root.resolve() for root in roots]
-    named = ", ".join(map(str, folders)) or "none"
+    named = ", ".join(root.name if root.is_absolute() else str(root) for root in roots) or "none"
     refused = InputError(f"{text[:200]!r} is not in a folder that this page may use; allowed are {named}")
     if not text or "\0" in text or ".." in Path(text).parts:
         raise refused

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import psutil
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry, read_journal
+from spectral_fusion_app.records import read_record, write_record
 
 RECORD = "process.json"
 JOURNAL = "journal.jsonl"
@@ -50,7 +51,7 @@ class VerbProcess:
             )
         # The number of a process is given out again some day; with the moment of its start it is unique.
         record = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
-        (self.folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        write_record(self.folder / RECORD, record)
         threading.Thread(target=child.wait, daemon=True).start()  # an ended child stays a zombie until asked for
 
     @property
@@ -68,7 +69,7 @@ class VerbProcess:
     def state(self) -> ProcessState:
         """Whether it runs, and how it ended if not."""
         running = self.running  # before its journal: a process that is gone has written all
-        entries, asked = read_journal(self.folder / JOURNAL), (self.folder / STOPPING).exists()
+        entries, asked = journal_entries(self.folder / JOURNAL), (self.folder / STOPPING).exists()
         if running:
             return ProcessState("stopping" if asked else "running", entries)
         last = entries[-1] if entries else None
@@ -85,16 +86,29 @@ class VerbProcess:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _process(self) -> psutil.Process | None:
-        record = self.folder / RECORD
-        if not record.is_file():
+        known = read_record(self.folder / RECORD)
+        if known is None or type(known.get("pid")) is not int:
             return None
-        known = json.loads(record.read_text(encoding="utf-8"))
         try:
             process = psutil.Process(known["pid"])
-            same = process.create_time() == known["created"] and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            same = process.create_time() == known.get("created") and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, ValueError, OverflowError):
             return None
         return process if same else None
+
+
+def journal_entries(path: Path) -> list[Entry]:
+    """A journal's entries, read again only when it has grown: every open page asks once a second."""
+    try:
+        known = path.stat()
+    except OSError:
+        return []
+    return _read_once(path, known.st_size, known.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read_once(path: Path, size: int, changed: int) -> list[Entry]:
+    return read_journal(path)
 
 
 class Run(Protocol):
@@ -128,7 +142,7 @@ class Runs(Generic[R]):
     def list(self) -> list[R]:
         """All of them, the newest first."""
         records = sorted(self.root.glob(f"[0-9]*/{self.record}"), reverse=True)
-        return [self.make(path.parent) for path in records]
+        return [self.make(path.parent) for path in records if path.is_file()]
 
     def find(self, id: str) -> R:
         """One of them. Raises InputError where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -64,7 +65,18 @@ class Shelf:
 
     def cards(self) -> list[ShelfCard]:
         """All concepts, by name."""
-        return [self.card(info.name) for info in self.library.list() if self.library.path(info.name).is_file()]
+        return self.cards_of(self.library.list())
+
+    def cards_of(self, infos: Iterable[ConceptInfo]) -> list[ShelfCard]:
+        """The cards of these; one that somebody removes meanwhile is left out."""
+        cards = []
+        for info in infos:
+            path = self.library.path(info.name)
+            try:
+                cards.append(ShelfCard(info, path.stat().st_size, path.with_name(PREVIEW)))
+            except OSError:
+                continue
+        return cards
 
     def card(self, name: str) -> ShelfCard:
         """One concept. Raises InputError where there is none."""

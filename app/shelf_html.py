@@ -16,6 +16,12 @@ from spectral_fusion_app.shelf import Bands, ShelfCard
 THUMBNAIL = 192  # px
 COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff")
 MAP_WIDTH, MAP_HEIGHT = 1000, 34
+CHOOSE = """
+element.addEventListener("click", event => {
+  const card = event.target.closest("[data-name]");
+  if (card) trigger("select", {name: card.dataset.name});
+});
+"""
 
 
 def cards_html(cards: Sequence[ShelfCard], chosen: str) -> str:
@@ -38,6 +44,14 @@ def card_html(card: ShelfCard, chosen: bool) -> str:
         f'<button type="button" class="concept" data-name="{name}" aria-pressed="{str(chosen).lower()}">'
         f"{image}<b>{name}</b>{texts}</button>"
     )
+
+
+def chip_html(card: ShelfCard) -> str:
+    """One concept as a small button; its name is in `data-name`."""
+    picture = thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else ""
+    image = f'<img alt="" src="{picture}">' if picture else ""
+    name = escape(card.info.name, quote=True)
+    return f'<button type="button" id="chip-{name}" data-name="{name}">{image}{name}</button>'
 
 
 def details_html(card: ShelfCard) -> str:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app import engine
+from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.history import History
 from spectral_fusion_app.jobs import Job, Line
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import AppSettings
+from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
     from PIL import Image
 
     from spectral_fusion.concept import ConceptInfo, Library
-    from spectral_fusion.generate import GenerateConfig, Step
+    from spectral_fusion.generation import GenerateConfig, Step
 
 logger = logging.getLogger(__name__)
 
 PREVIEWS = 8  # of each picture: each costs a run of the decoder
+PARTED = 3600.0  # seconds after which a visitor who has left is forgotten
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,16 @@ class BaseState:
     """How it stands with the base.
 
     Attributes:
-        kind: a failed one has no pipeline.
+        kind: of the base that pictures are made with; a failed one makes none.
         base: what is loaded, or being loaded.
         message: of a failure, one line.
+        next: another one that is being loaded meanwhile.
     """
 
     kind: Literal["loading", "ready", "failed"]
     base: str
     message: str = ""
+    next: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,12 +94,19 @@ class Studio:
     """The base, the library and the history of one server; `start` begins to load the base, behind the first page."""
 
     def __init__(self, settings: AppSettings) -> None:
+        limits = settings.limits
         self.settings = settings
         self.history = History(settings.pictures)
-        self.line = Line(settings.limits.waiting)
+        self.line = Line(limits.waiting, limits.waiting_each)
+        self.loads = Line(limits.loads, 1, "bases")  # apart: what takes long, or fails late, stops no picture
+        self.presence = Presence()
         self.state = BaseState("loading", settings.base)
-        self.fingerprint = ""
-        self._pipeline: StableDiffusionPipeline | None = None
+        self._engine: Engine | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the loaded base; empty where there is none."""
+        return self._engine.fingerprint if self._engine else ""
 
     @property
     def library(self) -> Library:
@@ -103,25 +116,26 @@ class Studio:
         return Library(self.settings.library)
 
     def start(self) -> Job:
-        """Load the base of the settings; returns at once."""
-        return self.line.submit("base", lambda _: self._load(self.settings.base))
+        """Load the base of the settings, and look after visitors who leave; returns at once."""
+        self.presence.watch(self.sweep)
+        return self.loads.submit(SERVER, lambda _: self._load(self.settings.base))
 
-    def load(self, base: str) -> Job:
-        """Change the base, after everything that is in line; the one before stays where this fails.
+    def load(self, owner: Visitor, base: str) -> Job:
+        """Change the base: beside the pictures that are made, then after those; the one before stays if this fails.
 
         Raises:
-            InputError: a folder or file that visitors may not name.
+            InputError: a folder, file or id that visitors may not name, or too many changes are waiting.
         """
         base = self.check_base(base)
-        return self.line.submit("base", lambda _: self._load(base))
+        return self.loads.submit(owner, lambda _: self._load(base), f"load {base}")
 
     def check_base(self, base: str) -> str:
         """The base that a visitor named: toybox, the one of the settings, a hub id, or a path in an allowed folder.
 
         Raises:
-            InputError: it is a path outside.
+            InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
-        from spectral_fusion.pipeline.load import HUB_ID
+        from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
         if base in ("toybox", self.settings.base):
@@ -130,10 +144,14 @@ class Studio:
         try:
             path = inside(self.settings.folders, base)
         except InputError:
-            if is_hub_id:
-                return base
-            raise
-        return base if is_hub_id and not path.exists() else str(path)
+            if not is_hub_id:
+                raise
+            path = None
+        if path is not None and (path.exists() or not is_hub_id):
+            return str(path)
+        if not self.settings.hub_allowed:
+            raise InputError(f"this page loads no models from the hub, so not {base[:100]!r}; choose one of the list")
+        return base
 
     def bases(self) -> list[str]:
         """What can be loaded: toybox, the base of the settings, and what lies in the roots."""
@@ -144,10 +162,7 @@ class Studio:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that the base was trained on; (64, 64) where none is loaded."""
-        if self._pipeline is None:
-            return 64, 64
-        edge = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
-        return edge, edge
+        return self._engine.size if self._engine else (64, 64)
 
     def concepts(self) -> list[ConceptInfo]:
         """The library's concepts that fit the base; none while it loads."""
@@ -155,52 +170,81 @@ class Studio:
             return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
 
-    def submit(self, key: str, work: Callable[[StableDiffusionPipeline, Job], Any]) -> Job:
-        """Do work with the loaded base, alone, after all that came before; `cancel(key)` stops it.
+    def triggers(self) -> list[str]:
+        """Triggers that the base knows by itself."""
+        return self._engine.triggers if self._engine else []
 
-        The work leaves the pipeline as it was. It looks at `job.cancelled` now and then, and may set `job.update`.
+    def submit(self, owner: Visitor, work: Callable[[Engine, Job], Any], label: str = "", about: Any = None) -> Job:
+        """Do work with the loaded base, alone, when its turn has come.
+
+        The work leaves the base as it was. It looks at `job.cancelled` now and then, and may set `job.update`.
 
         Raises:
             InputError: too much is waiting.
         """
-        return self.line.submit(key, lambda job: work(self._ready_pipeline(), job))
+        return self.line.submit(owner, lambda job: work(self._ready(), job), label, about)
 
-    def cancel(self, key: str) -> int:
-        """Stop what this key has running or waiting; returns how many jobs."""
-        return self.line.cancel(key)
+    def cancel(self, owner: Visitor, id: str | None = None) -> int:
+        """Stop what this visitor has running or waiting, or one job of it; returns how many."""
+        return self.line.cancel(owner, id)
 
-    def generate(self, key: str, request: Request) -> Job:
+    def generate(self, owner: Visitor, request: Request, about: Any = None) -> Job:
         """Make pictures; the job's updates are `Progress`, its result the files, a sheet of several rows at the end.
 
         Raises:
             InputError: more than the limits allow, or too much is waiting.
         """
         self._check(request)
-        return self.submit(key, lambda pipeline, job: self._generate(pipeline, job, request))
+        return self.submit(
+            owner, lambda engine, job: self._generate(engine, job, request), request.config.prompt, about
+        )
 
-    def _ready_pipeline(self) -> StableDiffusionPipeline:
-        if self._pipeline is None:
-            raise InputError(f"no base is loaded: {self.state.message}; choose another base")
-        return self._pipeline
+    def park(self) -> None:
+        """Take the base off the GPU until the next picture, for a training that needs the room."""
+        self.line.submit(SERVER, lambda _: self._engine and self._engine.park())
+
+    def sweep(self) -> None:
+        """Cancel what visitors left behind who have closed every page."""
+        for line in (self.line, self.loads):
+            for job in line.active():
+                away = self.presence.away(job.owner, job.asked)
+                if job.owner.kind != "server" and away > self.settings.limits.away and not job.cancelled:
+                    line.cancel(job.owner, job.id)
+        self.presence.forget(PARTED)
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise InputError(f"no base is loaded: {self.state.message or 'it is still loading'}; choose another base")
+        self._engine.unpark()
+        return self._engine
 
     def _load(self, base: str) -> None:
-        """In the line's thread: the first import of torch and diffusers happens here."""
-        before = self.state if self._pipeline is not None else None
-        self.state = BaseState("loading", base)
+        """In the thread of the loads: the first import of torch and diffusers happens here."""
+        before = self.state if self._engine else None
+        self.state = replace(before, next=base) if before else BaseState("loading", base)
         try:
-            from spectral_fusion.concept import base_fingerprint
-            from spectral_fusion.pipeline.load import best_device, best_dtype, load_base
-
-            device = best_device()
-            pipeline = load_base(base, dtype=best_dtype(device), device=device)
-            self.fingerprint = base_fingerprint(pipeline)
+            loaded = Engine.load(base)
+            self.line.submit(SERVER, lambda _: self._take(loaded)).wait()
         except Exception as error:
             self.state = before or BaseState("failed", base, str(error).splitlines()[0] if str(error) else repr(error))
             if not isinstance(error, InputError):
                 logger.exception("base %s could not be loaded", base)
             raise
-        self._pipeline = pipeline
         self.state = BaseState("ready", base)
+
+    def _take(self, loaded: Engine) -> None:
+        """In the thread of the pictures: the GPU holds one base at a time."""
+        before, self._engine = self._engine, None
+        if before is not None:
+            before.park()
+        try:
+            loaded.unpark()
+        except Exception:
+            self._engine = before
+            raise
+        self._engine = loaded
+        del before
+        engine.free_memory()
 
     def _check(self, request: Request) -> None:
         limits, config = self.settings.limits, request.config
@@ -216,34 +260,41 @@ class Studio:
             if value > limit:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
 
-    def _generate(self, pipeline: StableDiffusionPipeline, job: Job, request: Request) -> list[Path]:
-        from spectral_fusion.fuse import fuse
-        from spectral_fusion.picture import contact_sheet
-
+    def _generate(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
         concepts = {self.library.get(name): weight for name, weight in request.weights.items()}
         rows: list[list[Any]] = []
         files: list[Path] = []
         for factor in request.factors:
+            if job.cancelled:
+                break
             scaled = {concept: weight * factor for concept, weight in concepts.items()}
-            fusion = fuse(pipeline, scaled) if scaled else None
-            try:
-                notes = fusion.notes if fusion else {}
-                rows.append(self._row(pipeline, job, replace(request.config, notes=notes), request, files))
-            finally:
-                if fusion:
-                    fusion.undo()
-        if len(rows) > 1 and rows[-1] and not job.cancelled:
-            seeds = [f"seed {picture.seed}" for picture in rows[0]]
-            images = [[picture.image for picture in row] for row in rows]
-            sheet = contact_sheet(images, [f"x {factor:g}" for factor in request.factors], seeds)
-            files.append(self.history.add(sheet, rows[0][0].parameters, "grid"))
+            with engine_.holding(scaled) as notes:
+                config = replace(request.config, notes=notes)
+                prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
+                engine_.check_length(prompts, self.settings.limits.tokens)
+                rows.append(self._row(engine_, job, config, request, files))
+        if len(rows) > 1 and all(len(row) == config.num_images for row in rows):
+            files.append(self._sheet(rows, request))
         return files
 
-    def _row(
-        self, pipeline: StableDiffusionPipeline, job: Job, config: GenerateConfig, request: Request, files: list[Path]
-    ) -> list[Any]:
+    def _sheet(self, rows: list[list[Any]], request: Request) -> Path:
+        """All pictures of a grid as one, which says of itself how the whole grid was made."""
+        seeds = [f"seed {picture.seed}" for picture in rows[0]]
+        images = [[picture.image for picture in row] for row in rows]
+        factors = [f"{factor:g}" for factor in request.factors]
+        picture = engine.sheet(images, [f"x {factor}" for factor in factors], seeds)
+        parameters = rows[0][0].parameters
+        settings = {
+            **parameters.settings,
+            "Concepts": ", ".join(f"{name}: {weight:g}" for name, weight in request.weights.items()),
+            "Grid": ", ".join(factors),
+            "Grid pictures": str(request.config.num_images),
+        }
+        return self.history.add(picture, replace(parameters, settings=settings), "grid")
+
+    def _row(self, engine_: Engine, job: Job, config: GenerateConfig, request: Request, files: list[Path]) -> list[Any]:
         """One picture for each seed, each kept as soon as it is done."""
-        from spectral_fusion.generate import generate
+        end = job.started + self.settings.limits.seconds
 
         def watch(step: Step) -> bool:
             every = max(1, step.steps // PREVIEWS)
@@ -251,13 +302,15 @@ class Studio:
             if preview is None and isinstance(job.update, Progress) and step.step > 1:
                 preview = job.update.preview
             job.update = Progress(step.step, step.steps, len(files) + 1, request.pictures, preview, tuple(files))
+            if time.monotonic() > end:
+                job.cancel()
             return not job.cancelled
 
         row: list[Any] = []
         for number in range(config.num_images):
             if job.cancelled:
                 break
-            row += generate(pipeline, replace(config, seed=config.seed + number, num_images=1), on_step=watch)
+            row += engine_.draw(replace(config, seed=config.seed + number, num_images=1), watch)
             if len(row) == number + 1:
                 files.append(self.history.add(row[-1].image, row[-1].parameters, str(row[-1].seed)))
         return row
@@ -265,12 +318,5 @@ class Studio:
 
 def device_and_memory() -> str:
     """Where pictures are made and how much memory that takes now: `CPU · 1.2 of 24 GB`."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        name, used = torch.cuda.get_device_name(), total - free
-    else:
-        name, used, total = "CPU", psutil.Process().memory_info().rss, psutil.virtual_memory().total
+    name, used, total = engine.device_and_memory()
     return f"{name} · {used / 1e9:.1f} of {total / 1e9:.0f} GB"

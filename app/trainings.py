@@ -14,14 +14,16 @@ from typing import Any, Literal
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry
-from spectral_fusion.train import TrainConfig
+from spectral_fusion.training import TrainConfig
 from spectral_fusion_app.processes import Runs, VerbProcess
+from spectral_fusion_app.records import read_record, write_record
 
 Kind = Literal["preparing", "training", "stopping", "finished", "stopped", "failed"]
 ACTIVE = ("preparing", "training", "stopping")
 IMAGES = "images"
 SETTINGS = "settings.toml"
 RECORD = "training.json"
+UNREADABLE = "unreadable record"
 SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
 RECENT = 50  # steps that the time left is judged by
 
@@ -33,7 +35,7 @@ class Point:
     step: int
     loss: float
     time: float
-    validation_loss: float | None = None
+    probe_loss: float | None = None
     samples: bool = False
 
 
@@ -67,6 +69,9 @@ class TrainingState:
         return pace * (self.steps - self.step)
 
 
+FIELDS = ("loss", "probe_loss", "samples")
+
+
 class Training:
     """One training, running or not. `id` is the name of its folder."""
 
@@ -74,15 +79,19 @@ class Training:
         self.folder = folder
         self.id = folder.name
         self.process = VerbProcess(folder)
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        self.name: str = record["name"]
-        self.library = Path(record["library"])
-        self.force: bool = record["force"]
+        record = read_record(folder / RECORD) or {}
+        self.readable = isinstance(record.get("name"), str) and isinstance(record.get("library"), str)
+        self.name = str(record["name"]) if self.readable else UNREADABLE
+        self.library = Path(record["library"]) if self.readable else folder
+        self.force = record.get("force") is True
 
     @property
     def began(self) -> datetime:
         """When it was first started, in local time."""
-        return datetime.strptime(self.id[: len("20261121-140500")], "%Y%m%d-%H%M%S")
+        try:
+            return datetime.strptime(self.id[: len("20261121-140500")], "%Y%m%d-%H%M%S")
+        except ValueError:  # a folder that was named by hand
+            return datetime.fromtimestamp(self.folder.stat().st_mtime)
 
     @property
     def images(self) -> Path:
@@ -91,6 +100,8 @@ class Training:
 
     def state(self) -> TrainingState:
         """Where it stands now."""
+        if not self.readable:
+            return TrainingState("failed", error=f"its record {RECORD} cannot be read; remove the training")
         process = self.process.state()
         points, steps = read_points(process.entries)
         if process.kind == "running":
@@ -108,7 +119,9 @@ class Training:
         self.process.stop()
 
     def run(self, *, resume: bool) -> None:
-        """Start the process; see `Trainings` for who may."""
+        """Start the process; see `Trainings` for who may. Raises InputError where its record cannot be read."""
+        if not self.readable:
+            raise InputError(f"the record of training {self.id!r} cannot be read; start a new one")
         arguments = ["train", str(self.images), "--config", str(self.folder / SETTINGS), "--no-logs"]
         arguments += ["--library", str(self.library)]
         arguments += ["--force"] if self.force else []
@@ -132,7 +145,7 @@ class Trainings(Runs[Training]):
                 another training runs.
         """
         from spectral_fusion.concept import Library
-        from spectral_fusion.train.run import stopped_settings
+        from spectral_fusion.training.folder import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)
@@ -143,12 +156,15 @@ class Trainings(Runs[Training]):
         with self._lock:
             self._refuse_a_second()
             folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{config.name}"
-            shutil.copytree(images, folder / IMAGES)
-            (folder / SETTINGS).write_text(to_toml(given), encoding="utf-8")
-            record = {"name": config.name, "library": str(self.library), "force": force}
-            (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
-            training = Training(folder)
-            training.run(resume=False)
+            try:
+                shutil.copytree(images, folder / IMAGES)
+                (folder / SETTINGS).write_text(to_toml(given), encoding="utf-8")
+                write_record(folder / RECORD, {"name": config.name, "library": str(self.library), "force": force})
+                training = Training(folder)
+                training.run(resume=False)
+            except BaseException:  # a full disk, for one
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             return training
 
     def resume(self, id: str) -> Training:
@@ -170,6 +186,14 @@ class Trainings(Runs[Training]):
             raise InputError(f"{other.name!r} is being trained; wait until it is done, or cancel it")
 
 
+def check_bounds(settings: Mapping[str, Any], bounds: Mapping[str, float]) -> None:
+    """Raises InputError: a setting would take more time or memory than this page allows."""
+    for name, most in bounds.items():
+        value = settings.get(name)
+        if isinstance(value, (int, float)) and not value <= most:
+            raise InputError(f"{name} is {value}, more than the {most:g} that this page allows; ask for less")
+
+
 def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
     """The steps that a journal tells of, and how many there will be.
 
@@ -178,8 +202,8 @@ def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
     points: list[Point] = []
     steps = 0
     for entry in entries:
-        if "step" in entry.data:
-            data = dict(entry.data)
+        if "step" in entry.data and "steps" in entry.data:
+            data = {name: value for name, value in entry.data.items() if name in ("step", "steps", *FIELDS)}
             steps = data.pop("steps")
             while points and points[-1].step >= data["step"]:
                 points.pop()

@@ -20,13 +20,13 @@ from torch import Tensor
 
 import sd15
 from report import write_report
+from spectral_fusion.base.presets import ATTENTION
 from spectral_fusion.spectral import Band, Triplets, cached_triplets
 
 RANK, ROUNDS = 8, 3
 PLACES = ("top", "bottom", "middle")
 WAYS = ("SVD in float64", "SVD in float32", "ours, cold", "ours, cached")
 DECAY = 0.5  # singular value number i is multiplied by (i + 1) ** -DECAY
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 SDXL = ((640, 2048), (1280, 2048))  # keys and values of its cross-attention; the other shapes are among SD 1.5's
 
 Shape = tuple[int, int]
@@ -36,7 +36,7 @@ def attention_shapes(*, small: bool) -> Counter[Shape]:
     """How many attention projections of SD 1.5 have which shape."""
     with torch.device("meta"):
         models = sd15.unet(small=small), sd15.text_encoder(small=small)
-    modules = (module for model in models for name, module in model.named_modules() if name.endswith(PROJECTIONS))
+    modules = (module for model in models for name, module in model.named_modules() if name.endswith(ATTENTION))
     return Counter(tuple(module.weight.shape) for module in modules)
 
 

@@ -11,10 +11,10 @@ from spectral_fusion.adapter import SpectralConfig
 from spectral_fusion.concept import Library
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from spectral_fusion.spectral import Band, Triplets, decompose
-from spectral_fusion.train import TrainConfig, train_concept
-from tiny import tiny_pipeline
+from spectral_fusion.training import TrainConfig, train_concept
+from tiny import tiny_base
 from training import draw_photos
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -24,7 +24,7 @@ ROUNDING = 1e-3  # overlap that rounding of the saved vectors to float16 amounts
 @pytest.mark.parametrize("side", ["top", "bottom"])
 def test_concepts_trained_in_three_precisions_stay_disjoint(tmp_path: Path, side: str) -> None:
     base, library = tmp_path / "base", Library(tmp_path / "library")
-    tiny_pipeline().save_pretrained(base)
+    tiny_base().pipeline.save_pretrained(base)
     photos = draw_photos(tmp_path / "photos")
     for precision in PRECISIONS:
         config = TrainConfig(
@@ -35,14 +35,14 @@ def test_concepts_trained_in_three_precisions_stay_disjoint(tmp_path: Path, side
             band_side=side,
             rank=4,
             steps=2,
-            rehearsal_prompts=0,
-            beside=("none",),
+            distillation_prompts=0,
+            with_concepts=("none",),
         )
         train_concept(photos, config, library=library)
     concepts = [library.get(name) for name in PRECISIONS]
     assert [concept.band for concept in concepts] == [Band(i, 4, side) for i in range(3)]
     assert max(overlap.value for overlap in measure_overlaps(concepts)) < ROUNDING
-    fuse(tiny_pipeline(), dict.fromkeys(concepts, 1.0))
+    fuse(tiny_base(), dict.fromkeys(concepts, 1.0))
 
 
 def test_a_model_that_was_cast_takes_the_bands_of_before() -> None:

@@ -15,18 +15,18 @@ from typer.testing import CliRunner, Result
 
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
-from spectral_fusion.train import TrainConfig, watch
-from spectral_fusion.train.config import settings
-from tiny import tiny_pipeline
+from spectral_fusion.training import TrainConfig, watch
+from spectral_fusion.training.config import settings
+from tiny import tiny_base
 from training import draw_photos
 
-QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--rehearsal-prompts", "0", "--no-logs")
+QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--distillation-prompts", "0", "--no-logs")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    tiny_pipeline().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 
@@ -54,7 +54,7 @@ def train(base: Path, photos: Path, library: Library, monkeypatch: pytest.Monkey
 
 def config_of(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replace the job by one that notes what it was asked for."""
-    import spectral_fusion.train.job as job
+    import spectral_fusion.training.job as job
 
     asked: list[dict[str, Any]] = []
 
@@ -176,7 +176,7 @@ def test_tensorboard_logs_are_written(train: Callable[..., Result], library: Lib
 def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, photos: Path, library: Library) -> None:
     command = [sys.executable, "-m", "spectral_fusion", "train", str(photos), "--name", "rex", "--class", "dog"]
     command += ["--base", str(base), "--library", str(library.root), "--rank", "4", "--steps", "2000", "--no-logs"]
-    command += ["--rehearsal-prompts", "0"]
+    command += ["--distillation-prompts", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     claim = library.folder("rex") / "claim.json"
     while not claim.exists() and process.poll() is None:
@@ -194,7 +194,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, photos: Path, library: L
 def test_resuming_takes_the_settings_of_the_stopped_training(
     train: Callable[..., Result], library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spectral_fusion.train.loop import Loop
+    from spectral_fusion.training.loop import Loop
 
     advance = Loop.advance
 

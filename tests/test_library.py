@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from concepts import make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
@@ -20,8 +20,8 @@ BASE = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def rex(shared_pipeline: StableDiffusionPipeline) -> Concept:
-    return make_concept(shared_pipeline, targets=("to_q",))
+def rex(shared_base: StableDiffusion) -> Concept:
+    return make_concept(shared_base, targets=("to_q",))
 
 
 @pytest.fixture

@@ -8,20 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_fusion.train.checkpoint import Checkpoint
-from spectral_fusion.train.config import Schedule, TrainConfig
-from spectral_fusion.train.optimizer import (
+from spectral_fusion.training.checkpoint import Checkpoint
+from spectral_fusion.training.config import Schedule, TrainConfig
+from spectral_fusion.training.optimizer import (
     LearningRate,
     build_optimizer,
     load_optimizer_state,
     optimizer_state,
     parameter_groups,
 )
+from training import resolved
 
 
 def settings(**changes: Any) -> TrainConfig:
     given: dict[str, Any] = {"name": "rex", "class_word": "dog", "steps": 10}
-    return TrainConfig(**given | changes).resolved(resolution=512, prediction_type="epsilon", precision="fp32")
+    return resolved(TrainConfig(**given | changes), resolution=512, prediction_type="epsilon", precision="fp32")
 
 
 def parameters() -> dict[str, nn.Parameter]:

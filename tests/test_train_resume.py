@@ -12,10 +12,10 @@ import pytest
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
-from spectral_fusion.train.checkpoint import Checkpoint, read_header
-from spectral_fusion.train.run import stopped_settings
-from tiny import tiny_pipeline
+from spectral_fusion.training import Progress, TrainConfig, train_concept, watch
+from spectral_fusion.training.checkpoint import Checkpoint, read_header
+from spectral_fusion.training.folder import stopped_settings
+from tiny import tiny_base
 from training import PROCESSES, TINY_SETTINGS, draw_photos, train_tiny
 
 
@@ -85,7 +85,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., byte
             photos,
             TrainConfig(**TINY_SETTINGS | {"steps": 4, "checkpoint_every": 100} | given),
             library=library,
-            pipeline=tiny_pipeline(),
+            base=tiny_base(),
             resume=resume,
             force=force,
             on_progress=on_progress,
@@ -109,7 +109,7 @@ def test_stopping_between_steps_saves_and_resuming_gives_the_same_file(
 
 def test_resuming_rehearses_the_same_moments(quick: Callable[..., bytes], tmp_path: Path) -> None:
     whole, broken = Library(tmp_path / "whole"), Library(tmp_path / "broken")
-    options = {"rehearsal_prompts": 2, "batch_size": 2}
+    options = {"distillation_prompts": 2, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
         quick(broken, stop_after=2, **options)
     unbroken = quick(whole, **options)

@@ -22,6 +22,13 @@ def app(
     library: LibraryFolder = None,
     base: Annotated[str, Option(help="toybox, a diffusers folder, a .safetensors checkpoint or a hub id.")] = "toybox",
     root: Annotated[list[Path] | None, Option(help="Folders that the page may read and write, beside its own.")] = None,
+    allow_host: Annotated[
+        list[str] | None, Option(help="Names that browsers may call the page by, of a proxy before it for one.")
+    ] = None,
+    hub: Annotated[
+        bool | None,
+        Option("--hub/--no-hub", help="Let visitors load hub ids. Default: where only this machine reaches the page."),
+    ] = None,
     out: Annotated[Path, Option(help="Folder for pictures and trainings.")] = Path("out"),
 ) -> None:
     """Open the page in a browser: generate, train, fuse and compare."""
@@ -39,6 +46,8 @@ def app(
         out=out,
         roots=tuple(root or ()),
         base=base,
+        hosts=tuple(allow_host or ()),
+        hub=hub,
     )
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     from spectral_fusion_app.page import launch, serve

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from spectral_fusion.cli.base import Precision, open_base
+from spectral_fusion.cli.base import Precision, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.export import Force, Format, Half, write_lora
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
@@ -38,7 +38,7 @@ def fuse(
     config: ConfigFile = None,
 ) -> None:
     """Fuse concepts into one pipeline or one LoRA; without --out, check whether they go together."""
-    from spectral_fusion.fuse import check_together, scaled_weights
+    from spectral_fusion.fusion import check_together, scaled_weights
 
     chosen = select_concepts(concepts, weights, library)
     scaled = scaled_weights(chosen, reduce)
@@ -64,20 +64,21 @@ def _write_folder(
     options: dict[str, str],
     force: bool,
 ) -> None:
-    from spectral_fusion.fuse import fuse as fuse_concepts
-    from spectral_fusion.pipeline.load import quietly
+    from spectral_fusion.base.quiet import quietly
+    from spectral_fusion.fusion import fuse as fuse_concepts
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
-    pipeline = open_base(base or next(iter(concepts)).base_name or "toybox", "cpu", precision)
+    opened = open_base(base_for(base, concepts), "cpu", precision, concepts=concepts)
     with quietly():
-        path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
+        path = fuse_concepts(opened, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
     triggers = ", ".join(concept.trigger for concept in concepts)
-    typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
+    dtype = {None: "", "fp32": "", "fp16": ", dtype=torch.float16", "bf16": ", dtype=torch.bfloat16"}[precision]
+    typer.echo(f'{path}  loads with {opened.stock_class}.from_pretrained("{path}"{dtype}); triggers: {triggers}')
 
 
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
-    from spectral_fusion.fuse import OVERLAP_TOLERANCE
+    from spectral_fusion.fusion import OVERLAP_TOLERANCE
 
     console, concepts = Console(), list(weights)
     console.print(concept_table(concepts, list(weights.values())))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept.atomic import atomic_folder, remove_leftovers
+from spectral_fusion.atomic import atomic_folder, remove_leftovers
 from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.file import Concept
-from spectral_fusion.concept.metadata import ConceptInfo, check_name
+from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.tokens import check_trigger
+from spectral_fusion.names import check_name, check_trigger
 from spectral_fusion.spectral import Band, Side
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.svd import Triplets, all_triplets, as_matrix, end_triplets, singular_triplets
 
@@ -120,17 +120,9 @@ class _Entries:
         data = save(
             {name: part.cpu() for name, part in triplets._asdict().items()}, metadata={"digits": str(self.digits)}
         )
-        path = self.path(lo, hi)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-                part = Path(file.name)
-                try:
-                    file.write(data)
-                    file.close()
-                    part.replace(path)
-                finally:
-                    part.unlink(missing_ok=True)
+            with atomic_file(self.path(lo, hi)) as part:
+                part.write_bytes(data)
         except OSError as error:
             logger.warning("triplets are not cached: %s", error)
 

@@ -1,5 +1,6 @@
 """A running server, asked by programs: the HTTP API, many at once, and visitors who mean harm."""
 
+import http.client
 import json
 import re
 import struct
@@ -9,6 +10,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -115,6 +117,75 @@ def test_cancel_stops_own_work_alone(server: Server, user: Client) -> None:
         time.sleep(0.05)
     assert len(long.result(timeout=60)) < 30
     assert len(other.result(timeout=60)) == 1
+
+
+def post(server: Server, prompt: str, steps: int = 25) -> str:
+    """Ask for a picture as a program of its own that never listens to the answer; the id of what it asked."""
+    url = f"{server.url}gradio_api/call/generate"
+    data = [prompt, None, None, "", "DPM++ 2M", steps, 5.0, None, None, None, 1, ""]
+    request = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)["event_id"]
+
+
+def listen(server: Server, event: str) -> http.client.HTTPConnection:
+    """Hold the line for the answer of an event, and read nothing of it yet."""
+    host = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=60)
+    connection.request("GET", f"/gradio_api/call/generate/{event}")
+    return connection
+
+
+@pytest.mark.slow
+def test_forty_who_wait_stop_no_listener_and_leave_when_they_are_gone(server: Server, user: Client) -> None:
+    long = user.submit(prompt=PROMPT, steps=150, num_images=36, api_name="/generate")
+    waiting = [listen(server, post(server, "a dog")) for _ in range(42)]
+    other = client(server)
+    assert len(other.predict(api_name="/concepts")) == 2
+    with pytest.raises(AppError, match="40 requests are waiting"):
+        other.predict(prompt="a dog", steps=1, api_name="/generate")
+    assert user.predict(api_name="/cancel") == 1
+    assert len(long.result(timeout=120)) < 36
+    for connection in waiting:
+        connection.close()
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        try:
+            assert len(other.predict(prompt="a dog", steps=1, api_name="/generate")) == 1
+            break
+        except AppError:
+            time.sleep(1)
+    else:
+        raise AssertionError("those who left still wait")
+
+
+def test_an_answer_that_is_listened_to_is_made_however_long_it_waits(server: Server, user: Client) -> None:
+    event = post(server, "a dog", 1)
+    with urllib.request.urlopen(f"{server.url}gradio_api/call/generate/{event}", timeout=60) as answer:
+        assert "event: complete" in answer.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Content-Length": str(10**9)}, 413),
+        ({}, 200),
+    ],
+)
+def test_other_sites_and_endless_bodies_are_refused(server: Server, headers: dict[str, str], status: int) -> None:
+    host = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=20)
+    body = json.dumps({"data": ["a dog"]}).encode()
+    connection.putrequest("POST", "/gradio_api/call/cancel", skip_host="Host" in headers)
+    for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(body)
+    assert connection.getresponse().status == status
+    connection.close()
 
 
 @pytest.mark.parametrize(

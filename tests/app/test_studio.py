@@ -1,5 +1,7 @@
 """The studio: a base that loads behind the page, pictures, history."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +10,18 @@ from PIL import Image
 from serving import make_place
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate import GenerateConfig
+from spectral_fusion.generation import GenerateConfig
 from spectral_fusion.picture import read_parameters
+from spectral_fusion_app.draft import picture_draft
+from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.history import History
 from spectral_fusion_app.settings import AppSettings, Limits
 from spectral_fusion_app.studio import Progress, Request, Studio
+from spectral_fusion_app.visitors import Visitor
 
+ANN, BOB = Visitor("browser", "ann"), Visitor("browser", "bob")
 CONFIG = GenerateConfig("a <rex> dog and a <tom> cat", num_inference_steps=3, seed=5)
+PLAIN = replace(CONFIG, prompt="a dog")
 WEIGHTS = {"rex": 1.0, "tom": 0.5}
 
 
@@ -39,8 +46,8 @@ def studio(place: Path, tmp_path: Path) -> Studio:
 
 
 def test_pictures_carry_their_concepts_and_the_base_is_as_before(studio: Studio) -> None:
-    files = studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)
-    again = studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)
+    files = studio.generate(ANN, Request(CONFIG, WEIGHTS)).wait(60)
+    again = studio.generate(ANN, Request(CONFIG, WEIGHTS)).wait(60)
     parameters = read_parameters(files[0])
     assert parameters.weights == WEIGHTS
     assert parameters.settings["Seed"] == "5"
@@ -50,15 +57,17 @@ def test_pictures_carry_their_concepts_and_the_base_is_as_before(studio: Studio)
 
 def test_a_grid_has_a_row_for_each_factor_and_a_sheet(studio: Studio) -> None:
     config = replace(CONFIG, num_images=2)
-    files = studio.generate("ann", Request(config, WEIGHTS, factors=(0.0, 1.0))).wait(60)
+    files = studio.generate(ANN, Request(config, WEIGHTS, factors=(0.0, 1.0))).wait(60)
     assert len(files) == 5
     assert files[-1].stem.endswith("grid")
     assert [read_parameters(file).weights["tom"] for file in files[:4]] == [0.0, 0.0, 0.5, 0.5]
+    sheet = picture_draft(files[-1])
+    assert (sheet.factors, sheet.num_images, sheet.weights) == ("0, 1", 2, WEIGHTS), "the whole grid, not its first row"
 
 
 def test_progress_is_told_with_previews(studio: Studio) -> None:
     seen: list[Progress] = []
-    job = studio.generate("ann", Request(replace(CONFIG, num_images=2), WEIGHTS))
+    job = studio.generate(ANN, Request(replace(CONFIG, num_images=2), WEIGHTS))
     while not job.done.wait(0.001):
         if isinstance(job.update, Progress) and (not seen or seen[-1] is not job.update):
             seen.append(job.update)
@@ -70,15 +79,15 @@ def test_progress_is_told_with_previews(studio: Studio) -> None:
 
 def test_cancelling_keeps_the_pictures_that_are_done(studio: Studio) -> None:
     config = replace(CONFIG, num_images=6, num_inference_steps=10)
-    job = studio.generate("ann", Request(config, WEIGHTS))
+    job = studio.generate(ANN, Request(config, WEIGHTS))
     while not (isinstance(job.update, Progress) and job.update.picture == 2):
         assert not job.done.wait(0.001)
-    assert studio.cancel("bob") == 0
-    assert studio.cancel("ann") == 1
+    assert studio.cancel(BOB) == 0
+    assert studio.cancel(ANN) == 1
     files = job.wait(60)
     assert 1 <= len(files) < 6
     assert studio.history.newest(9) == files[::-1]
-    assert len(studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)) == 1
+    assert len(studio.generate(ANN, Request(CONFIG, WEIGHTS)).wait(60)) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,15 +102,15 @@ def test_cancelling_keeps_the_pictures_that_are_done(studio: Studio) -> None:
 )
 def test_limits(studio: Studio, request_: Request, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        studio.generate("ann", request_)
+        studio.generate(ANN, request_)
 
 
 def test_a_failure_leaves_the_studio_as_it_was(studio: Studio) -> None:
     with pytest.raises(InputError, match="rxe"):
-        studio.generate("ann", Request(CONFIG, {"rxe": 1.0})).wait(60)
+        studio.generate(ANN, Request(CONFIG, {"rxe": 1.0})).wait(60)
     with pytest.raises(InputError, match="<rxe>"):
-        studio.generate("ann", Request(replace(CONFIG, prompt="a <rxe> dog"), WEIGHTS)).wait(60)
-    assert len(studio.generate("ann", Request(CONFIG, WEIGHTS)).wait(60)) == 1
+        studio.generate(ANN, Request(replace(CONFIG, prompt="a <rxe> dog"), WEIGHTS)).wait(60)
+    assert len(studio.generate(ANN, Request(CONFIG, WEIGHTS)).wait(60)) == 1
 
 
 def test_another_base_that_cannot_be_loaded_leaves_the_first(studio: Studio, tmp_path: Path) -> None:
@@ -109,7 +118,7 @@ def test_another_base_that_cannot_be_loaded_leaves_the_first(studio: Studio, tmp
     empty.mkdir(parents=True)
     before = studio.state
     with pytest.raises(InputError, match="model_index"):
-        studio.load(str(empty)).wait(60)
+        studio.load(ANN, str(empty)).wait(60)
     assert studio.state == before
     assert len(studio.concepts()) == 2
 
@@ -119,8 +128,59 @@ def test_bases_are_named_in_allowed_folders_only(studio: Studio, tmp_path: Path)
     for base in (str(tmp_path / "model"), "/etc", "../base", str(tmp_path)):
         with pytest.raises(InputError, match="may use"):
             studio.check_base(base)
-    assert studio.check_base("owner/name") == "owner/name"
     assert studio.check_base(" toybox ") == "toybox"
+
+
+def test_a_base_that_is_loaded_stalls_no_picture_and_is_nobody_elses_to_stop(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(Engine, "load", lambda base: gate.wait(60) and pytest.fail("not found"))
+    job = studio.load(ANN, "no/such")
+    assert len(studio.generate(BOB, Request(PLAIN, {})).wait(60)) == 1
+    assert studio.state.next == "no/such"
+    again = studio.load(ANN, "no/such")
+    with pytest.raises(InputError, match="requests are waiting"):
+        studio.load(ANN, "no/such")
+    studio.loads.cancel(ANN, again.id)
+    gate.set()
+    with pytest.raises(BaseException, match="not found"):
+        job.wait(60)
+
+
+def test_ids_of_the_hub_are_for_whoever_is_alone_with_the_page(studio: Studio) -> None:
+    assert studio.check_base("owner/name") == "owner/name"
+    studio.settings = replace(studio.settings, host="0.0.0.0", allow_remote=True)
+    with pytest.raises(InputError, match="no models from the hub"):
+        studio.check_base("owner/name")
+    studio.settings = replace(studio.settings, hub=True)
+    assert studio.check_base("owner/name") == "owner/name"
+
+
+def test_what_takes_too_long_ends_with_what_is_finished(studio: Studio) -> None:
+    studio.settings = replace(studio.settings, limits=replace(studio.settings.limits, seconds=0.0))
+    job = studio.generate(ANN, Request(PLAIN, {}))
+    assert (job.wait(60), job.state) == ([], "cancelled")
+
+
+def test_a_prompt_of_too_many_tokens_is_refused(studio: Studio) -> None:
+    studio.settings = replace(studio.settings, limits=replace(studio.settings.limits, tokens=8))
+    job = studio.generate(ANN, Request(replace(CONFIG, prompt="a " + "<rex> " * 5), WEIGHTS))
+    with pytest.raises(InputError, match="tokens in a prompt"):
+        job.wait(60)
+
+
+def test_what_a_visitor_left_behind_is_cancelled(studio: Studio) -> None:
+    studio.settings = replace(studio.settings, limits=replace(studio.settings.limits, away=0.2))
+    studio.presence.enter([BOB])
+    left = studio.generate(ANN, Request(replace(PLAIN, num_images=6, num_inference_steps=10), {}))
+    kept = studio.generate(BOB, Request(PLAIN, {}))
+    until = time.monotonic() + 30
+    while not left.cancelled and time.monotonic() < until:
+        studio.sweep()
+        time.sleep(0.01)
+    assert left.wait(60) is not None
+    assert (left.state, len(kept.wait(60))) == ("cancelled", 1)
 
 
 def test_a_first_base_that_fails_says_so(tmp_path: Path) -> None:
@@ -129,7 +189,7 @@ def test_a_first_base_that_fails_says_so(tmp_path: Path) -> None:
         studio.start().wait(60)
     assert studio.state.kind == "failed"
     with pytest.raises(InputError, match="no base is loaded"):
-        studio.generate("ann", Request(CONFIG, {})).wait(60)
+        studio.generate(ANN, Request(PLAIN, {})).wait(60)
 
 
 @pytest.mark.parametrize("name", ["../../key.png", "/etc/passwd", "key.txt", "", "none.png"])

@@ -16,7 +16,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion_app.processes import VerbProcess
 from spectral_fusion_app.trainings import ACTIVE, Training, Trainings, to_toml
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 QUICK = {
@@ -26,7 +26,7 @@ QUICK = {
     "steps": 3,
     "batch_size": 2,
     "resolution": 32,
-    "rehearsal_prompts": 0,
+    "distillation_prompts": 0,
 }
 Start = Callable[..., Training]
 
@@ -54,7 +54,7 @@ def write_steps(training: Training, *steps: int, pause: float = 0.0, append: boo
     with Journal(training.folder / "journal.jsonl", append=append) as journal:
         for step in steps:
             time.sleep(pause)
-            journal.write(step=step, steps=3, loss=1 / step, validation_loss=None, samples=False)
+            journal.write(step=step, steps=3, loss=1 / step, probe_loss=None, samples=False)
 
 
 def test_a_training_gets_a_copy_of_the_pictures_and_its_settings(
@@ -152,7 +152,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_training(
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
-    tiny_pipeline().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return str(folder)
 
 

@@ -1,0 +1,168 @@
+"""Fusing: the weighted deltas of several concepts, summed into a base's weights. No training, no data."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from spectral_fusion.atomic import atomic_folder
+from spectral_fusion.base.attach import active_adapters, check_fits
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.merged import MergedWeights
+from spectral_fusion.concept import Concept
+from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factors, layer_names, measure_overlaps
+from spectral_fusion.concept.lora import provenance
+from spectral_fusion.concept.metadata import check_weight
+from spectral_fusion.errors import InputError
+from spectral_fusion.picture import format_weights
+
+logger = logging.getLogger(__name__)
+
+Reduce = Literal["sum", "mean"]
+OnOverlap = Literal["error", "warn", "allow"]
+
+OVERLAP_TOLERANCE = 0.01
+"""Bands are disjoint below this. Separate decompositions of one weight, saved in float16, stay under 0.001."""
+
+PROVENANCE_FILE = "spectral_fusion.json"
+
+
+@dataclass(eq=False)
+class Fusion:
+    """Concepts that are in a base's weights, and the way back."""
+
+    base: Base
+    concepts: dict[Concept, float]
+    """Weights as given; `reduce="mean"` divides them by their number."""
+    reduce: Reduce
+    overlaps: list[Overlap]
+    _weights: MergedWeights = field(repr=False)
+    _undone: bool = field(default=False, repr=False)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What pictures made with it should say of it, for `GenerateConfig.notes`: the concepts, and the plain base."""
+        listed = {concept.name: weight for concept, weight in self.concepts.items()}
+        return {"Model hash": next(iter(self.concepts)).base[:10], "Concepts": format_weights(listed)}
+
+    def undo(self) -> None:
+        """Put every weight back bit for bit, and forget the tokens.
+
+        Raises:
+            InputError: this fusion has been undone already.
+        """
+        if self._undone:
+            raise InputError("this fusion has been undone already; fuse again")
+        self._weights.take()
+        self.base.remove_words([concept.trigger for concept in self.concepts])
+        self.base.fused, self._undone = (), True
+
+    def without(self, concept: Concept) -> Fusion:
+        """Take one concept out: bit for bit what fusing the others gives. This fusion counts as undone.
+
+        Raises:
+            InputError: the concept is not in here, or it is the only one.
+        """
+        rest = {other: weight for other, weight in self.concepts.items() if other is not concept}
+        if len(rest) == len(self.concepts):
+            raise InputError(f"concept {concept.name!r} is not in this fusion; nothing to remove")
+        if not rest:
+            raise InputError(f"concept {concept.name!r} is the only one of this fusion; undo the fusion")
+        self.undo()
+        return fuse(self.base, rest, reduce=self.reduce, on_overlap="allow")
+
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write the base as a diffusers folder that a stock `from_pretrained` loads, tokens included.
+
+        Args:
+            force: replace a folder that is there.
+
+        Raises:
+            InputError: the folder is there, the fusion is undone, or adapters are attached.
+        """
+        folder = Path(folder)
+        if self._undone:
+            raise InputError("this fusion has been undone; fuse again before saving")
+        if folder.exists() and not force:
+            raise InputError(f"{folder} exists already; choose another folder or give --force")
+        if names := [name for model in self.base.parts.values() for name in active_adapters(model)]:
+            raise InputError(f"adapters {', '.join(names)} are attached; a folder cannot hold them, detach them first")
+        with atomic_folder(folder) as part:
+            self.base.save(str(part))
+            record = provenance(self.concepts) | {"spectral_fusion.reduce": self.reduce}
+            (part / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+
+def fuse(
+    base: Base,
+    concepts: Mapping[Concept, float],
+    *,
+    reduce: Reduce = "sum",
+    on_overlap: OnOverlap = "error",
+) -> Fusion:
+    """Add the weighted deltas of concepts to a base's weights, and their tokens to its vocabulary.
+
+    `W + sum_i w_i delta_i`; `reduce="mean"` divides by the number of concepts, as the authors' code does. Everything is
+    checked before anything is touched. The base's old weights stay in memory for `Fusion.undo`.
+
+    Args:
+        on_overlap: what to do where two bands share a direction.
+
+    Raises:
+        InputError: no concept, names or triggers twice, a weight that is no number, a concept of another base, bands
+            that overlap, or a base that has concepts fused already.
+    """
+    weights = scaled_weights(concepts, reduce)
+    if on_overlap not in get_args(OnOverlap):
+        raise InputError(f"on_overlap {on_overlap!r} is unknown; use one of {', '.join(get_args(OnOverlap))}")
+    overlaps = check_together(list(concepts), on_overlap)
+    check_fits(base, *concepts)
+    for concept in concepts:
+        base.check_words(concept.trigger, concept.embeddings)
+    merged = MergedWeights(base, layer_names(concepts), lambda layer: joint_factors(weights, layer))
+    merged.put()
+    merged.drop_merged()
+    base.add_words({concept.trigger: concept.embeddings for concept in concepts})
+    base.fused = tuple(concept.name for concept in concepts)
+    return Fusion(base, dict(concepts), reduce, overlaps, merged)
+
+
+def scaled_weights(concepts: Mapping[Concept, float], reduce: Reduce = "sum") -> dict[Concept, float]:
+    """What each delta is multiplied by: the weights as given, or over their number for the mean.
+
+    Raises:
+        InputError: a weight is no number, or `reduce` is unknown.
+    """
+    if reduce not in get_args(Reduce):
+        raise InputError(f"reduce {reduce!r} is unknown; use one of {', '.join(get_args(Reduce))}")
+    divisor = len(concepts) if reduce == "mean" else 1
+    return {concept: check_weight(concept, weight) / divisor for concept, weight in concepts.items()}
+
+
+def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> list[Overlap]:
+    """Check that concepts can share one base, and return the overlap of each two.
+
+    Raises:
+        InputError: no concept, different bases, names or triggers twice, or (`on_overlap="error"`) overlapping bands.
+    """
+    check_same_base(concepts)
+    for what in ("name", "trigger"):
+        values = [getattr(concept, what).lower() for concept in concepts]
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise InputError(f"two concepts have the {what} {twice[0]!r}; rename one of them")
+    overlaps = measure_overlaps(concepts)
+    for overlap in overlaps:
+        if overlap.value > OVERLAP_TOLERANCE and on_overlap != "allow":
+            message = (
+                f"the bands of {overlap.first!r} and {overlap.second!r} overlap by {overlap.value:.2f} in "
+                f"{overlap.layer!r}; train one of them in a free band, or set on_overlap to allow"
+            )
+            if on_overlap == "error":
+                raise InputError(message)
+            logger.warning(message)
+    return overlaps
