@@ -32,16 +32,27 @@ def attach(base: Base, concept: Concept, weight: float = 1.0) -> None:
     check_weight(concept, weight)
     check_fits(base, concept)
     base.check_words(concept.trigger, concept.embeddings)
-    for part, model in base.parts.items():
-        paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{part}.")]
-        if paths:
-            with _same_requires_grad(model), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
-                active = active_adapters(model)
-                model.add_adapter(_config(concept, paths), adapter_name(concept.name))
-                model.set_adapter([*active, adapter_name(concept.name)])
-                _fill(model, concept, part, weight)
-    base.add_words({concept.trigger: concept.embeddings})
+    try:
+        for part, model in base.parts.items():
+            if any(name.startswith(f"{part}.") for name in concept.layers):
+                _attach_part(part, model, concept, weight)
+        base.add_words({concept.trigger: concept.embeddings})
+    except BaseException:  # no memory in the second part, or an interruption: the first part's is taken off
+        if any(adapter_name(concept.name) in getattr(model, "peft_config", {}) for model in base.parts.values()):
+            detach(base, concept)
+        raise
+
+
+def _attach_part(part: str, model: nn.Module, concept: Concept, weight: float) -> None:
+    own, active = adapter_name(concept.name), active_adapters(model)
+    paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{part}.")]
+    with _same_requires_grad(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
+        model.add_adapter(_config(concept, paths), own)
+        model.set_adapter([*active, own])
+        _fill(model, concept, part)
+        for layer in spectral_layers(model, own).values():
+            layer.set_scale(own, weight)
 
 
 def detach(base: Base, concept: Concept) -> None:
@@ -93,8 +104,7 @@ def collect(
     found = {
         f"{part}.{path}": module
         for part, model in base.parts.items()
-        for path, module in model.named_modules()
-        if isinstance(module, SpectralLayer) and adapter in module.r
+        for path, module in spectral_layers(model, adapter).items()
     }
     if not found:
         raise InputError(f"no spectral adapter {adapter!r} is on this base; add one before collecting")
@@ -231,14 +241,26 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
     )
 
 
-def _fill(model: nn.Module, concept: Concept, part_name: str, weight: float) -> None:
-    """Copy a concept's tensors into the adapter that was allocated for them."""
+@torch.no_grad()
+def fill(base: Base, concept: Concept) -> None:
+    """Copy a concept's tensors into the adapter of its name that is on the base."""
+    for part, model in base.parts.items():
+        _fill(model, concept, part)
+
+
+def _fill(model: nn.Module, concept: Concept, part: str) -> None:
     own = adapter_name(concept.name)
-    for path, module in model.named_modules():
-        if isinstance(module, SpectralLayer) and own in module.r:
-            tensors = concept.layers[plain_name(f"{part_name}.{path}")]
-            module.set_tensors(own, tensors.tensors())
-            module.set_scale(own, weight)
+    for path, module in spectral_layers(model, own).items():
+        module.set_tensors(own, concept.layers[plain_name(f"{part}.{path}")].tensors())
+
+
+def spectral_layers(model: nn.Module, adapter: str) -> dict[str, SpectralLayer]:
+    """The layers that carry a spectral adapter, by their path in the model."""
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, SpectralLayer) and adapter in module.r
+    }
 
 
 def _tensors(module: SpectralLayer, adapter: str) -> LayerTensors:
@@ -265,6 +287,8 @@ def _unwrap(model: nn.Module) -> None:
 def _same_requires_grad(model: nn.Module) -> Iterator[None]:
     """Undo what PEFT does to `requires_grad` when adapters come, go and switch; new parameters end up frozen."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    yield
-    for parameter in model.parameters():
-        parameter.requires_grad_(before.get(parameter, False))
+    try:
+        yield
+    finally:
+        for parameter in model.parameters():
+            parameter.requires_grad_(before.get(parameter, False))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior, Start
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -76,6 +76,11 @@ class Base(ABC):
         return self.pipeline.name_or_path or ""
 
     @property
+    def stock_class(self) -> str:
+        """The diffusers class that loads what `save` writes."""
+        return type(self.pipeline).__name__
+
+    @property
     def device(self) -> torch.device:
         return self.pipeline.device
 
@@ -84,9 +89,11 @@ class Base(ABC):
         self.pipeline.to(device)
 
     def cast(self, dtype: torch.dtype) -> None:
-        """Turn all weights into another type."""
+        """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
         with quietly():
-            self.pipeline.to(dtype)
+            for model in [*self.parts.values(), *self.frozen]:
+                if not getattr(model.config, "force_upcast", False):
+                    model.to(dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -137,6 +144,15 @@ class Base(ABC):
                 are text, as in captions. No gradient passes where weights are read.
         """
 
+    def framed(self, condition: Condition, frames: Sequence[Frame | None], size: tuple[int, int]) -> Condition:
+        """A condition that also tells which part of its picture each one is, for the families that are told so.
+
+        Args:
+            frames: None for a whole picture.
+            size: (height, width) of the latents.
+        """
+        return condition
+
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
@@ -182,11 +198,11 @@ class Base(ABC):
     # Learning
 
     @abstractmethod
-    def draw_time(self, source: torch.Generator) -> int:
+    def draw_time(self, source: torch.Generator) -> float:
         """A random timestep to train at."""
 
     @abstractmethod
-    def even_times(self, count: int) -> list[int]:
+    def even_times(self, count: int) -> Sequence[float]:
         """So many timesteps, evenly spread."""
 
     @abstractmethod
@@ -241,8 +257,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        start: Start | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
@@ -274,7 +289,10 @@ class Base(ABC):
         Raises:
             InputError: the attention of this family cannot be split.
         """
-        raise InputError(f"pictures of family {self.family} cannot have regions yet; generate without them")
+        raise InputError(
+            f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
+            "name all subjects in one prompt"
+        )
 
     def watch_words(
         self, tokens: Sequence[Sequence[int]], size: tuple[int, int]

@@ -5,10 +5,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import diffusers
-from diffusers import SchedulerMixin
-from torch import Tensor
+import torch
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 
-from spectral_fusion.base.condition import Start
 from spectral_fusion.errors import InputError
 
 # Name -> class in diffusers and its settings.
@@ -32,6 +31,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LCM": ("LCMScheduler", {}),
 }
 
+NO_ZERO_SNR = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler")
+
 
 def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     """A new scheduler of that name with a base's noise schedule and prediction type.
@@ -50,39 +51,16 @@ def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     kind, changes = SAMPLERS[by_lower[name.lower()]]
     # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
-    return getattr(diffusers, kind).from_config(settings, **clip, **changes)
+    zero_snr = {"trained_betas": zero_snr_betas(settings)} if kind in NO_ZERO_SNR and is_zero_snr(settings) else {}
+    return getattr(diffusers, kind).from_config(settings, **clip, **changes, **zero_snr)
 
 
-class Begun:
-    """Where a denoising starts: at pure noise, or at a picture with as much noise as its strength asks for.
+def is_zero_snr(settings: Mapping[str, Any]) -> bool:
+    """Whether the last timestep of this noise schedule is pure noise."""
+    return bool(settings.get("rescale_betas_zero_snr", False))
 
-    Attributes:
-        latents: what the first step is given, before the sampler's scaling.
-        times: the timesteps that are done.
-    """
 
-    def __init__(self, scheduler: Any, noise: Tensor, start: Start | None) -> None:
-        self.scheduler, self.noise, self.start = scheduler, noise, start
-        self.times = scheduler.timesteps
-        if start is not None and start.strength < 1:
-            first = round((1 - start.strength) * len(self.times) / scheduler.order) * scheduler.order
-            self.times = self.times[first:]
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(first)
-        whole = len(self.times) == len(scheduler.timesteps)
-        self.latents = noise * scheduler.init_noise_sigma if whole else self._picture(0)
-
-    def kept(self, number: int, latents: Tensor) -> Tensor:
-        """The latents after so many steps, with what is to stay put back."""
-        if self.start is None or self.start.keep is None:
-            return latents
-        keep = self.start.keep.to(latents)
-        return keep * self._picture(number).to(latents) + (1 - keep) * latents
-
-    def _picture(self, number: int) -> Tensor:
-        """The picture with the noise of the step after so many."""
-        assert self.start is not None
-        clean = self.start.latents.to(self.noise)
-        if number == len(self.times):
-            return clean
-        return self.scheduler.add_noise(clean, self.noise, self.times[number : number + 1])
+def zero_snr_betas(settings: Mapping[str, Any]) -> list[float]:
+    """The rescaled noise schedule as plain betas, for samplers that cannot rescale it themselves."""
+    kept = DPMSolverMultistepScheduler.from_config(settings).alphas_cumprod.double()
+    return (1 - kept / torch.cat([torch.ones(1).double(), kept[:-1]])).tolist()

@@ -69,11 +69,12 @@ def _write_folder(
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
-    opened = open_base(base_for(base, concepts), "cpu", precision)
+    opened = open_base(base_for(base, concepts), "cpu", precision, concepts=concepts)
     with quietly():
         path = fuse_concepts(opened, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
     triggers = ", ".join(concept.trigger for concept in concepts)
-    typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
+    dtype = {None: "", "fp32": "", "fp16": ", dtype=torch.float16", "bf16": ", dtype=torch.bfloat16"}[precision]
+    typer.echo(f'{path}  loads with {opened.stock_class}.from_pretrained("{path}"{dtype}); triggers: {triggers}')
 
 
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:

@@ -17,6 +17,7 @@ FORMAT_VERSION = "2"  # what is written
 READABLE = ("1", "2")  # format 1 has no side, its bands count from the top, and no family
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
+ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}  # as modelspec calls families
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
 MAX_LAYERS = 2048  # twice those of the largest bases
 MAX_ALPHA = 1e6
@@ -152,7 +153,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
     }
     shared = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/spectral-adapter",
+        "modelspec.architecture": f"{ARCHITECTURES.get(info.family, info.family)}/spectral-adapter",
         "modelspec.title": info.name,
         "modelspec.trigger_phrase": info.trigger,
         "modelspec.tags": info.class_word,

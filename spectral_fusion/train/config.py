@@ -15,6 +15,7 @@ BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PredictionType = Literal["epsilon", "v_prediction"]
 
 OPEN: Any = None  # left to the base: `TrainConfig.resolved` fills it in
 
@@ -48,6 +49,9 @@ class TrainConfig:
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
     base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
+    prediction_type: Annotated[
+        PredictionType, Subject("What the base predicts. Default: as its files say, else the model is asked.")
+    ] = OPEN
     trigger: Annotated[str, Subject("Stands for the subject in prompts. Default: <NAME>.")] = OPEN
     vectors: Annotated[int, Subject("Token embeddings of the trigger.")] = OPEN
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
@@ -227,6 +231,7 @@ CHOICES = {
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
+    "prediction_type": get_args(PredictionType),
 }
 RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
     "vectors": (1, 64),

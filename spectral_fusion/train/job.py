@@ -71,7 +71,7 @@ def train_concept(
     with _memory_advice():
         own = base is None
         if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
-            base = open_base(config.base, device=processes().device)
+            base = open_base(config.base, device=processes().device, prediction_type=config.prediction_type)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
         config = resolve(config, base)

@@ -34,11 +34,13 @@ class TrainingContext:
     others: frozen concepts that the new one is to work beside.
     class_pictures: pictures of the class in general, for prior preservation.
     predictions: what the base predicted for earlier trainings, to be shared.
+    start: an earlier training of the same concept, to go on from.
     """
 
     others: Sequence[TrainedSubject] = ()
     class_pictures: ImageFolder | None = None
     predictions: Predictions | None = None
+    start: Concept | None = None
 
 
 def train(
@@ -116,7 +118,7 @@ def train_adapter(
     with (
         deterministic(base.device),
         contexts(base, config, context.others, context.predictions) as places,
-        training_model(base, config, band, adapter=adapter, bases=bases) as model,
+        training_model(base, config, band, adapter=adapter, bases=bases, start=context.start) as model,
     ):
         loop = Loop(prepare(model), pictures, config, places)
         if checkpoint is not None:
