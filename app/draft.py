@@ -111,7 +111,7 @@ class Draft:
             config.negative_prompt,
             weights=parameters.weights,
             pinned=tuple(parameters.weights),
-            regions=tuple((region.prompt, region.box) for region in config.regions),
+            regions=tuple((region.prompt, region.box) for region in config.regions if region.box is not None),
             sampler=config.sampler,
             steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,

@@ -68,7 +68,7 @@ def test_a_fingerprint_is_a_hash_and_a_number(file: Path, fingerprint: str) -> N
 
 
 def test_a_trigger_has_at_most_1024_vectors(file: Path) -> None:
-    edit(file, tensors={"embeddings": torch.zeros(1025, 32)})
+    edit(file, tensors={"embeddings.text_encoder": torch.zeros(1025, 32)})
     with pytest.raises(InputError, match="n at most 1024"):
         Concept.load(file)
 

@@ -130,8 +130,8 @@ def test_a_failed_save_leaves_the_old_folder(
     folder = fusion.save(tmp_path / "fused")
     before = sorted(path.name for path in folder.iterdir())
 
-    def full(part: Path) -> None:
-        (part / "half").write_text("")
+    def full(part: str) -> None:
+        (Path(part) / "half").write_text("")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(base.pipeline, "save_pretrained", full)

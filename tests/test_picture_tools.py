@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
+from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.generate import GenerateConfig
 from spectral_fusion.picture import Parameters, read_parameters, save_numbered, save_picture
 from spectral_fusion.picture.samplers import OTHERS, OURS, find
-from spectral_fusion.pipeline.samplers import SAMPLERS
 
 A1111 = (
     "a (red:1.2) dog, <lora:detail:0.5>\nNegative prompt: ugly\nSteps: 30, Sampler: DPM++ 2M, Schedule type: Karras, "

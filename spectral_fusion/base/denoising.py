@@ -63,10 +63,8 @@ class Begun:
             self.times = self.times[first:]
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(first)
-        if len(self.times) == len(scheduler.timesteps):
-            self.latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
-        else:
-            self.latents = self._picture(0)
+        whole = len(self.times) == len(scheduler.timesteps)
+        self.latents = noise * getattr(scheduler, "init_noise_sigma", 1.0) if whole else self._picture(0)
 
     def kept(self, number: int, latents: Tensor) -> Tensor:
         """The latents after so many steps, with what is to stay put back."""
@@ -78,9 +76,10 @@ class Begun:
     def _picture(self, number: int) -> Tensor:
         """The picture with the noise of the step after so many."""
         assert self.start is not None
-        clean, time = self.start.latents.to(self.noise), self.times[number : number + 1]
-        if not len(time):
+        clean = self.start.latents.to(self.noise)
+        if number == len(self.times):
             return clean
-        if hasattr(self.scheduler, "scale_noise"):  # flow matching
-            return self.scheduler.scale_noise(clean, time, self.noise)
-        return self.scheduler.add_noise(clean, self.noise, time)
+        time = self.times[number : number + 1]
+        if hasattr(self.scheduler, "add_noise"):
+            return self.scheduler.add_noise(clean, self.noise, time)
+        return self.scheduler.scale_noise(clean, time, self.noise)  # flows

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
-from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior, Start
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -258,6 +258,7 @@ class Base(ABC):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
@@ -267,7 +268,7 @@ class Base(ABC):
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
             generator: of the noise that some samplers add; a list has one for each picture.
-        start: Start | None = None,
+            start: a picture to begin at, and what of it is to stay.
 
         Raises:
             InputError: the sampler is unknown.

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spectral_fusion.concept.metadata import MAX_LAYERS, ConceptInfo
+from spectral_fusion.concept.header import MAX_LAYERS
+from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Triplets
 
@@ -49,14 +50,20 @@ def check_layer(
         raise InputError(f"{name!r} has {columns} inputs, which a kernel of {height} x {width} does not divide")
 
 
-def check_embeddings(embeddings: Tensor, name: str) -> None:
-    """Raises InputError where the vectors of a trigger are too many, misshapen or not finite."""
-    shape = tuple(embeddings.shape)
-    if embeddings.ndim != 2 or not 1 <= len(embeddings) <= MAX_VECTORS or shape[1] < 1:
-        raise InputError(
-            f"embeddings of concept {name!r} have shape {shape}; it must be (n, width), n at most {MAX_VECTORS}"
-        )
-    _check_finite("embeddings", embeddings)
+def check_embeddings(embeddings: Mapping[str, Tensor], info: ConceptInfo) -> None:
+    """Raises InputError where the vectors of a trigger are of other text parts, too many, misshapen or not finite."""
+    if tuple(embeddings) != info.text_parts:
+        got = ", ".join(embeddings) or "none"
+        raise InputError(f"embeddings of concept {info.name!r} are for {got}, not {', '.join(info.text_parts)}")
+    for part, rows in embeddings.items():
+        shape = tuple(rows.shape)
+        if rows.ndim != 2 or not 1 <= len(rows) <= MAX_VECTORS or shape[1] < 1:
+            raise InputError(
+                f"{part} of concept {info.name!r} has embeddings {shape}; give (n, width), n at most {MAX_VECTORS}"
+            )
+        _check_finite(f"embeddings.{part}", rows)
+    if len({len(rows) for rows in embeddings.values()}) > 1:
+        raise InputError(f"the text parts of concept {info.name!r} have different numbers of vectors; train it again")
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

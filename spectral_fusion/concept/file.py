@@ -58,15 +58,7 @@ class Concept(ConceptInfo):
         smallest = min(len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V))
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
-        if tuple(self.embeddings) != self.text_parts:
-            got = ", ".join(self.embeddings) or "none"
-            raise InputError(f"embeddings of concept {self.name!r} are for {got}, not {', '.join(self.text_parts)}")
-        for rows in self.embeddings.values():
-            check_embeddings(rows, self.name)
-        if len({len(rows) for rows in self.embeddings.values()}) > 1:
-            raise InputError(
-                f"the text parts of concept {self.name!r} have different numbers of vectors; train it again"
-            )
+        check_embeddings(self.embeddings, self)
 
     @property
     def info(self) -> ConceptInfo:
@@ -121,7 +113,7 @@ class Concept(ConceptInfo):
                         f"{path}: tensor {shown(key)} is {file.read(key).dtype}; concepts hold floats. Save it again"
                     )
             check_sizes(path, file.shapes)
-            # copies: results must not depend on where in a file a tensor happens to be aligned
+            # Copies: a tensor of the file itself would change with it, and lies in memory however the header has it.
             tensors = {key: file.read(key).to(torch.float32, copy=True) for key in file.shapes}
         try:
             embeddings = _collect_embeddings(tensors, info)

@@ -2,15 +2,14 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
 
+from spectral_fusion.concept.header import check_layer_names, count, json_object, text_parts
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_name, check_trigger
-from spectral_fusion.reading import parse_json
 from spectral_fusion.spectral import Band, Mode
 
 FORMAT_VERSION = "2"  # what is written
@@ -19,13 +18,9 @@ FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
 ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}  # as modelspec calls families
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
-MAX_LAYERS = 2048  # twice those of the largest bases
 MAX_ALPHA = 1e6
 MAX_TEXT = 200  # characters of the class word and of the base's fingerprint
 MAX_BASE_NAME = 1000  # characters; it may be a path
-MAX_JSON = 2**21  # characters of a JSON value in the header
-FINGERPRINT = re.compile(r"[0-9a-f]{16}:\d{1,6}(\.\d{1,6})?(e[-+]?\d{1,2})?")
-LAYER = re.compile(r"[a-z]\w{0,31}(\.[\w-]{1,64}){1,24}")
 VERSIONED = ("spectral-fusion", "torch", "diffusers", "transformers", "peft")
 
 
@@ -66,13 +61,8 @@ class ConceptInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_name(self.name))
         object.__setattr__(self, "trigger", check_trigger(self.trigger))
-        texts = (
-            (self.class_word, MAX_TEXT),
-            (self.base, MAX_TEXT),
-            (self.family, MAX_TEXT),
-            (self.base_name, MAX_BASE_NAME),
-        )
-        for text, longest in texts:
+        for text in (self.class_word, self.base, self.family, self.base_name, *self.text_parts):
+            longest = MAX_BASE_NAME if text is self.base_name else MAX_TEXT
             if not isinstance(text, str) or not text.isprintable() or len(text) > longest:
                 raise InputError(
                     f"concept {self.name!r} has the text {shown(text)}; write it in one line, without escapes, at most "
@@ -92,7 +82,7 @@ class ConceptInfo:
             raise InputError(
                 f"concept {self.name!r} has alpha {shown(self.alpha)}; it must be a finite number up to {MAX_ALPHA:g}"
             )
-        _check_layer_names(self)
+        check_layer_names(self.name, self.fingerprints, self.kernels)
 
     @property
     def span(self) -> range:
@@ -178,19 +168,21 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
         )
     ours = {key.removeprefix(OURS): value for key, value in metadata.items() if key.startswith(OURS)}
     try:
-        fingerprints, kernels, training = (_json(ours, key, source) for key in ("fingerprints", "kernels", "training"))
+        fingerprints, kernels, training = [
+            json_object(ours[key], OURS + key, source) for key in ("fingerprints", "kernels", "training")
+        ]
         return ConceptInfo(
             name=ours["name"],
             trigger=ours["trigger"],
             class_word=ours["class_word"],
-            band=Band(_count(ours["band"]), _count(ours["rank"]), _side(found, ours)),
+            band=Band(count(ours["band"]), count(ours["rank"]), _side(found, ours)),
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
             family=FAMILY_OF_FORMAT_1 if found == "1" else ours["family"],
             base_name=ours["base_name"],
-            text_parts=("text_encoder",) if found == "1" else _text_parts(ours["text_parts"], source),
-            directions=_count(ours["directions"]),
+            text_parts=("text_encoder",) if found == "1" else text_parts(ours["text_parts"]),
+            directions=count(ours["directions"]),
             fingerprints=fingerprints,
             kernels={layer: (height, width) for layer, (height, width) in kernels.items()},
             training=training,
@@ -213,46 +205,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # run from a folder of sources
         return "unknown"
-
-
-def _json(ours: Mapping[str, str], key: str, source: str) -> dict[str, Any]:
-    text = ours[key]
-    if len(text) > MAX_JSON:
-        raise InputError(f"{source} has malformed metadata ({OURS}{key} is {len(text)} characters long); get it again")
-    value = parse_json(text, f"{source} has malformed metadata: {OURS}{key}")
-    if not isinstance(value, dict):
-        raise InputError(f"{source} has malformed metadata ({OURS}{key} is no JSON object); save the concept again")
-    return value
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,20}", text):
-        raise ValueError(f"{shown(text)} is no whole number")
-    return int(text)
-
-
-def _check_layer_names(info: ConceptInfo) -> None:
-    """Raises InputError: no layer, too many, or one whose name, fingerprint or kernel is malformed."""
-    if not info.fingerprints or len(info.fingerprints) > MAX_LAYERS:
-        raise InputError(
-            f"concept {info.name!r} adapts {len(info.fingerprints)} layers; it must be 1 to {MAX_LAYERS}. "
-            "Train it again, or get the file again"
-        )
-    for layer, fingerprint in info.fingerprints.items():
-        if not isinstance(layer, str) or not LAYER.fullmatch(layer):
-            raise InputError(f"concept {info.name!r} adapts {shown(layer)}, which is no name of a layer")
-        if not isinstance(fingerprint, str) or not FINGERPRINT.fullmatch(fingerprint):
-            raise InputError(f"concept {info.name!r} has the malformed fingerprint {shown(fingerprint)} of {layer!r}")
-    for layer, kernel in info.kernels.items():
-        if layer not in info.fingerprints or not all(type(side) is int for side in kernel):
-            raise InputError(f"concept {info.name!r} has a kernel of {shown(kernel)} for {shown(layer)}; save it again")
-
-
-def _text_parts(text: str, source: str) -> tuple[str, ...]:
-    parts = parse_json(text, f"{source} has malformed metadata: {OURS}text_parts")
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("text_parts is no list of names")
-    return tuple(parts)
 
 
 def _side(version: str | None, ours: Mapping[str, str]) -> Any:

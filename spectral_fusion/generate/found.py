@@ -45,7 +45,7 @@ def with_places(
     if masks is None:
         logger.warning("no places were found; the concepts act everywhere, as when they are fused")
         kept = tuple(region for region in config.regions if not region.is_found)
-        weights = live.weights | {n: w for number in wanted for n, w in config.regions[number].concepts}
+        weights = dict(live.weights) | {n: w for number in wanted for n, w in config.regions[number].concepts}
         notes = {**config.notes, "Concepts": format_weights(weights), "Places": "not found"}
         return replace(config, regions=kept, notes=notes), replace(live, weights=weights)
     found = dict(zip(wanted, masks, strict=True))
@@ -72,7 +72,7 @@ def find_places(
         missing = next(own for own, found in zip(words, tokens, strict=True) if not found)
         logger.warning("the prompt does not name %s", " or ".join(missing) or "any concept of a region")
         return None
-    weights = live.weights | {name: weight for region in regions for name, weight in region.concepts}
+    weights = dict(live.weights) | {name: weight for region in regions for name, weight in region.concepts}
     everywhere = Live(weights, live.layers)
     until = max(1, round(FIRST_STEPS * config.num_inference_steps))
     size = base.latent_shape(*begin.size)[1:]

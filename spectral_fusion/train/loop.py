@@ -103,6 +103,11 @@ class Loop:
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise Diverged(
+                f"gradients overflow at step {self.step} however small the loss is scaled; lower "
+                "the learning rates or use --precision fp32"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
@@ -121,9 +126,9 @@ class Loop:
         self.bad_steps = 0 if math.isfinite(loss) else self.bad_steps + 1
         if self.bad_steps == 0 or (self.scaler.is_enabled() and self.bad_steps < BAD_STEPS):
             return
-        if self.step < BAD_STEPS:
+        if self.step < self.bad_steps:  # none was good
             raise Diverged(
-                f"the loss is {loss} from the first steps on, before anything was learned: the base has weights that "
+                f"the loss is {loss} from the first step on, before anything was learned: the base has weights that "
                 f"are not finite, or {self.config.precision} is too coarse for it; get the base again, or use "
                 "--precision fp32"
             )

@@ -159,6 +159,15 @@ def _add_adapters(
             if bases and isinstance(settings, SpectralConfig):
                 settings.init_basis = {target: bases[f"{part}.{target}"] for target in targets}
             base.parts[part].add_adapter(settings, adapter_name(config.name))
+    _train_in_float32(base)
+
+
+def _train_in_float32(base: Base) -> None:
+    """Adapters of other kinds take the base's type, in which an optimizer's small numbers underflow."""
+    for model in base.parts.values():
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
 
 
 def _remove(base: Base, config: TrainConfig) -> None:
