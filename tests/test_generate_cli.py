@@ -1,5 +1,6 @@
 """`spectral-fusion generate`, from the command line to the pictures."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,67 @@ def test_bad_input_leaves_no_picture(generate, args: list[str], words: str) -> N
     assert words in result.stderr
     assert result.stderr.count("error: ") == 1
     assert files == []
+
+
+LEFT, RIGHT = "0,0,0.5,1", "0.5,0,1,1"
+
+
+def test_concepts_are_bound_to_the_regions_that_name_them(generate, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    regions = ("--region", "a <rex> dog", LEFT, "--region", "a cat", str(tmp_path / "mask.png"))
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", "--weights", "0.8", "0.5", *regions)
+    assert result.exit_code == 0, result.output
+    assert "note: regions 1 and 2 overlap in 50 %" in result.stderr
+    settings = read_parameters(files[0]).settings
+    first, second = json.loads(settings["Regions"])
+    assert first == {"prompt": "a <rex> dog", "box": [0, 0, 0.5, 1], "concepts": {"rex": 0.8}}
+    assert second["concepts"] == {}
+    assert "mask" in second
+    assert settings["Concepts"] == "rex: 0.8, tom: 0.5"
+
+
+def test_region_concepts_and_steps_by_name(generate) -> None:
+    regions = ("--region", "a dog", LEFT, "--region", "", RIGHT, "--region-concepts", "none", "tom:0.3,rex")
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", *regions, "--concept-steps", "tom:0.2-1", "rex:0-0.5")
+    assert result.exit_code == 0, result.output
+    settings = read_parameters(files[0]).settings
+    assert [dict(r["concepts"]) if isinstance(r, dict) else {} for r in json.loads(settings["Regions"])] == [
+        {},
+        {"tom": 0.3, "rex": 1.0},
+    ]
+    assert json.loads(settings["Concept steps"]) == {"tom": [0.2, 1.0], "rex": [0.0, 0.5]}
+
+
+def test_without_binding_concepts_are_fused(generate) -> None:
+    arguments = (PROMPT, "--concepts", "rex", "tom", "--region", "a <rex> dog", LEFT)
+    _, files = generate(*arguments, "--no-bind")
+    assert json.loads(read_parameters(files[0]).settings["Regions"]) == [["a <rex> dog", [0, 0, 0.5, 1]]]
+    _, files = generate(*arguments)
+    fused, bound = (np.asarray(Image.open(file)) for file in files)
+    assert not np.array_equal(fused, bound)
+
+
+def test_places_that_are_not_found_are_told(generate) -> None:
+    result, files = generate("a dog", "--concepts", "rex", "--region", "a <rex> dog", "auto")
+    assert result.exit_code == 0, result.output
+    assert "note: no places were found" in result.stderr
+    assert read_parameters(files[0]).settings["Places"] == "not found"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--region", "a dog", LEFT, "--region-concepts", "rex", "tom"), "1 regions and 2 lists"),
+        (("--region", "a dog", LEFT, "--region-concepts", "rex:much"), "rex:much"),
+        (("--region", "a dog", LEFT, "--region-concepts", "rax"), "did you mean 'rex'"),
+        (("--region", "a dog", "none.png"), "not a readable picture"),
+        (("--region", "", LEFT, "--region-concepts", "none"), "neither a prompt nor a concept"),
+        (("--concept-steps", "rex"), "rex:0.2-1"),
+        (("--concept-steps", "rex:0.5-0.1"), "acts from 0.5-0.1"),
+    ],
+)
+def test_places_that_cannot_be_used(generate, arguments: tuple[str, ...], message: str) -> None:
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not files

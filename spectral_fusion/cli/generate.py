@@ -11,6 +11,7 @@ import typer
 
 from spectral_fusion.cli.base import Device, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.places import read_regions, read_spans, warnings_told
 from spectral_fusion.cli.select import LibraryFolder, select_concepts, with_tagged
 from spectral_fusion.errors import InputError
 
@@ -41,7 +42,24 @@ def generate(
     height: Annotated[int | None, Option(help="Pixels; default: the base's own size.")] = None,
     region: Annotated[
         list[str] | None,
-        Option(metavar="PROMPT BOX", help='A prompt for a box: --region "a <rex> dog" 0.05,0.2,0.5,0.95; repeatable.'),
+        Option(
+            metavar="PROMPT PLACE",
+            help='A prompt and its place: a box, --region "a <rex> dog" 0.05,0.2,0.5,0.95; a mask, a picture file, '
+            "white inside; or auto, found by the model. Repeatable.",
+        ),
+    ] = None,
+    region_concepts: Annotated[
+        list[str] | None,
+        Option(
+            help="For each region, in order, the concepts that act in it alone: rex:0.8,tom or none. Default: those "
+            "whose triggers its prompt names."
+        ),
+    ] = None,
+    bind: Annotated[
+        bool, Option(help="Whether concepts act in their regions alone; else they are fused and act everywhere.")
+    ] = True,
+    concept_steps: Annotated[
+        list[str] | None, Option(help="The part of the steps in which a concept acts: rex:0-0.6 tom:0.2-1.")
     ] = None,
     grid: Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")] = None,
     out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
@@ -68,7 +86,8 @@ def generate(
         num_images=num_images,
         height=height,
         width=width,
-        regions=tuple(_regions(region or [])),
+        regions=read_regions(region or [], region_concepts, chosen, bind=bind),
+        spans=read_spans(concept_steps or []),
     )
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
@@ -88,21 +107,17 @@ def _generate_rows(
 ) -> list[list["Picture"]]:
     """One row of pictures per factor that all weights are multiplied by."""
     rows = []
-    with _progress_bar(settings, len(factors)) as on_step:
+    live = bool(settings.spans) or any(region.concepts for region in settings.regions)
+    with _progress_bar(settings, len(factors)) as on_step, warnings_told():
         for factor in factors:
             scaled = {concept: weight * factor for concept, weight in concepts.items()}
+            if live:
+                regions = tuple(region.times(factor) for region in settings.regions)
+                rows.append(_generate_and_save(base, replace(settings, regions=regions), out, on_step, scaled))
+                continue
             with _fused(base, scaled, fusing) as notes:
                 rows.append(_generate_and_save(base, replace(settings, notes=notes), out, on_step))
     return rows
-
-
-def _regions(words: list[str]) -> Iterator[Any]:
-    from spectral_fusion.base.regions import Region
-
-    if len(words) % 2:
-        raise InputError(f"--region takes a prompt and a box; got {words[-1]!r} alone; write --region PROMPT 0,0,0.5,1")
-    for prompt, box in zip(words[::2], words[1::2], strict=True):
-        yield Region.parse(prompt, box)
 
 
 def _draw_seed() -> int:
@@ -137,7 +152,13 @@ def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
         yield lambda step: bar.advance(task, 1 / step.steps)
 
 
-def _generate_and_save(base: "Base", settings: "GenerateConfig", out: Path, on_step: Any) -> list["Picture"]:
+def _generate_and_save(
+    base: "Base",
+    settings: "GenerateConfig",
+    out: Path,
+    on_step: Any,
+    concepts: dict["Concept", float] | None = None,
+) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
     from spectral_fusion.generate import generate as generate_pictures
     from spectral_fusion.picture import save_picture
@@ -145,7 +166,7 @@ def _generate_and_save(base: "Base", settings: "GenerateConfig", out: Path, on_s
     pictures = []
     for number in range(settings.num_images):
         one = replace(settings, seed=settings.seed + number, num_images=1)
-        pictures += generate_pictures(base, one, on_step=on_step)
+        pictures += generate_pictures(base, one, concepts=concepts, on_step=on_step)
         path = out / f"{_next_number(out):05d}-{one.seed}.png"
         typer.echo(save_picture(pictures[-1].image, path, pictures[-1].parameters))
     return pictures
