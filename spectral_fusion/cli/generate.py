@@ -61,6 +61,14 @@ def generate(
     concept_steps: Annotated[
         list[str] | None, Option(help="The part of the steps in which a concept acts: rex:0-0.6 tom:0.2-1.")
     ] = None,
+    init_image: Annotated[Path | None, Option(help="A picture to begin from, cut to the new one's shape.")] = None,
+    strength: Annotated[float, Option(help="How much of it is drawn anew: 0 leaves it, 1 takes nothing of it.")] = 0.6,
+    mask: Annotated[
+        Path | None, Option(help="Of the init image, draw anew what is white in this one.")
+    ] = None,
+    upscale: Annotated[float, Option(help="A second pass makes the picture so much larger; 1: there is none.")] = 1.0,
+    upscale_strength: Annotated[float, Option(help="How much that pass draws anew.")] = 0.4,
+    detail: Annotated[float, Option(help="Draw each region's subject again by itself, at this strength.")] = 0.0,
     grid: Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")] = None,
     out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
     device: Device = None,
@@ -71,8 +79,10 @@ def generate(
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
+    from spectral_fusion.base.painted import read_mask
     from spectral_fusion.base.prompt import take_lora_tags
     from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.reading.pictures import load_picture
 
     prompt, tagged = take_lora_tags(prompt)
     chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
@@ -88,6 +98,12 @@ def generate(
         width=width,
         regions=read_regions(region or [], region_concepts, chosen, bind=bind),
         spans=read_spans(concept_steps or []),
+        init_image=None if init_image is None else load_picture(init_image),
+        strength=strength,
+        repaint=None if mask is None else read_mask(mask),
+        upscale=upscale,
+        upscale_strength=upscale_strength,
+        detail=detail,
     )
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
