@@ -69,7 +69,7 @@ def report(arguments: argparse.Namespace) -> None:
             own = [r for r in records if r["key"][0] == way and r["count"] == count]
             if not own:
                 continue
-            found = [Gathering(way, tuple(r["key"][1:]), *(r[key] for key in FIGURES), []) for r in own]
+            found = [Gathering(way, tuple(r["key"][1:]), **{key: r[key] for key in FIGURES}, pictures=[]) for r in own]
             figures = summary(found, alone_by_name)
             cells = [f"{figures[k][0]:.2f} ± {figures[k][1]:.2f}" for k in ("identity", "over alone")]
             cells += [f"{100 * figures[k][0]:.0f} ± {100 * figures[k][1]:.0f} %" for k in ("nearest right", "success")]

@@ -14,7 +14,7 @@ import torch
 
 from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.base.attach import active_adapters, check_fits
-from spectral_fusion.base.interface import Base
+from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.base.routing import route
 from spectral_fusion.concept import Concept
@@ -58,7 +58,7 @@ class Fusion:
     @property
     def notes(self) -> dict[str, str]:
         """What pictures made with it should say of it, for `GenerateConfig.notes`: the concepts, and the plain base."""
-        listed = {subject.name: weight for subject, weight in (*self.concepts.items(), *self.loras.items())}
+        listed = {subject.name: weight for part in (self.concepts, self.loras) for subject, weight in part.items()}
         reduced = {} if self.reduce == "sum" else {"Fused by": self.reduce}
         return {"Model hash": next(iter(self.concepts)).base[:10], "Concepts": format_weights(listed)} | reduced
 
@@ -71,7 +71,7 @@ class Fusion:
         if self._undone:
             raise InputError("this fusion has been undone already; fuse again")
         self._weights.take()
-        self.base.remove_words([word for subject in (*self.concepts, *self.loras) for word in subject.words])
+        self.base.remove_words(list(_words([*self.concepts, *self.loras])))
         self.base.fused, self._undone = (), True
 
     def export(self, path: str | Path, to: LoraFormat = "diffusers", *, dtype: torch.dtype = torch.float32) -> Path:
@@ -154,9 +154,7 @@ def fuse(
         weights = {concept: weight * len(concepts) / total for concept, weight in weights.items()}
         beside = {lora: weight / total for lora, weight in beside.items()}
     _check_names([*concepts, *beside])
-    brought = {word: rows for subject in (*concepts, *beside) for word, rows in subject.words.items()}
-    if len(brought) < sum(len(subject.words) for subject in (*concepts, *beside)):
-        raise InputError(f"two of what is fused bring the same word, one of {', '.join(brought)}; rename one of them")
+    brought = _words([*concepts, *beside])
     for word, rows in brought.items():
         base.check_words(word, rows)
     layers = list(dict.fromkeys([*layer_names(concepts), *(layer for lora in beside for layer in lora.layers)]))
@@ -170,7 +168,7 @@ def fuse(
     merged.put()
     merged.drop_merged()
     base.add_words(brought)
-    base.fused = tuple(subject.name for subject in (*concepts, *beside))
+    base.fused = (*(concept.name for concept in concepts), *(lora.name for lora in beside))
     return Fusion(base, dict(concepts), dict(loras or {}), reduce, overlaps, cost, layers, factors, merged)
 
 
@@ -190,6 +188,17 @@ def check_lora_weight(lora: LoraFile, weight: float) -> float:
     if not is_number(weight):
         raise InputError(f"LoRA {lora.name!r} has the weight {weight!r}; give a number such as 0.8")
     return weight
+
+
+def _words(subjects: Sequence[Concept | LoraFile]) -> dict[str, Embeddings]:
+    """The words that they bring. Raises InputError where two bring the same."""
+    brought: dict[str, Embeddings] = {}
+    for subject in subjects:
+        for word, rows in subject.words.items():
+            if word in brought:
+                raise InputError(f"two of what is fused bring the word {word}; rename one of them")
+            brought[word] = rows
+    return brought
 
 
 def _check_names(subjects: Sequence[Concept | LoraFile]) -> None:

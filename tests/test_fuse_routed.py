@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from concepts import delta, make_concept, picture, same_weights, weights_of
 from spectral_fusion.base.routing import route, watched_grams
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept.community import LoraFile
+from spectral_fusion.cli import app
+from spectral_fusion.concept import Library, export_lora
+from spectral_fusion.concept.community import LoraFile, lora_overlaps, read_lora
 from spectral_fusion.errors import InputError
 from spectral_fusion.fuse import fuse
 from spectral_fusion.generate import GenerateConfig, generate
@@ -107,6 +110,14 @@ def test_a_picture_says_that_it_was_routed(base: StableDiffusion) -> None:
     assert np.asarray(made.image).std() > 0
 
 
+def test_what_a_lora_has_in_common_with_a_concept(base: StableDiffusion) -> None:
+    rex, tom = make_concept(base), make_concept(base, "tom", band=1, seed=1)
+    same, other = lora_overlaps(as_lora(rex), [rex, tom])
+    assert (same.first, same.second) == ("lora", "rex")
+    assert same.value == pytest.approx(1.0, abs=1e-5)
+    assert other.value < 0.5
+
+
 def test_what_cannot_be_fused(base: StableDiffusion) -> None:
     rex = make_concept(base)
     before = weights_of(base)
@@ -121,3 +132,24 @@ def test_what_cannot_be_fused(base: StableDiffusion) -> None:
         fuse(base, {rex: 1.0}, reduce="routed", shrinkage=-1)
     assert same_weights(weights_of(base), before)
     assert not base.triggers()
+
+
+def test_the_command_line_routes_and_takes_loras(base: StableDiffusion, tmp_path: Path, monkeypatch) -> None:
+    base.pipeline.save_pretrained(tmp_path / "base")
+    library = Library(tmp_path / "concepts")
+    library.add(make_concept(base))
+    library.add(make_concept(base, "tom", band=1, seed=1))
+    export_lora({make_concept(base, "bot", band=2, seed=2): 1.0}, tmp_path / "style.safetensors", "diffusers")
+    monkeypatch.chdir(tmp_path)
+    common = ["fuse", "rex", "tom", "--base", "base", "--loras", "style.safetensors", "--lora-weights", "0.5"]
+    checked = CliRunner().invoke(app, common)
+    assert checked.exit_code == 0, checked.output
+    assert "cosine with rex" in checked.output
+    routed = CliRunner().invoke(app, [*common, "--reduce", "routed", "--out", "all.safetensors"])
+    assert routed.exit_code == 0, routed.output
+    assert "pictures through the denoiser" in routed.output
+    shapes = {name: tuple(layer.weight.shape) for name, layer in base.layers().items()}
+    assert read_lora(tmp_path / "all.safetensors", shapes).rank == 3 * 8
+    again = CliRunner().invoke(app, [*common, "--reduce", "routed", "--out", "all.safetensors"])
+    assert again.exit_code == 2
+    assert "exists already" in again.output

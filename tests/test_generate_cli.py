@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from concepts import make_concept
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
-from spectral_fusion.concept import Library
+from spectral_fusion.concept import Library, export_lora
 from spectral_fusion.picture import read_parameters
 from tiny import tiny_base
 
@@ -189,3 +189,34 @@ def test_places_that_cannot_be_used(generate, arguments: tuple[str, ...], messag
     assert result.exit_code == 2
     assert message in result.stderr
     assert not files
+
+
+def test_a_picture_to_begin_from(generate, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (200, 30, 30)).save(tmp_path / "photo.png")
+    paint = Image.new("L", (32, 32))
+    paint.paste(255, (16, 0, 32, 32))
+    paint.save(tmp_path / "mask.png")
+    arguments = ("--init-image", str(tmp_path / "photo.png"), "--strength", "1", "--mask", str(tmp_path / "mask.png"))
+    result, files = generate("a dog", *arguments, "--upscale", "1.5", "--upscale-strength", "0")
+    assert result.exit_code == 0, result.output
+    assert Image.open(files[0]).size == (48, 48)
+    settings = read_parameters(files[0]).settings
+    assert {"Denoising strength", "Init image", "Mask", "Hires upscale"} <= settings.keys()
+    (tmp_path / "text.png").write_text("no picture")
+    for wrong, message in (
+        (("--init-image", str(tmp_path / "text.png")), "text.png"),
+        (("--strength", "2"), "strength is 2"),
+    ):
+        result, _ = generate("a dog", *wrong)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+def test_a_lora_file_beside_concepts(generate, place: Path, tmp_path: Path) -> None:
+    lora = export_lora({make_concept(tiny_base(), "bot", band=2, seed=2): 1.0}, tmp_path / "style.safetensors", "kohya")
+    regions = ("--region", "a <rex> dog", LEFT, "--region", "a cat", RIGHT, "--region-concepts", "rex", "style:0.5")
+    result, files = generate("a <rex> dog", "--concepts", "rex", "--loras", str(lora), *regions)
+    assert result.exit_code == 0, result.output
+    assert read_parameters(files[0]).settings["Concepts"] == "rex: 1, style: 1"
+    result, _ = generate("a dog", "--loras", str(lora), "--lora-weights", "1", "2")
+    assert "1 LoRAs and 2 LoRA weights" in result.stderr

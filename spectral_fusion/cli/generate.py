@@ -12,7 +12,7 @@ import typer
 from spectral_fusion.cli.base import Device, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.places import read_regions, read_spans, warnings_told
-from spectral_fusion.cli.select import LibraryFolder, select_concepts, with_tagged
+from spectral_fusion.cli.select import LibraryFolder, Loras, LoraWeights, select_concepts, select_loras, with_tagged
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw, with the triggers of concepts: a <rex> dog on grass.")],
     concepts: Annotated[list[str] | None, Option(help="Concepts of the library, or concept files.")] = None,
     weights: Annotated[list[float] | None, Option(help="One weight per concept; 1 where none are given.")] = None,
+    loras: Loras = None,
+    lora_weights: LoraWeights = None,
     base: Annotated[
         str | None,
         Option(help="toybox, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
@@ -63,9 +65,7 @@ def generate(
     ] = None,
     init_image: Annotated[Path | None, Option(help="A picture to begin from, cut to the new one's shape.")] = None,
     strength: Annotated[float, Option(help="How much of it is drawn anew: 0 leaves it, 1 takes nothing of it.")] = 0.6,
-    mask: Annotated[
-        Path | None, Option(help="Of the init image, draw anew what is white in this one.")
-    ] = None,
+    mask: Annotated[Path | None, Option(help="Of the init image, draw anew what is white in this one.")] = None,
     upscale: Annotated[float, Option(help="A second pass makes the picture so much larger; 1: there is none.")] = 1.0,
     upscale_strength: Annotated[float, Option(help="How much that pass draws anew.")] = 0.4,
     detail: Annotated[float, Option(help="Draw each region's subject again by itself, at this strength.")] = 0.0,
@@ -74,7 +74,7 @@ def generate(
     device: Device = None,
     precision: Precision = None,
     prediction_type: PredictionType = None,
-    reduce: Annotated[Literal["sum", "mean"], Option(help="How concepts are added up.")] = "sum",
+    reduce: Annotated[Literal["sum", "mean", "routed"], Option(help="How concepts are fused.")] = "sum",
     on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
     config: ConfigFile = None,
 ) -> None:
@@ -108,7 +108,9 @@ def generate(
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen)
-    rows = _generate_rows(opened, settings, chosen, grid or [1.0], {"reduce": reduce, "on_overlap": on_overlap}, out)
+    beside = select_loras(loras, lora_weights, opened)
+    fusing = {"reduce": reduce, "on_overlap": on_overlap}
+    rows = _generate_rows(opened, settings, chosen | beside, grid or [1.0], {} if beside else fusing, out)
     if grid:
         _save_sheet(rows, grid, out)
 
@@ -116,14 +118,17 @@ def generate(
 def _generate_rows(
     base: "Base",
     settings: "GenerateConfig",
-    concepts: dict["Concept", float],
+    concepts: dict[Any, float],
     factors: list[float],
     fusing: dict[str, Any],
     out: Path,
 ) -> list[list["Picture"]]:
-    """One row of pictures per factor that all weights are multiplied by."""
+    """One row of pictures per factor that all weights are multiplied by.
+
+    fusing: how concepts are fused where none is bound to a place or a part of the steps; empty: they never are.
+    """
     rows = []
-    live = bool(settings.spans) or any(region.concepts for region in settings.regions)
+    live = not fusing or bool(settings.spans) or any(region.concepts for region in settings.regions)
     with _progress_bar(settings, len(factors)) as on_step, warnings_told():
         for factor in factors:
             scaled = {concept: weight * factor for concept, weight in concepts.items()}
@@ -173,7 +178,7 @@ def _generate_and_save(
     settings: "GenerateConfig",
     out: Path,
     on_step: Any,
-    concepts: dict["Concept", float] | None = None,
+    concepts: dict[Any, float] | None = None,
 ) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
     from spectral_fusion.generate import generate as generate_pictures
