@@ -12,7 +12,7 @@ from spectral_fusion.errors import InputError
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
-    from spectral_fusion.generate import GenerateConfig, Picture, Step
+    from spectral_fusion.generation import GenerateConfig, Picture, Step
 
 
 class Engine:
@@ -64,7 +64,7 @@ class Engine:
         if not concepts:
             yield {}
             return
-        from spectral_fusion.fuse import fuse
+        from spectral_fusion.fusion import fuse
 
         fusion = fuse(self.base, concepts)
         try:
@@ -81,7 +81,7 @@ class Engine:
 
     def draw(self, config: GenerateConfig, watch: Callable[[Step], bool]) -> list[Picture]:
         """Pictures; those that are done where `watch` says False."""
-        from spectral_fusion.generate import generate
+        from spectral_fusion.generation import generate
 
         return generate(self.base, config, on_step=watch)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from spectral_fusion.concept import ConceptInfo, Library
-    from spectral_fusion.generate import GenerateConfig, Step
+    from spectral_fusion.generation import GenerateConfig, Step
 
 logger = logging.getLogger(__name__)
 

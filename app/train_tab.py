@@ -12,10 +12,10 @@ from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
+from spectral_fusion.base.presets import Preset
 from spectral_fusion.errors import InputError
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.config import CHOICES
-from spectral_fusion.train.config import settings as train_settings
+from spectral_fusion.training import ResolvedConfig
+from spectral_fusion.training.config import settings as train_settings
 from spectral_fusion_app.errors import answered, shown
 from spectral_fusion_app.links import Links
 from spectral_fusion_app.paths import inside
@@ -108,7 +108,7 @@ class TrainTab:
             self.class_word = gr.Textbox(
                 "", label="Class", placeholder="dog", max_length=64, elem_id="train-class", min_width=120
             )
-        self.preset = gr.Radio(list(CHOICES["preset"]), value="balanced", label="Preset", elem_id="train-preset")
+        self.preset = gr.Radio(list(get_args(Preset)), value="balanced", label="Preset", elem_id="train-preset")
         with gr.Accordion("Advanced", open=False, elem_id="train-advanced"), gr.Row(elem_classes="grid"):
             self.advanced = [draw_setting(name, value) for name, value in ADVANCED.items()]
             self.replace = gr.Checkbox(label="Replace a concept of this name", elem_id="train-replace")
@@ -203,7 +203,7 @@ class TrainTab:
 
 def draw_setting(name: str, value: Any) -> gr.Component:
     """A widget for one field of `TrainConfig`, of the field's type and with its help text."""
-    kind, about = get_type_hints(TrainConfig)[name], train_settings()[name]
+    kind, about = get_type_hints(ResolvedConfig)[name], train_settings()[name]
     common = {"label": name.replace("_", " ").capitalize(), "info": about.help, "min_width": 200}
     common["elem_id"] = f"train-{name.replace('_', '-')}"
     if kind is bool:
@@ -221,7 +221,7 @@ def parse_setting(name: str, value: Any) -> Any:
     Raises:
         InputError: it is no number and should be one.
     """
-    kind = get_type_hints(TrainConfig)[name]
+    kind = get_type_hints(ResolvedConfig)[name]
     if value in (None, ""):
         return None
     if kind not in (int, float):

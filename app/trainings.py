@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Entry
-from spectral_fusion.train import TrainConfig
+from spectral_fusion.training import TrainConfig
 from spectral_fusion_app.processes import Runs, VerbProcess
 from spectral_fusion_app.records import read_record, write_record
 
@@ -145,7 +145,7 @@ class Trainings(Runs[Training]):
                 another training runs.
         """
         from spectral_fusion.concept import Library
-        from spectral_fusion.train.folder import stopped_settings
+        from spectral_fusion.training.folder import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)

@@ -15,8 +15,8 @@ from spectral_fusion.cli import app
 from spectral_fusion.concept import Library, export_lora
 from spectral_fusion.concept.community import LoraFile, lora_overlaps, read_lora
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, generate
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.spectral import sum_factors
 from tiny import tiny_base
 

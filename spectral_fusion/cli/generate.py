@@ -18,7 +18,7 @@ from spectral_fusion.errors import InputError
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
-    from spectral_fusion.generate import GenerateConfig, Picture
+    from spectral_fusion.generation import GenerateConfig, Picture
 
 Option = typer.Option
 
@@ -81,7 +81,7 @@ def generate(
     """Generate pictures that hold any number of concepts."""
     from spectral_fusion.base.painted import read_mask
     from spectral_fusion.base.prompt import take_lora_tags
-    from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.generation import GenerateConfig
     from spectral_fusion.reading.pictures import load_picture
 
     prompt, tagged = take_lora_tags(prompt)
@@ -150,7 +150,7 @@ def _draw_seed() -> int:
 @contextmanager
 def _fused(base: "Base", concepts: dict["Concept", float], options: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Concepts in the base's weights while the context lasts; yields what pictures shall say of them."""
-    from spectral_fusion.fuse import fuse
+    from spectral_fusion.fusion import fuse
 
     if not concepts:
         yield {}
@@ -181,7 +181,7 @@ def _generate_and_save(
     concepts: dict[Any, float] | None = None,
 ) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
-    from spectral_fusion.generate import generate as generate_pictures
+    from spectral_fusion.generation import generate as generate_pictures
     from spectral_fusion.picture import save_picture
 
     pictures = []

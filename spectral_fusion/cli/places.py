@@ -96,7 +96,7 @@ def warnings_told() -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             typer.echo(f"note: {record.getMessage()}", err=True)
 
-    logger, handler = logging.getLogger("spectral_fusion.generate"), Told(logging.WARNING)
+    logger, handler = logging.getLogger("spectral_fusion.generation"), Told(logging.WARNING)
     logger.addHandler(handler)
     try:
         yield

@@ -22,8 +22,8 @@ from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, Picture, generate
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, Picture, generate
 
 Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "auto"]
 WAYS: dict[Way, str] = {
