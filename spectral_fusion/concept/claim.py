@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import read_json
 from spectral_fusion.spectral import Band
 
 
@@ -28,7 +29,7 @@ class Claim:
     def load(cls, path: Path) -> "Claim":
         """Read a claim back; raises InputError where the file is damaged."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             return cls(str(record["trigger"]), str(record["base"]), Band(record["band"], record["rank"]))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
