@@ -89,13 +89,14 @@ class Endpoints:
         return [_file(path) for path in job.result or []]
 
     def concepts(self) -> list[dict]:
-        """The concepts that fit the loaded base: name, trigger, class_word, band, rank and mode."""
+        """The concepts that fit the loaded base: name, trigger, class_word, band, side, rank and mode."""
         return [
             {
                 "name": info.name,
                 "trigger": info.trigger,
                 "class_word": info.class_word,
                 "band": info.band.index,
+                "side": info.band.side,
                 "rank": info.band.rank,
                 "mode": info.mode,
             }

@@ -92,7 +92,7 @@ class ConceptCards:
                 2.0,
                 value=weight,
                 step=0.05,
-                label=f"{info.name} · band {info.band.index}",
+                label=f"{info.name} · band {info.band.label}",
                 scale=5,
                 min_width=120,
                 interactive=True,  # what is drawn late would be for showing alone

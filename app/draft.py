@@ -64,9 +64,9 @@ class Draft:
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
         """
+        from spectral_fusion.base.prompt import take_lora_tags
+        from spectral_fusion.base.regions import Region
         from spectral_fusion.generate import GenerateConfig
-        from spectral_fusion.pipeline.prompt import take_lora_tags
-        from spectral_fusion.pipeline.regions import Region
 
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
+    from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
     from spectral_fusion.generate import GenerateConfig, Picture, Step
 
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
 class Engine:
     """One base in memory."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, device: str) -> None:
-        from spectral_fusion.concept import base_fingerprint
-
-        self.pipeline, self.device = pipeline, device
-        self.fingerprint = base_fingerprint(pipeline)
+    def __init__(self, base: Base, device: str) -> None:
+        self.base, self.device = base, device
+        self.fingerprint = base.fingerprint
         self.parked = True
 
     @classmethod
@@ -33,34 +30,31 @@ class Engine:
         Raises:
             InputError: it cannot be loaded.
         """
-        from spectral_fusion.pipeline.load import best_device, best_dtype, load_base
+        from spectral_fusion.base.load import best_device, best_dtype, open_base
 
         device = best_device()
-        return cls(load_base(base, dtype=best_dtype(device), device="cpu"), device)
+        return cls(open_base(base, dtype=best_dtype(device), device="cpu"), device)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that it was trained on."""
-        edge = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
-        return edge, edge
+        return self.base.size, self.base.size
 
     @property
     def triggers(self) -> list[str]:
         """Triggers that the base knows by itself."""
-        from spectral_fusion.pipeline.prompt import known_triggers
-
-        return known_triggers(self.pipeline)
+        return self.base.triggers()
 
     def unpark(self) -> None:
         """Make it ready to draw."""
         if self.parked:
-            self.pipeline.to(self.device)
+            self.base.to(self.device)
             self.parked = False
 
     def park(self) -> None:
         """Leave the GPU to others; nothing happens on a CPU."""
         if self.device != "cpu" and not self.parked:
-            self.pipeline.to("cpu")
+            self.base.to("cpu")
             self.parked = True
             free_memory()
 
@@ -72,7 +66,7 @@ class Engine:
             return
         from spectral_fusion.fuse import fuse
 
-        fusion = fuse(self.pipeline, concepts)
+        fusion = fuse(self.base, concepts)
         try:
             yield fusion.notes
         finally:
@@ -80,10 +74,8 @@ class Engine:
 
     def check_length(self, prompts: Sequence[str], most: int) -> None:
         """Raises InputError: a prompt has more tokens, each trigger counted with all its vectors."""
-        tokenizer = self.pipeline.tokenizer
         for prompt in prompts:
-            text = self.pipeline.maybe_convert_prompt(prompt, tokenizer)
-            count = len(tokenizer.tokenize(text))
+            count = self.base.token_count(prompt)
             if count > most:
                 raise InputError(f"{count} tokens in a prompt are more than the {most} that this page allows; cut it")
 
@@ -91,7 +83,7 @@ class Engine:
         """Pictures; those that are done where `watch` says False."""
         from spectral_fusion.generate import generate
 
-        return generate(self.pipeline, config, on_step=watch)
+        return generate(self.base, config, on_step=watch)
 
 
 def free_memory() -> None:
@@ -116,7 +108,7 @@ def device_and_memory() -> tuple[str, float, float]:
 
 def samplers() -> list[str]:
     """Names of the samplers."""
-    from spectral_fusion.pipeline.samplers import SAMPLERS
+    from spectral_fusion.base.samplers import SAMPLERS
 
     return list(SAMPLERS)
 

@@ -205,7 +205,7 @@ class GenerateTab:
 
     def fit(self) -> dict[Any, Any]:
         """What depends on the base: its samplers, its own size."""
-        from spectral_fusion.pipeline.samplers import SAMPLERS
+        from spectral_fusion.base.samplers import SAMPLERS
 
         width, height = self.studio.size
         sizes = {self.width: width, self.height: height}

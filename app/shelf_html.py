@@ -38,7 +38,7 @@ def card_html(card: ShelfCard, chosen: bool) -> str:
     image = f'<img alt="" src="{picture}">' if picture else '<span class="blank"></span>'
     name = escape(info.name, quote=True)
     lines = [f"{info.trigger} {info.class_word}", f"{info.base_name or info.base} · {size_words(card.size)}"]
-    lines.append(f"band {info.band.index} · rank {info.band.rank}")
+    lines.append(f"band {info.band.label} · rank {info.band.rank}")
     texts = "".join(f"<span>{escape(line)}</span>" for line in lines)
     return (
         f'<button type="button" class="concept" data-name="{name}" aria-pressed="{str(chosen).lower()}">'
@@ -61,7 +61,7 @@ def details_html(card: ShelfCard) -> str:
         "trigger": info.trigger,
         "class": info.class_word,
         "base": f"{info.base_name} {info.base}".strip(),
-        "directions": f"{info.band.lo} to {info.band.hi - 1} of {info.directions} (band {info.band.index})",
+        "directions": f"{info.span.start} to {info.span.stop - 1} of {info.directions} (band {info.band.label})",
         "mode": info.mode,
         "steps": str(training.get("steps", "")),
         "pictures": str(training.get("pictures", "")),
@@ -82,8 +82,9 @@ def band_svg(bands: Bands) -> str:
     bars, legend = [], []
     for number, info in enumerate(bands.members):
         colour, name = COLOURS[number % len(COLOURS)], escape(info.name)
-        x, width = info.band.lo * scale, max(2.0, info.band.rank * scale - 1)
-        title = f"<title>{name}: directions {info.band.lo} to {info.band.hi - 1}</title>"
+        span = info.band.within(bands.directions)
+        x, width = span.start * scale, max(2.0, info.band.rank * scale - 1)
+        title = f"<title>{name}: directions {span.start} to {span.stop - 1}</title>"
         bars.append(
             f'<rect x="{x:.1f}" width="{width:.1f}" height="{MAP_HEIGHT}" rx="3" fill="{colour}">{title}</rect>'
         )

@@ -135,7 +135,7 @@ class Studio:
         Raises:
             InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
-        from spectral_fusion.pipeline.load import HUB_ID
+        from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
         if base in ("toybox", self.settings.base):

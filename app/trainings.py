@@ -35,7 +35,7 @@ class Point:
     step: int
     loss: float
     time: float
-    validation_loss: float | None = None
+    probe_loss: float | None = None
     samples: bool = False
 
 
@@ -69,7 +69,7 @@ class TrainingState:
         return pace * (self.steps - self.step)
 
 
-FIELDS = ("loss", "validation_loss", "samples")
+FIELDS = ("loss", "probe_loss", "samples")
 
 
 class Training:
@@ -145,7 +145,7 @@ class Trainings(Runs[Training]):
                 another training runs.
         """
         from spectral_fusion.concept import Library
-        from spectral_fusion.train.run import stopped_settings
+        from spectral_fusion.train.folder import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)

@@ -1,6 +1,6 @@
 """Concepts with random trained tensors, made in milliseconds from the weights of a base."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -8,7 +8,7 @@ from spectral_fusion.base.attach import smallest_directions
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import weight_fingerprint
-from spectral_fusion.spectral import Band, Factors, as_matrix, leading_triplets
+from spectral_fusion.spectral import Band, Factors, Triplets, as_matrix, singular_triplets
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
@@ -18,15 +18,16 @@ def make_concept(
     name: str = "rex",
     *,
     band: int = 0,
+    side: str = "top",
     rank: int = 4,
     mode: str = "additive",
     train_s: bool = False,
     alpha: float = 1.0,
     targets: Iterable[str] = ATTENTION,
-    method: str = "auto",
     vectors: int = 2,
     seed: int = 0,
     size: float = 0.05,
+    decompose_layer: Callable[[torch.Tensor, int, int], Triplets] = singular_triplets,
 ) -> Concept:
     """A concept that changes the layers ending in `targets` by random tensors of standard deviation `size`."""
     generator = torch.Generator().manual_seed(seed)
@@ -38,7 +39,8 @@ def make_concept(
     layers = {}
     for key, weight in weights.items():
         rows, columns = as_matrix(weight).shape
-        basis = leading_triplets(weight.float(), band * rank, (band + 1) * rank, method=method)
+        span = Band(band, rank, side).within(min(rows, columns))
+        basis = decompose_layer(weight.float(), span.start, span.stop)
         if mode == "additive":
             trained = {"A": random(rows, rank), "B": random(columns, rank)}
         else:
@@ -50,7 +52,7 @@ def make_concept(
         name=name,
         trigger=f"<{name}>",
         class_word="dog",
-        band=Band(band, rank),
+        band=Band(band, rank, side),
         mode=mode,
         alpha=alpha,
         base=base.fingerprint,

@@ -22,6 +22,8 @@ UNET_RESNET = {
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -95,6 +97,8 @@ def open_clip_tensors(text_encoder: CLIPTextModel) -> dict[str, Tensor]:
     for key in [key for key in tensors if ".self_attn.q_proj." in key]:
         stack = torch.cat([tensors.pop(key.replace("q_proj", f"{letter}_proj")) for letter in "qkv"])
         tensors[key.replace("self_attn.q_proj.", "attn.in_proj_")] = stack
+    if "text_projection.weight" in tensors:  # XL uses every layer
+        return tensors | {"text_projection": tensors.pop("text_projection.weight").T, "logit_scale": torch.ones(())}
     layers = text_encoder.config.num_hidden_layers
     last = {key: value for key, value in tensors.items() if f"resblocks.{layers - 1}." in key}
     return tensors | {key.replace(f".{layers - 1}.", f".{layers}."): torch.zeros_like(t) for key, t in last.items()}

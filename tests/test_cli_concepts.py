@@ -67,8 +67,8 @@ def test_the_check_shows_bands_overlaps_and_room(library: Library) -> None:
 def test_fusing_to_a_folder_that_a_stock_pipeline_loads(library: Library, base: Path) -> None:
     result = run("fuse", "rex", "tom", "--weights", "1", "0.5", "--out", "fused")
     assert result.exit_code == 0, result.stderr
-    stock = StableDiffusionPipeline.from_pretrained("fused")
-    stock.set_progress_bar_config(disable=True)
+    stock = StableDiffusion(StableDiffusionPipeline.from_pretrained("fused"))
+    stock.pipeline.set_progress_bar_config(disable=True)
     expected = tiny_base()
     fuse(expected, {library.get("rex"): 1.0, library.get("tom"): 0.5})
     assert torch.equal(picture(stock, "a <rex> and a <tom>"), picture(expected, "a <rex> and a <tom>"))

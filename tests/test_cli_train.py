@@ -140,6 +140,7 @@ def test_the_class_may_come_from_a_kohya_folder(
         (("--name", "a/b", "--class", "dog"), "a/b"),
         (("--name", "rex", "--class", "dog", "--steps", "0"), "steps"),
         (("--name", "rex", "--class", "dog", "--band", "first"), "band"),
+        (("--name", "rex", "--class", "dog", "--band-order", "top"), "--band-side top"),
         (("--name", "rex", "--class", "dog", "--base", "/nowhere"), "/nowhere"),
     ],
 )

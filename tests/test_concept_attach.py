@@ -88,6 +88,27 @@ def test_what_was_trained_is_collected_and_attaches_the_same(base: StableDiffusi
     assert torch.equal(picture(fresh), trained)
 
 
+@pytest.mark.parametrize("pattern", [{"rank_pattern": {"to_q": 2}}, {"alpha_pattern": {"to_q": 2.0}}])
+def test_layers_of_several_ranks_or_strengths_are_not_collected(base: StableDiffusion, pattern: dict) -> None:
+    base.unet.add_adapter(SpectralConfig(r=4, target_modules=["to_q", "to_k"], **pattern), "rex")
+    add_tokens(base, "<rex>", torch.ones(1, base.text_encoder.config.hidden_size))
+    with pytest.raises(InputError, match="leave out rank_pattern and alpha_pattern") as caught:
+        collect(base, "rex", name="rex", trigger="<rex>", class_word="dog")
+    assert "to_q" in str(caught.value)
+
+
+@pytest.mark.parametrize("side", ["top", "bottom"])
+def test_a_scale_that_was_trained_comes_back_as_it_was(base: StableDiffusion, side: str) -> None:
+    concept = make_concept(base, mode="rotational", train_s=True, side=side)
+    attach(base, concept)
+    names = {"name": "rex", "trigger": "<rex>", "class_word": "dog"}
+    found = collect(base, "rex", **names)
+    assert found.band == concept.band
+    for key, layer in concept.layers.items():
+        for part, tensor in layer.tensors().items():
+            assert torch.allclose(found.layers[key].tensors()[part], tensor, rtol=0, atol=1e-6)
+
+
 def test_collecting_what_is_not_there_is_refused(base: StableDiffusion) -> None:
     names = {"name": "rex", "trigger": "<rex>", "class_word": "dog"}
     with pytest.raises(InputError, match="no spectral adapter 'in_training'"):

@@ -179,6 +179,23 @@ def test_other_kinds_of_file_are_named(concept: Concept, tmp_path: Path) -> None
         Concept.load(base)
 
 
+def test_format_1_is_read_as_bands_from_the_top(file: Path, concept: Concept) -> None:
+    """Shipped concepts are of this format: no side, whatever end their index is near."""
+    edit(file, metadata={"spectral_fusion.format_version": "1"}, drop="spectral_fusion.side")
+    loaded = Concept.load(file)
+    assert loaded.band == concept.band == Band(0, 4, "top")
+    for name, layer in concept.layers.items():
+        for part, tensor in layer.tensors().items():
+            assert torch.equal(loaded.layers[name].tensors()[part], tensor)
+
+
+def test_the_side_of_a_band_is_kept(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    saved = make_concept(shared_base, band=1, side="bottom")
+    assert saved.span == range(24, 28)
+    loaded = Concept.load(saved.save(tmp_path / "rex.safetensors"))
+    assert loaded.band == Band(1, 4, "bottom")
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.safetensors"):
         with pytest.raises(InputError, match="no concept file at"):
@@ -189,6 +206,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"metadata": {"spectral_fusion.format_version": "99"}}, "format version 99"),
+        ({"metadata": {"spectral_fusion.side": "left"}}, "side 'left'"),
+        ({"drop": "spectral_fusion.side"}, "lacks the metadata spectral_fusion.side"),
         ({"drop": "spectral_fusion.trigger"}, "lacks the metadata spectral_fusion.trigger"),
         ({"drop": "spectral_fusion.format_version"}, "not a concept"),
         ({"metadata": {"spectral_fusion.rank": "many"}}, "malformed metadata"),

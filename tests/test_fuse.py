@@ -16,7 +16,7 @@ from spectral_fusion.concept import Concept, LayerTensors
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
 from spectral_fusion.fuse import OVERLAP_TOLERANCE, fuse
-from spectral_fusion.spectral import Triplets, additive_factors, band_overlap, leading_triplets
+from spectral_fusion.spectral import Triplets, additive_factors, all_triplets, band_overlap, singular_triplets
 from tiny import tiny_base
 
 PROMPT = "a <rex> dog and a <tom> cat on grass"
@@ -130,8 +130,8 @@ def test_a_failed_save_leaves_the_old_folder(
     folder = fusion.save(tmp_path / "fused")
     before = sorted(path.name for path in folder.iterdir())
 
-    def full(part: Path) -> None:
-        (part / "half").write_text("")
+    def full(part: str) -> None:
+        (Path(part) / "half").write_text("")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(base.pipeline, "save_pretrained", full)
@@ -186,19 +186,21 @@ def decaying_weight() -> torch.Tensor:
 SEPARATE = """
 import sys, torch
 from concepts import make_concept
+from spectral_fusion.spectral import all_triplets, singular_triplets
 from test_fuse import decaying_weight
 from tiny import tiny_base
 name, band, method, path = sys.argv[1:]
 base = tiny_base()
 layer = base.text_encoder.encoder.layers[0].mlp.fc1 = torch.nn.Linear(384, 512)
 layer.weight.data = decaying_weight()
-make_concept(base, name, band=int(band), method=method, targets=("layers.0.mlp.fc1",)).save(path)
+way = (lambda weight, lo, hi: all_triplets(weight).part(lo, hi)) if method == "full" else singular_triplets
+make_concept(base, name, band=int(band), decompose_layer=way, targets=("layers.0.mlp.fc1",)).save(path)
 """
 
 
 def test_separate_processes_and_decompositions_measure_as_disjoint(tmp_path: Path) -> None:
     jobs = []
-    for name, band, method in (("rex", "0", "full"), ("tom", "1", "randomized")):
+    for name, band, method in (("rex", "0", "full"), ("tom", "1", "iterated")):
         command = [sys.executable, "-c", SEPARATE, name, band, method, str(tmp_path / name)]
         jobs.append(subprocess.Popen(command, cwd=Path(__file__).parent))
     assert [job.wait() for job in jobs] == [0, 0]
@@ -207,8 +209,8 @@ def test_separate_processes_and_decompositions_measure_as_disjoint(tmp_path: Pat
     assert band_overlap(rex.layers[layer].basis, tom.layers[layer].basis) < 1e-3
     assert measure_overlaps([rex, tom])[0].value < 1e-3 < OVERLAP_TOLERANCE
     weight = decaying_weight()
-    U = leading_triplets(weight, 4, 8, method="full").U
-    assert not torch.equal(leading_triplets(weight, 4, 8, method="randomized").U, U)  # the ways did differ
+    U = all_triplets(weight).part(4, 8).U
+    assert not torch.equal(singular_triplets(weight, 4, 8).U, U)  # the ways did differ
     torch.testing.assert_close(tom.layers[layer].basis.U, U, rtol=0, atol=1e-3)
 
 

@@ -95,13 +95,18 @@ def test_settings_from_a_file(generate, tmp_path: Path) -> None:
     assert read_parameters(files[0]).negative_prompt == "ugly"
 
 
+def test_a_tag_in_the_prompt_has_the_last_word_on_a_weight(generate) -> None:
+    result, files = generate("a <rex> dog <lora:rex:0.5>", "--concepts", "rex", "--weights", "0.9")
+    assert result.exit_code == 0, result.stderr
+    assert read_parameters(files[0]).weights == {"rex": 0.5}
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["a <rxe> dog", "--concepts", "rex"], "did you mean <rex>"),
         (["a dog", "--concepts", "rxe"], "rxe"),
         (["a dog", "--concepts", "rex", "rex"], "twice"),
-        (["a dog <lora:rex:1>", "--concepts", "rex"], "rex"),
         (["a dog", "--concepts", "rex", "--weights", "1", "2"], "1 concepts and 2 weights"),
         (["a dog", "--weights", "1"], "0 concepts and 1 weights"),
         (["a dog", "--region", "a cat", "0,0,2,1"], "outside the picture"),

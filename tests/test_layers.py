@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "__init__"},
     {"atomic", "names"},
     {"reading"},
-    {"journal", "spectral"},
+    {"identify", "journal", "spectral"},
     {"adapter", "toybox", "concept"},
     {"base", "picture"},
     {"train", "fuse", "generate"},

@@ -11,11 +11,12 @@ import pytest
 from safetensors.torch import save_file
 
 from ldm import ldm_tensors, miniature
+from spectral_fusion.base import presets
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox.world import identity
-from spectral_fusion.train import TrainConfig, presets, train_concept, watch
+from spectral_fusion.train import TrainConfig, train_concept, watch
 from training import draw_photos
 
 PROJECT = Path(__file__).parent.parent

@@ -14,6 +14,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Band
 from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
 from tiny import tiny_base
 from training import draw_photos
@@ -77,7 +78,7 @@ def test_the_concept_is_in_the_library_with_preview_and_settings(train: Train, l
     concept = train(vectors=3, learning_rate_text_encoder=1e-3)
     stored = library.get("rex")
     assert (stored.trigger, stored.class_word, stored.mode) == ("<rex>", "dog", "additive")
-    assert stored.band.index == stored.capacity - 1
+    assert stored.band == Band(0, stored.band.rank, "bottom")
     assert len(stored.embeddings[TEXT]) == 3
     assert {name.partition(".")[0] for name in stored.layers} == {"unet", "text_encoder"}
     assert stored.training["steps"] == 2
@@ -201,13 +202,22 @@ def test_half_precision_trains_in_float32_tensors(train: Train, precision: str, 
     assert any(tensor.abs().max() > 0 for layer in concept.layers.values() for tensor in layer.trained.values())
 
 
-@pytest.mark.parametrize("order", ["top", "bottom"])
-def test_two_concepts_get_two_bands(train: Train, order: str) -> None:
-    rex = train(band_order=order)
-    first, second = (0, 1) if order == "top" else (rex.capacity - 1, rex.capacity - 2)
-    assert rex.band.index == first
-    assert train(name="tom", class_word="cat", band_order=order).band.index == second
-    assert train(force=True, band_order=order).band.index == first
+@pytest.mark.parametrize("side", ["top", "bottom"])
+def test_two_concepts_get_two_bands(train: Train, side: str) -> None:
+    assert train(band_side=side).band == Band(0, 4, side)
+    assert train(name="tom", class_word="cat", band_side=side).band == Band(1, 4, side)
+    assert train(force=True, band_side=side).band == Band(0, 4, side)
+
+
+def test_a_bottom_band_is_at_the_bottom_of_every_layer_whatever_its_size(train: Train, base: StableDiffusion) -> None:
+    concept = train(band_side="bottom", target=("to_q", "ff.net.0.proj"))
+    sizes = set()
+    for name, layer in base.layers().items():
+        if name in concept.layers:
+            values = torch.linalg.svdvals(layer.weight)
+            sizes.add(len(values))
+            assert torch.allclose(concept.layers[name].basis.S, values[-4:], rtol=1e-3, atol=1e-5)
+    assert len(sizes) > 1
 
 
 def test_targets_choose_the_layers(train: Train) -> None:
@@ -259,7 +269,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_saves_nothing(train: Train, l
     with pytest.raises(InputError, match="learning rate"):
         train(
             learning_rate_unet=10.0,
-            band_order="top",
+            band_side="top",
             max_grad_norm=0.0,
             steps=60,
             target=("to_q", "to_k", "to_v", "to_out.0"),

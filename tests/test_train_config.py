@@ -24,7 +24,7 @@ def config(**changes: object) -> TrainConfig:
         ({"class_word": ""}, "--class"),
         ({"band": -1}, "band"),
         ({"band": "first"}, "auto"),
-        ({"band_order": "middle"}, "bottom"),
+        ({"band_side": "middle"}, "bottom"),
         ({"target": ()}, "target"),
         ({"steps": 0}, "from 1"),
         ({"batch_size": 0}, "from 1"),

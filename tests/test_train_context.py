@@ -45,7 +45,7 @@ def test_beside_the_neighbours_the_base_is_what_fusing_makes_of_it(base: StableD
     fused = answer(base, "a <rex> dog and a <dot> car")
     fusion.undo()
     with contexts(base, config(), others) as (alone, beside):
-        with alone.place():
+        with alone.within():
             plain = answer(base, "a <rex> dog and a <dot> car")
         with beside.within():
             together = answer(base, "a <rex> dog and a <dot> car")

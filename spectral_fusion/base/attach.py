@@ -12,7 +12,7 @@ from torch import nn
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import plain_name
-from spectral_fusion.concept.file import BASIS, TRAINED, Concept, LayerTensors
+from spectral_fusion.concept.file import BASIS, Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import same_weight, weight_fingerprint
 from spectral_fusion.concept.metadata import check_weight
 from spectral_fusion.errors import InputError
@@ -32,16 +32,27 @@ def attach(base: Base, concept: Concept, weight: float = 1.0) -> None:
     check_weight(concept, weight)
     check_fits(base, concept)
     base.check_words(concept.trigger, concept.embeddings)
-    for part, model in base.parts.items():
-        paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{part}.")]
-        if paths:
-            with _same_requires_grad(model), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
-                active = active_adapters(model)
-                model.add_adapter(_config(concept, paths), adapter_name(concept.name))
-                model.set_adapter([*active, adapter_name(concept.name)])
-                _fill(model, concept, part, weight)
-    base.add_words({concept.trigger: concept.embeddings})
+    try:
+        for part, model in base.parts.items():
+            if any(name.startswith(f"{part}.") for name in concept.layers):
+                _attach_part(part, model, concept, weight)
+        base.add_words({concept.trigger: concept.embeddings})
+    except BaseException:  # no memory in the second part, or an interruption: the first part's is taken off
+        if any(adapter_name(concept.name) in getattr(model, "peft_config", {}) for model in base.parts.values()):
+            detach(base, concept)
+        raise
+
+
+def _attach_part(part: str, model: nn.Module, concept: Concept, weight: float) -> None:
+    own, active = adapter_name(concept.name), active_adapters(model)
+    paths = [name.partition(".")[2] for name in concept.layers if name.startswith(f"{part}.")]
+    with _same_requires_grad(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are the point
+        model.add_adapter(_config(concept, paths), own)
+        model.set_adapter([*active, own])
+        _fill(model, concept, part)
+        for layer in spectral_layers(model, own).values():
+            layer.set_scale(own, weight)
 
 
 def detach(base: Base, concept: Concept) -> None:
@@ -93,8 +104,7 @@ def collect(
     found = {
         f"{part}.{path}": module
         for part, model in base.parts.items()
-        for path, module in model.named_modules()
-        if isinstance(module, SpectralLayer) and adapter in module.r
+        for path, module in spectral_layers(model, adapter).items()
     }
     if not found:
         raise InputError(f"no spectral adapter {adapter!r} is on this base; add one before collecting")
@@ -102,12 +112,13 @@ def collect(
         raise InputError(f"trigger {trigger} is not in this base; add its tokens before collecting")
     config = next(m.peft_config[adapter] for m in base.parts.values() if adapter in getattr(m, "peft_config", {}))
     layers = {plain_name(key): module for key, module in found.items()}
+    _refuse_patterns(layers, adapter, config)
     weights = {key: module.get_base_layer().weight for key, module in layers.items()}
     return Concept(
         name=name,
         trigger=trigger,
         class_word=class_word,
-        band=Band(config.band, config.r),
+        band=Band(config.band, config.r, config.side),
         mode=config.mode,
         alpha=config.alpha,
         base=base.fingerprint,
@@ -124,6 +135,16 @@ def collect(
             for part, text in base.texts.items()
         },
     )
+
+
+def _refuse_patterns(layers: dict[str, SpectralLayer], adapter: str, config: SpectralConfig) -> None:
+    """A concept has one rank and one alpha: its band is claimed, and its delta scaled, by these."""
+    for key, module in layers.items():
+        if (module.r[adapter], module.alpha[adapter]) != (config.r, config.alpha):
+            raise InputError(
+                f"{key!r} has rank {module.r[adapter]} and alpha {module.alpha[adapter]:g}, the adapter {adapter!r} "
+                f"{config.r} and {config.alpha:g}; a concept has one of each, leave out rank_pattern and alpha_pattern"
+            )
 
 
 def check_fits(base: Base, *concepts: Concept) -> dict[str, nn.Module]:
@@ -211,6 +232,7 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
     return SpectralConfig(
         r=concept.band.rank,
         band=concept.band.index,
+        side=concept.band.side,
         mode=concept.mode,
         train_s=any("c" in layer.trained for layer in concept.layers.values()),
         alpha=concept.alpha,
@@ -219,25 +241,31 @@ def _config(concept: Concept, paths: list[str]) -> SpectralConfig:
     )
 
 
-def _fill(model: nn.Module, concept: Concept, part_name: str, weight: float) -> None:
-    """Copy a concept's tensors into the adapter that was allocated for them."""
+@torch.no_grad()
+def fill(base: Base, concept: Concept) -> None:
+    """Copy a concept's tensors into the adapter of its name that is on the base."""
+    for part, model in base.parts.items():
+        _fill(model, concept, part)
+
+
+def _fill(model: nn.Module, concept: Concept, part: str) -> None:
     own = adapter_name(concept.name)
-    for path, module in model.named_modules():
-        if isinstance(module, SpectralLayer) and own in module.r:
-            tensors = concept.layers[plain_name(f"{part_name}.{path}")]
-            for part, tensor in tensors.tensors().items():
-                getattr(module, f"spectral_{part}")[own].data.copy_(tensor)
-            module.set_scale(own, weight)
+    for path, module in spectral_layers(model, own).items():
+        module.set_tensors(own, concept.layers[plain_name(f"{part}.{path}")].tensors())
+
+
+def spectral_layers(model: nn.Module, adapter: str) -> dict[str, SpectralLayer]:
+    """The layers that carry a spectral adapter, by their path in the model."""
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, SpectralLayer) and adapter in module.r
+    }
 
 
 def _tensors(module: SpectralLayer, adapter: str) -> LayerTensors:
-    def copy(part: str) -> torch.Tensor:
-        return getattr(module, f"spectral_{part}")[adapter].detach().float().cpu().clone()
-
-    names = [*TRAINED["additive" if adapter in module.spectral_A else "rotational"]]
-    if adapter in module.spectral_c:
-        names.append("c")
-    return LayerTensors(Triplets(*map(copy, BASIS)), {part: copy(part) for part in names})
+    copies = {part: tensor.detach().float().cpu().clone() for part, tensor in module.tensors(adapter).items()}
+    return LayerTensors(Triplets(*(copies.pop(part) for part in BASIS)), copies)
 
 
 def _refuse_merged(model: nn.Module) -> None:
@@ -259,6 +287,8 @@ def _unwrap(model: nn.Module) -> None:
 def _same_requires_grad(model: nn.Module) -> Iterator[None]:
     """Undo what PEFT does to `requires_grad` when adapters come, go and switch; new parameters end up frozen."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    yield
-    for parameter in model.parameters():
-        parameter.requires_grad_(before.get(parameter, False))
+    try:
+        yield
+    finally:
+        for parameter in model.parameters():
+            parameter.requires_grad_(before.get(parameter, False))

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Frame(NamedTuple):
+    """Which part of which picture a training picture shows; XL is told so (Podell et al., 2023, section 2.2).
+
+    original: (height, width) of the whole picture, in its own pixels.
+    crop: (top, left) of what is shown, in pixels of the whole picture at the scale that it is shown at.
+    target: (height, width) that it is shown at.
+    """
+
+    original: tuple[int, int]
+    crop: tuple[int, int]
+    target: tuple[int, int]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The six, in the order in which XL takes them."""
+        return (*self.original, *self.crop, *self.target)
+
+
+Generators = torch.Generator | list[torch.Generator] | None
+"""One for all pictures of a batch, or one for each."""
 
 
 @dataclass(frozen=True)

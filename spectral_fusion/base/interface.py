@@ -14,10 +14,11 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.regions import Box, Region, side_by_side
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
@@ -73,8 +74,24 @@ class Base(ABC):
         return self.pipeline.name_or_path or ""
 
     @property
+    def stock_class(self) -> str:
+        """The diffusers class that loads what `save` writes."""
+        return type(self.pipeline).__name__
+
+    @property
     def device(self) -> torch.device:
         return self.pipeline.device
+
+    def to(self, device: str | torch.device) -> None:
+        """Move all models to a device."""
+        self.pipeline.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
+        with quietly():
+            for model in [*self.parts.values(), *self.frozen]:
+                if not getattr(model.config, "force_upcast", False):
+                    model.to(dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -125,9 +142,22 @@ class Base(ABC):
                 are text, as in captions. No gradient passes where weights are read.
         """
 
+    def framed(self, condition: Condition, frames: Sequence[Frame | None], size: tuple[int, int]) -> Condition:
+        """A condition that also tells which part of its picture each one is, for the families that are told so.
+
+        Args:
+            frames: None for a whole picture.
+            size: (height, width) of the latents.
+        """
+        return condition
+
     def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
         """How many runs of the encoder each prompt takes: conditions of one batch have the same number."""
         return [1] * len(prompts)
+
+    def token_count(self, prompt: str) -> int:
+        """Tokens of a prompt, each trigger counted with all its vectors; the most that any text part reads."""
+        return max((len(text.tokenizer.tokenize(text.expand(prompt))) for text in self.texts.values()), default=0)
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows now."""
@@ -166,11 +196,11 @@ class Base(ABC):
     # Learning
 
     @abstractmethod
-    def draw_time(self, source: torch.Generator) -> int:
+    def draw_time(self, source: torch.Generator) -> float:
         """A random timestep to train at."""
 
     @abstractmethod
-    def even_times(self, count: int) -> list[int]:
+    def even_times(self, count: int) -> Sequence[float]:
         """So many timesteps, evenly spread."""
 
     @abstractmethod
@@ -225,7 +255,7 @@ class Base(ABC):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise, step by step: the one loop of all that draws.
 
@@ -234,7 +264,7 @@ class Base(ABC):
             sampler: a name of `SAMPLERS`.
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
-            generator: of the noise that some samplers add.
+            generator: of the noise that some samplers add; a list has one for each picture.
 
         Raises:
             InputError: the sampler is unknown.

@@ -15,7 +15,7 @@ FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "fc1", "fc2")
 # Mix-of-Show's choices for Stable Diffusion 1.x, at the rank that the paper uses.
 FULL_SIZE: dict[str, Any] = {
     "rank": 8,
-    "band_order": "top",
+    "band_side": "top",
     "target": ATTENTION,
     "vectors": 2,
     "steps": 1000,
@@ -39,7 +39,7 @@ FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet"
 # less by fusing than those of the largest, at two to three times the rate: see docs/results/fusion-study.md.
 MINIATURE: dict[str, Any] = {
     "rank": 8,
-    "band_order": "bottom",
+    "band_side": "bottom",
     "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v", *TEXT_ATTENTION),
     "vectors": 4,
     "steps": 240,
@@ -54,7 +54,7 @@ MINIATURE: dict[str, Any] = {
     "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
-MINIATURE_ROTATIONAL = {"band_order": "top", "learning_rate_unet": 3e-2}
+MINIATURE_ROTATIONAL = {"band_side": "top", "learning_rate_unet": 3e-2}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:

@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from typing import Any
 
 import diffusers
-from diffusers import SchedulerMixin
+import torch
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 
 from spectral_fusion.errors import InputError
 
@@ -30,6 +31,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LCM": ("LCMScheduler", {}),
 }
 
+NO_ZERO_SNR = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler")
+
 
 def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     """A new scheduler of that name with a base's noise schedule and prediction type.
@@ -48,4 +51,16 @@ def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     kind, changes = SAMPLERS[by_lower[name.lower()]]
     # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
-    return getattr(diffusers, kind).from_config(settings, **clip, **changes)
+    zero_snr = {"trained_betas": zero_snr_betas(settings)} if kind in NO_ZERO_SNR and is_zero_snr(settings) else {}
+    return getattr(diffusers, kind).from_config(settings, **clip, **changes, **zero_snr)
+
+
+def is_zero_snr(settings: Mapping[str, Any]) -> bool:
+    """Whether the last timestep of this noise schedule is pure noise."""
+    return bool(settings.get("rescale_betas_zero_snr", False))
+
+
+def zero_snr_betas(settings: Mapping[str, Any]) -> list[float]:
+    """The rescaled noise schedule as plain betas, for samplers that cannot rescale it themselves."""
+    kept = DPMSolverMultistepScheduler.from_config(settings).alphas_cumprod.double()
+    return (1 - kept / torch.cat([torch.ones(1).double(), kept[:-1]])).tolist()

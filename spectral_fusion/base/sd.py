@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -15,10 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Posterior
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.precision import check_pixels, in_float32
 from spectral_fusion.base.regions import Box, Region, regional_prompts
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
@@ -33,15 +34,17 @@ class StableDiffusion(Base):
     """
 
     family = "sd"
+    pipeline_class = "StableDiffusionPipeline"
     pipeline: StableDiffusionPipeline
 
     def __init__(self, pipeline: StableDiffusionPipeline) -> None:
-        if type(pipeline).__name__ != "StableDiffusionPipeline":
+        if type(pipeline).__name__ != self.pipeline_class:
             raise InputError(
-                f"a {type(pipeline).__name__} is not of the family sd; give a StableDiffusionPipeline "
-                "(Stable Diffusion 1.x or 2.x)"
+                f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
+        self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
+        """Whether the bundled weights were loaded, from wherever; deltas come and go without changing that."""
 
     @property
     def unet(self) -> nn.Module:
@@ -95,13 +98,16 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
+            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
         return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+        pixels = self.vae.decode(latents).sample
+        check_pixels(pixels)
+        return self.pipeline.image_processor.postprocess(pixels)
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
@@ -140,14 +146,17 @@ class StableDiffusion(Base):
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
+        encoders = [text.encoder for text in self.texts.values()]
         self.unet.enable_gradient_checkpointing()
-        self.text_encoder.activation_checkpointing_enable({"use_reentrant": False})
-        self.text_encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
+        for encoder in encoders:
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
+            encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
         try:
             yield
         finally:
             self.unet.disable_gradient_checkpointing()
-            self.text_encoder.activation_checkpointing_disable()
+            for encoder in encoders:
+                encoder.activation_checkpointing_disable()
 
     @torch.no_grad()
     def denoise(
@@ -159,22 +168,19 @@ class StableDiffusion(Base):
         steps: int,
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Iterator[DenoisingStep]:
         scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
         scheduler.set_timesteps(steps, device=self.device)
-        told = condition if uncondition is None else Condition.cat([uncondition, condition])
-        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        for number, time in enumerate(scheduler.timesteps, 1):
-            given = scheduler.scale_model_input(latents, time)
-            batch = given if uncondition is None else torch.cat([given, given])
-            answers = self.predict(batch, time, told).to(latents.dtype)
-            plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
-            guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
-            after = scheduler.step(guided, time, latents, **extra).prev_sample
-            yield DenoisingStep(number, len(scheduler.timesteps), time, given, after, wanted, plain)
-            latents = after
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+        )
 
     def regions(
         self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
@@ -184,11 +190,6 @@ class StableDiffusion(Base):
 
     def save(self, folder: str) -> None:
         self.pipeline.save_pretrained(folder)
-
-    @cached_property
-    def is_toybox(self) -> bool:
-        """Whether these are the bundled weights, wherever they were loaded from."""
-        return self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
 
     def scorers(self) -> ModuleType | None:
         if not self.is_toybox:

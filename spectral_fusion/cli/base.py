@@ -17,16 +17,35 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16"] | None, typer.Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
 ]
+PredictionType = Annotated[
+    Literal["epsilon", "v_prediction"] | None,
+    typer.Option(help="What the base predicts. Default: as the concepts were trained, as its files say, or asked."),
+]
 
 
-def open_base(base: str, device: str | None = None, precision: str | None = None) -> "Base":
-    """Load a base; None chooses a GPU where there is one, and what is fast there. Raises InputError."""
+def open_base(
+    base: str,
+    device: str | None = None,
+    precision: str | None = None,
+    prediction_type: PredictionType = None,
+    concepts: Iterable["ConceptInfo"] = (),
+) -> "Base":
+    """Load a base; None chooses a GPU where there is one, and what is fast there.
+
+    Args:
+        concepts: what it is loaded for; where their training was told what the base predicts, that is taken over.
+
+    Raises:
+        InputError: the base cannot be loaded.
+    """
     from spectral_fusion.base.interface import DTYPES
     from spectral_fusion.base.load import best_device, best_dtype
     from spectral_fusion.base.load import open_base as load
 
     device = device or best_device()
-    return load(base, dtype=DTYPES[precision] if precision else best_dtype(device), device=device)
+    told = prediction_type or next(filter(None, (c.training.get("prediction_type") for c in concepts)), None)
+    dtype = DTYPES[precision] if precision else best_dtype(device)
+    return load(base, dtype=dtype, device=device, prediction_type=told)
 
 
 def base_for(given: str | None, concepts: Iterable["ConceptInfo"]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from spectral_fusion.cli.base import BaseName, Device, Precision, open_base
+from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
@@ -38,6 +38,7 @@ def evaluate(
     base: BaseName = "toybox",
     device: Device = None,
     precision: Precision = None,
+    prediction_type: PredictionType = None,
     library: LibraryFolder = None,
     clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
     dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
@@ -67,7 +68,7 @@ def evaluate(
         )
         concepts = list(select_concepts(names, library=library))
         folders = photo_folders(concepts, images, library)
-        opened = open_base(base, device, precision)
+        opened = open_base(base, device, precision, prediction_type, concepts)
         scorers = load_scorers(opened, clip=clip, dino=dino)
         chosen = build_methods(
             methods or ["spectral-sum", "spectral-mean"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectral_fusion.cli.base import Device, Precision, base_for, open_base
+from spectral_fusion.cli.base import Device, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder, select_concepts, with_tagged
 from spectral_fusion.errors import InputError
@@ -47,6 +47,7 @@ def generate(
     out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
     device: Device = None,
     precision: Precision = None,
+    prediction_type: PredictionType = None,
     reduce: Annotated[Literal["sum", "mean"], Option(help="How concepts are added up.")] = "sum",
     on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
     config: ConfigFile = None,
@@ -71,7 +72,7 @@ def generate(
     )
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
-    opened = open_base(base_for(base, chosen), device, precision)
+    opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen)
     rows = _generate_rows(opened, settings, chosen, grid or [1.0], {"reduce": reduce, "on_overlap": on_overlap}, out)
     if grid:
         _save_sheet(rows, grid, out)

@@ -83,9 +83,12 @@ def train(
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
     journal: Annotated[Path | None, typer.Option(help="Write a JSON line a step here, for other programs.")] = None,
     config: ConfigFile = None,
+    band_order: Annotated[str | None, typer.Option(hidden=True)] = None,
     **given: Any,
 ) -> None:
     """Train a concept from a folder of pictures, into the library."""
+    if band_order is not None:
+        raise InputError(f"--band-order {band_order} is called --band-side {band_order} now; give that")
     from spectral_fusion.train.processes import is_main
 
     with Journal(journal, append=resume) if journal and is_main() else nullcontext() as book:
@@ -192,7 +195,7 @@ class _Watcher:
         """Say where the concept is and how to use it. `where`: the options that name its base and library."""
         if self.main:
             path = self.library.path(self.name)
-            typer.echo(f"{path}: {info.trigger}, band {info.band.index} of rank {info.band.rank}")
+            typer.echo(f"{path}: {info.trigger}, {info.band}")
             prompt = f"a photo of a {info.trigger} {info.class_word}"
             line = ["spectral-fusion", "generate", prompt, "--concepts", self.name, *where]
             typer.echo(f"try: {shlex.join(line)}")

@@ -118,10 +118,10 @@ def _shared(root: Path, stock: Holdings) -> Iterator[Finding]:
             yield Finding(
                 root / second, f"has the trigger {other} of {first!r}; give it another with `concepts rename`"
             )
-    for base in {info.base for info in stock.concepts}:
-        for (first, band), (second, used) in combinations(stock.bands(base), 2):
-            if first != second and band.overlaps(used):
-                yield Finding(root / second, f"shares a band with {first!r}, so these two cannot be fused together")
+    for info in stock.concepts:
+        for name in stock.sharing(info):
+            if name > info.name:
+                yield Finding(root / name, f"shares a band with {info.name!r}, so these two cannot be fused together")
 
 
 def _trash(folder: Path) -> Iterator[Finding]:

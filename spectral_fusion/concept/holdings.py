@@ -50,14 +50,17 @@ class Holdings:
         """Where the bands of a base end, as its concepts say."""
         return min((info.directions for info in self.concepts if info.base == base), default=None)
 
-    def refuse_band(self, band: Band, base: str, *, but: str) -> None:
+    def sharing(self, info: ConceptInfo) -> list[str]:
+        """Names of the concepts and trainings, itself too, whose band can meet that of a concept on its base."""
+        finished = [other.name for other in self.concepts if other.base == info.base and info.may_share_band(other)]
+        claims = [(name, claim.band) for name, claim in self.claims if claim.base == info.base]
+        return finished + [name for name, band in claims if band.overlaps(info.band, info.directions)]
+
+    def refuse_band(self, band: Band, base: str, directions: int | None, *, but: str) -> None:
         """Raises InputError where another concept or training has a band that meets this one."""
         for name, used in self.bands(base):
-            if name != but and used.overlaps(band):
-                raise InputError(
-                    f"band {band.index} at rank {band.rank} overlaps that of {name!r} (band {used.index} at rank "
-                    f"{used.rank}); choose another band, or auto"
-                )
+            if name != but and used.overlaps(band, directions):
+                raise InputError(f"{band} overlaps that of {name!r} ({used}); choose another band, or auto")
 
     def refuse_trigger(self, trigger: str, *, but: str) -> None:
         """Raises InputError where another concept or training has this trigger."""

@@ -21,7 +21,7 @@ from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.concept.trash import Removed, bring_back, find_removed, new_entry, put_copy, removed
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_name, check_trigger
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Side
 
 logger = logging.getLogger(__name__)
 
@@ -210,11 +210,10 @@ class Library:
 
     def sharing(self, info: ConceptInfo) -> builtins.list[str]:
         """Names of the other concepts and trainings whose band meets that of a concept on its base."""
-        bands = self.stock().bands(info.base)
-        return [name for name, band in bands if name != info.name and band.overlaps(info.band)]
+        return [name for name in self.stock().sharing(info) if name != info.name]
 
-    def next_free_band(self, base: str, rank: int, *, directions: int | None = None) -> Band:
-        """The lowest band of this rank that no concept or claim of the library touches on this base.
+    def next_free_band(self, base: str, rank: int, *, side: Side = "top", directions: int | None = None) -> Band:
+        """The outermost band of this rank and side that no concept or claim of the library touches on this base.
 
         Args:
             base: fingerprint of the base.
@@ -226,7 +225,7 @@ class Library:
         """
         stock = self.stock().require_claims()
         taken = [band for _, band in stock.bands(base)]
-        return free_band(taken, rank, directions or stock.directions(base))
+        return free_band(taken, rank, directions or stock.directions(base), side)
 
     def claim(
         self,
@@ -236,7 +235,7 @@ class Library:
         rank: int,
         *,
         band: int | None = None,
-        last: bool = False,
+        side: Side = "top",
         directions: int | None = None,
     ) -> Band:
         """Take a band, name and trigger for a training that starts now; `add` fills it, `release` gives it back.
@@ -245,7 +244,7 @@ class Library:
         rank returns the same band. Half-written files of the killed one are deleted.
 
         Args:
-            band: None chooses the first free one, or the last.
+            band: None chooses the outermost free one of the side.
 
         Raises:
             InputError: as `next_free_band`, and where another concept or claim has the trigger or touches `band`.
@@ -257,14 +256,15 @@ class Library:
             stock.refuse_trigger(trigger, but=folder.name)
             directions = directions or stock.directions(base)
             old = dict(stock.claims).get(folder.name)
-            if old and (old.base, old.band.rank) == (base, rank) and band in (None, old.band.index):
+            same = old and (old.base, old.band.rank, old.band.side) == (base, rank, side)
+            if old and same and band in (None, old.band.index):
                 chosen = old.band
             elif band is None:
                 taken = [used for other, used in stock.bands(base) if other != folder.name]
-                chosen = free_band(taken, rank, directions, last=last)
+                chosen = free_band(taken, rank, directions, side)
             else:
-                chosen = Band(band, rank)
-                stock.refuse_band(chosen, base, but=folder.name)
+                chosen = Band(band, rank, side)
+                stock.refuse_band(chosen, base, directions, but=folder.name)
             remove_leftovers(folder)
             Claim(trigger, base, chosen).save(folder / CLAIM)
         return chosen
@@ -279,7 +279,7 @@ class Library:
 
     def _refuse_owners(self, info: ConceptInfo, file: Path) -> None:
         """Raises InputError where another concept or training was given the band of one that is to come back."""
-        if owners := [name for name in self.sharing(info) if name != info.name]:
+        if owners := self.sharing(info):
             raise InputError(
                 f"the band of {info.name!r} was given to {owners[0]!r} since it was removed, and two that share a band "
                 f"cannot be fused; remove {owners[0]!r} first, or add {file} to have both"

@@ -13,9 +13,10 @@ from spectral_fusion.names import check_name, check_trigger
 from spectral_fusion.spectral import Band, Mode
 
 FORMAT_VERSION = "2"  # what is written
-READABLE = ("1", "2")
+READABLE = ("1", "2")  # format 1 has no side, its bands count from the top, and no family
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
+ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}  # as modelspec calls families
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
 MAX_ALPHA = 1e6
 MAX_TEXT = 200  # characters of the class word and of the base's fingerprint
@@ -67,9 +68,9 @@ class ConceptInfo:
                     f"concept {self.name!r} has the text {shown(text)}; write it in one line, without escapes, at most "
                     f"{longest} characters"
                 )
-        if not iscount(self.directions) or not self.band.hi <= self.directions <= MAX_DIRECTIONS:
+        if not is_count(self.directions) or not self.band.depth <= self.directions <= MAX_DIRECTIONS:
             raise InputError(
-                f"band {self.band.index} at rank {self.band.rank} needs {self.band.hi} directions; the smallest layer "
+                f"{self.band} needs {self.band.depth} directions; the smallest layer "
                 f"of concept {self.name!r} has {shown(self.directions)}, and no layer more than {MAX_DIRECTIONS}. "
                 "Lower the rank or the band"
             )
@@ -84,9 +85,21 @@ class ConceptInfo:
         check_layer_names(self.name, self.fingerprints, self.kernels)
 
     @property
+    def span(self) -> range:
+        """The band's directions in the smallest adapted layer."""
+        return self.band.within(self.directions)
+
+    @property
     def capacity(self) -> int:
         """How many bands of this rank the base has room for."""
         return self.directions // self.band.rank
+
+    def may_share_band(self, other: "ConceptInfo") -> bool:
+        """Whether the bands of two concepts of one base can meet in a layer that both adapt.
+
+        Such a layer has at least as many directions as the smallest layer of either concept.
+        """
+        return self.band.overlaps(other.band, max(self.directions, other.directions))
 
 
 def is_number(value: object) -> bool:
@@ -94,7 +107,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def iscount(value: object) -> bool:
+def is_count(value: object) -> bool:
     """Whether this is a whole number from one up."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -114,6 +127,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
         "trigger": info.trigger,
         "class_word": info.class_word,
         "band": str(info.band.index),
+        "side": info.band.side,
         "rank": str(info.band.rank),
         "mode": info.mode,
         "alpha": repr(float(info.alpha)),
@@ -129,7 +143,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
     }
     shared = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/spectral-adapter",
+        "modelspec.architecture": f"{ARCHITECTURES.get(info.family, info.family)}/spectral-adapter",
         "modelspec.title": info.name,
         "modelspec.trigger_phrase": info.trigger,
         "modelspec.tags": info.class_word,
@@ -161,7 +175,7 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> ConceptInfo:
             name=ours["name"],
             trigger=ours["trigger"],
             class_word=ours["class_word"],
-            band=Band(count(ours["band"]), count(ours["rank"])),
+            band=Band(count(ours["band"]), count(ours["rank"]), _side(found, ours)),
             mode=ours["mode"],  # type: ignore[arg-type]  # checked by ConceptInfo
             alpha=float(ours["alpha"]),
             base=ours["base"],
@@ -191,3 +205,7 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # run from a folder of sources
         return "unknown"
+
+
+def _side(version: str | None, ours: Mapping[str, str]) -> Any:
+    return "top" if version == "1" else ours["side"]

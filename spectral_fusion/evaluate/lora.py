@@ -21,17 +21,12 @@ from spectral_fusion.concept import ConceptInfo
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Factors, as_matrix
-from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.train.config import RENAMED, TrainConfig, settings
 from spectral_fusion.train.context import settings_with
 from spectral_fusion.train.folder import digests, training_facts
-from spectral_fusion.train.training import TrainingContext, train_adapter
+from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
 
 EMBEDDINGS = "embeddings"
-FORMAT_1_NAMES = {
-    "beside": "with_concepts",
-    "rehearsal_prompts": "distillation_prompts",
-    "rehearsal_weight": "distillation_weight",
-}
 FACTS = "spectral_fusion.comparison"
 PREFIX = "text_model."  # in published files the text encoder's paths have it; transformers dropped it in version 5
 
@@ -147,7 +142,7 @@ def train_lora(
         return kept
     lora = train_adapter(
         base,
-        images,
+        [subject_pictures(base, images, config)],
         config,
         Band(0, config.rank),
         TrainingContext(beside),
@@ -168,7 +163,7 @@ def training_config(concept: ConceptInfo, base: Base) -> TrainConfig:
     Raises:
         InputError: the concept does not say, or needs class pictures.
     """
-    said = {FORMAT_1_NAMES.get(name, name): value for name, value in concept.training.items()}
+    said = {RENAMED.get(name, name): value for name, value in concept.training.items()}
     known = {name: value for name, value in said.items() if name in settings()}
     if not known:
         raise InputError(f"concept {concept.name!r} does not say how it was trained; train it again to compare it")

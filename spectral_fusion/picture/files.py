@@ -1,7 +1,6 @@
 """Pictures on disk: written with their settings, and the settings read back."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -93,15 +92,15 @@ def _text(header: PictureHeader) -> str:
     """The text of the settings, wherever the tool put it."""
     if header.texts.get("Software") == "NovelAI" and "Comment" in header.texts:
         return header.texts["Comment"]
-    places: list[Callable[[], str]] = [lambda key=key: header.texts.get(key, "") for key in TEXT_KEYS]
-    places.insert(1, lambda: _decode_comment(header.comment))
-    for place in places:
-        if text := place():
-            return text
+    first, *rest = TEXT_KEYS
+    if text := header.texts.get(first) or _decode_comment(header.comment):
+        return text
+    if text := next(filter(None, (header.texts.get(key) for key in rest)), ""):
+        return text
     for text in header.exif:
-        name, _, rest = text.partition(":")
+        name, _, prompt = text.partition(":")
         if name.lower() == "prompt":  # ComfyUI in WebP
-            return rest
+            return prompt
     return ""
 
 

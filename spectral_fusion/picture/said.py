@@ -9,7 +9,7 @@ from spectral_fusion.errors import shown
 
 Said = tuple[str, str, dict[str, str], list[str]]
 """Prompt, negative prompt, settings, and phrases for what is left out."""
-EMPTY = (None, "", "None", [], {}, False, 0)
+EMPTY: tuple[Any, ...] = (None, "", "None", [], {}, False, 0)
 MOST_PHRASES = 40
 
 

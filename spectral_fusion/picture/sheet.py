@@ -1,10 +1,14 @@
 """Contact sheets."""
 
+from collections.abc import Sequence
+
 from PIL import Image, ImageDraw, ImageFont
 
 
 def contact_sheet(
-    rows: list[list[Image.Image]], row_labels: list[str] | None = None, column_labels: list[str] | None = None
+    rows: Sequence[Sequence[Image.Image]],
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
 ) -> Image.Image:
     """Pictures of one size as a table with a label before each row and above each column."""
     width, height = rows[0][0].size

@@ -78,7 +78,7 @@ def read_header(path: Path) -> PictureHeader:
     """What the picture in `path` says of itself, its pixels unread. Raises InputError, as `load_picture`."""
     with _opened(path, 1) as image, _broken(path):
         exif = image.getexif()
-        texts = {key: str(value) for key, value in image.info.items() if isinstance(value, str)}
+        texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
         comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
         maker = [exif.get(tag) for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
         return PictureHeader(

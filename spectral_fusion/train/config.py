@@ -11,10 +11,11 @@ from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
 
 Mode = Literal["additive", "rotational"]
-BandOrder = Literal["top", "bottom"]
+BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PredictionType = Literal["epsilon", "v_prediction"]
 
 OPEN: Any = None  # left to the base: `TrainConfig.resolved` fills it in
 
@@ -48,15 +49,18 @@ class TrainConfig:
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
     base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
+    prediction_type: Annotated[
+        PredictionType, Subject("What the base predicts. Default: as its files say, else the model is asked.")
+    ] = OPEN
     trigger: Annotated[str, Subject("Stands for the subject in prompts. Default: <NAME>.")] = OPEN
     vectors: Annotated[int, Subject("Token embeddings of the trigger.")] = OPEN
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
     band: Annotated[
-        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-order.")
+        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-side.")
     ] = "auto"
-    band_order: Annotated[
-        BandOrder, Subject("auto begins at the top, the largest singular values, or at the bottom, the smallest.")
+    band_side: Annotated[
+        BandSide, Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest.")
     ] = OPEN
     with_concepts: Annotated[
         tuple[str, ...],
@@ -212,13 +216,22 @@ def settings() -> dict[str, Setting]:
     return {name: hint.__metadata__[0] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 
 
+RENAMED = {
+    "beside": "with_concepts",
+    "band_order": "band_side",
+    "rehearsal_prompts": "distillation_prompts",
+    "rehearsal_weight": "distillation_weight",
+}
+"""Settings under the names that files of format 1 give them."""
+
 CHOICES = {
     "mode": get_args(Mode),
-    "band_order": get_args(BandOrder),
+    "band_side": get_args(BandSide),
     "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
+    "prediction_type": get_args(PredictionType),
 }
 RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
     "vectors": (1, 64),

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from spectral_fusion.base.condition import Posterior
+from spectral_fusion.base.condition import Frame, Posterior
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.train.captions import TEMPLATES, draw_caption
@@ -29,15 +29,16 @@ class Example:
     """One place of a batch: noisy latents, and what the denoiser should answer to them.
 
     noisy, target: (channels, height, width); mask: (1, height, width) in [0, 1], None for all ones; weight: of the
-    loss.
+    loss; frame: which part of its picture this is, None for a whole one.
     """
 
     noisy: Tensor
     target: Tensor
-    time: int
+    time: float
     caption: str
     weight: float
     mask: Tensor | None = None
+    frame: Frame | None = None
 
 
 class Source(Protocol):
@@ -70,6 +71,15 @@ def crop_box(size: tuple[int, int], bucket: tuple[int, int], position: Position)
     return left, top, min(width, left + box_width), min(height, top + box_height)
 
 
+def frame_of(size: tuple[int, int], bucket: tuple[int, int], position: Position, flip: bool) -> Frame:
+    """What `crop` shows of a picture of `size` (width, height)."""
+    width, height = size
+    left, top, right, _ = crop_box(size, bucket, position)
+    scale = bucket[1] / (right - left)
+    outside = width - right if flip else left
+    return Frame((height, width), (round(top * scale), round(outside * scale)), bucket)
+
+
 def crop(picture: Image.Image, bucket: tuple[int, int], position: Position, flip: bool) -> Image.Image:
     """`picture` cut and scaled to `bucket`, mirrored if `flip`."""
     box = crop_box(picture.size, bucket, position)
@@ -83,10 +93,11 @@ def _epoch_order(seed: int, purpose: str, epoch: int, length: int) -> list[int]:
 
 
 class Encoded(NamedTuple):
-    """A cropped picture as the autoencoder sees it, and its mask (1, height, width)."""
+    """A cropped picture as the autoencoder sees it, its mask (1, height, width), and where it was cropped."""
 
     posterior: Posterior
     mask: Tensor | None
+    frame: Frame
 
 
 class LatentPictures:
@@ -132,21 +143,21 @@ class LatentPictures:
         encoded = self._encoded(number, (across, down) if config.random_crop else CENTRE, flip)
         return self._example(encoded, time, caption, config.noise_offset, source)
 
-    def fixed(self, number: int, time: int) -> Example:
+    def fixed(self, number: int, time: float) -> Example:
         """Photo `number`, centred and unflipped, with a noise that is the same in every training of this seed."""
         source = generator(self.config.seed, self.subject, "validation", number, time)
         caption = self.captions[number] or TEMPLATES[0].format(self.subject)
         return self._example(self._encoded(number, CENTRE, False), time, caption, 0.0, source)
 
     def _example(
-        self, encoded: Encoded, time: int, caption: str, noise_offset: float, source: torch.Generator
+        self, encoded: Encoded, time: float, caption: str, noise_offset: float, source: torch.Generator
     ) -> Example:
         shape = encoded.posterior.mean.shape
         latents = encoded.posterior.sample(torch.randn(shape, generator=source))
         noise = torch.randn(shape, generator=source)
         noise = noise + noise_offset * torch.randn(shape[0], 1, 1, generator=source)
         noisy, target = self.base.problem(latents[None], noise[None], torch.tensor([time]))
-        return Example(noisy[0], target[0], time, caption, self.weight, encoded.mask)
+        return Example(noisy[0], target[0], time, caption, self.weight, encoded.mask, encoded.frame)
 
     def _encoded(self, number: int, position: Position, flip: bool) -> Encoded:
         encoded = self._cache.get((number, flip)) or self._encode(number, position, flip)
@@ -157,13 +168,14 @@ class LatentPictures:
     def _encode(self, number: int, position: Position, flip: bool) -> Encoded:
         """One picture at a time: a batch of large ones is what runs out of memory."""
         photo, bucket = self.folder.photos[number], self.buckets[number]
-        pixels = _pixels(crop(self.folder.read(photo), bucket, position, flip)) * 2 - 1
+        picture = self.folder.read(photo)
+        pixels = _pixels(crop(picture, bucket, position, flip)) * 2 - 1
         whole = self.base.encode(pixels[None])
         posterior = Posterior(whole.mean[0], whole.std[0], whole.scale, whole.shift)
         mask = None
-        if self.config.masked_loss and (picture := self.folder.read_mask(photo)) is not None:
-            mask = adaptive_avg_pool2d(_pixels(crop(picture, bucket, position, flip)), posterior.mean.shape[-2:])
-        return Encoded(posterior, mask)
+        if self.config.masked_loss and (shown := self.folder.read_mask(photo)) is not None:
+            mask = adaptive_avg_pool2d(_pixels(crop(shown, bucket, position, flip)), posterior.mean.shape[-2:])
+        return Encoded(posterior, mask, frame_of(picture.size, bucket, position, flip))
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -111,15 +111,15 @@ def base_predictions(base: Base, captions: Sequence[str], config: TrainConfig) -
                 uncondition=told[len(part) :],
                 guidance_scale=GUIDANCE_SCALE,
             ):
-                assert step.unconditional is not None
                 for place, caption in enumerate(part):
                     kept = [(caption, step.conditional[place])]
-                    kept += [("", step.unconditional[place])] if chance(EMPTY, source) else []
+                    if chance(EMPTY, source) and step.unconditional is not None:
+                        kept.append(("", step.unconditional[place]))
                     examples += [
                         Example(
                             step.given[place].cpu(),
                             answer.float().cpu(),
-                            int(step.time),
+                            step.time.item(),
                             text,
                             config.distillation_weight,
                         )

@@ -14,7 +14,7 @@ from spectral_fusion.concept import Concept, Library, read_info
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.checkpoint import FILE_NAME, read_header
-from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.config import RENAMED, TrainConfig
 
 FOLDER = "training"
 LOCKS = ".locks"
@@ -169,4 +169,7 @@ def images_digest(folder: ImageFolder) -> str:
 def stopped_settings(library: Library, name: str) -> dict[str, Any] | None:
     """All settings of the stopped training of `name`, as `TrainConfig` takes them; None where there is none."""
     path = library.folder(name) / FOLDER / FILE_NAME
-    return read_header(path)["facts"]["config"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    chosen = read_header(path)["facts"]["config"]
+    return {RENAMED.get(name, name): value for name, value in chosen.items()}

@@ -19,7 +19,7 @@ from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
 from spectral_fusion.train.class_pictures import ClassPictures
 from spectral_fusion.train.config import Precision, TrainConfig
@@ -69,9 +69,9 @@ def train_concept(
         check_trigger(config.trigger)
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
-        if base is None:
-            device = processes().device
-            base = open_base(config.base, dtype=DTYPES[config.precision or _best_precision(device)], device=device)
+        own = base is None
+        if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
+            base = open_base(config.base, device=processes().device, prediction_type=config.prediction_type)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
         config = resolve(config, base)
@@ -86,7 +86,7 @@ def train_concept(
         with home.locked() if is_main() else nullcontext():
             if resume and not home.checkpoint.exists() and home.is_finished():
                 return library.get(config.name)
-            return _Job(home, base, folder, config, others, class_pictures, predictions).run(resume, on_progress)
+            return _Job(home, base, folder, config, others, class_pictures, predictions, own).run(resume, on_progress)
 
 
 def resolve(config: TrainConfig, base: Base) -> TrainConfig:
@@ -111,6 +111,8 @@ class _Job:
     others: Sequence[Concept]
     class_pictures: ClassPictures | None
     predictions: Predictions | None
+    cast: bool
+    """Whether to cast the base to the training's precision, once its bands are known."""
 
     def run(self, resume: bool, on_progress: OnProgress | None) -> Concept:
         self._check()
@@ -118,12 +120,14 @@ class _Job:
         checkpoint = Checkpoint.load(self.home.checkpoint) if resuming else None
         home = self.home if checkpoint is None else replace(self.home, force=checkpoint.facts["force"])
         try:
+            bases = self._decompose(band)
             concept = train(
                 self.base,
                 self.images,
                 self.config,
                 band,
                 TrainingContext(self.others, self._read_class_pictures(), self.predictions),
+                bases=bases,
                 facts=home.facts,
                 checkpoint=checkpoint,
                 on_step=_Keeper(home, band, on_progress),
@@ -144,6 +148,13 @@ class _Job:
         target_layers(self.base, self.config)
         self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
 
+    def _decompose(self, band: Band) -> dict[str, Triplets]:
+        """The band of each layer, of the weights before they are cast."""
+        bases = decompose({name: layer.weight for name, layer in target_layers(self.base, self.config).items()}, band)
+        if self.cast:
+            self.base.cast(DTYPES[self.config.precision])
+        return bases
+
     def _begin(self, resume: bool) -> tuple[bool, Band]:
         """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
         config, home = self.config, self.home
@@ -156,7 +167,7 @@ class _Job:
             self.base.fingerprint,
             config.rank,
             band=None if band == "auto" else band,
-            last=config.band_order == "bottom",
+            side=config.band_side,
             directions=directions,
         )
 

@@ -60,6 +60,10 @@ def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range
     return [range(start, start + size) for start in starts]
 
 
+class Diverged(InputError):
+    """The loss or a trained number is not finite."""
+
+
 class Loop:
     """Trains a `TrainingModel` on pictures, an example of each source at a time, in one of the contexts a step.
 
@@ -87,7 +91,7 @@ class Loop:
         """One optimizer step on the global batch.
 
         Raises:
-            InputError: the loss is not finite.
+            Diverged: the loss is not finite.
         """
         rates = self.learning_rate.set(self.step)
         context = self.contexts[randint(len(self.contexts), generator(self.config.seed, "lesson", self.step))]
@@ -108,7 +112,7 @@ class Loop:
         """Raises InputError where training changed nothing, or left numbers that are not finite."""
         values = list(self.parameters.values())
         if not all(torch.isfinite(value).all() for value in values):
-            raise InputError("the training ended in numbers that are not finite; lower the learning rates, use fp32")
+            raise Diverged("the training ended in numbers that are not finite; lower the learning rates, use fp32")
         if all(torch.equal(value, first) for value, first in zip(values, self._first, strict=True)):
             raise InputError("the training changed nothing; raise the learning rates, or use --precision fp32")
 
@@ -117,13 +121,13 @@ class Loop:
         self.bad_steps = 0 if math.isfinite(loss) else self.bad_steps + 1
         if self.bad_steps == 0 or (self.scaler.is_enabled() and self.bad_steps < BAD_STEPS):
             return
-        if self.step < BAD_STEPS:
-            raise InputError(
-                f"the loss is {loss} from the first steps on, before anything was learned: the base has weights that "
+        if self.step < self.bad_steps:  # none was good
+            raise Diverged(
+                f"the loss is {loss} from the first step on, before anything was learned: the base has weights that "
                 f"are not finite, or {self.config.precision} is too coarse for it; get the base again, or use "
                 "--precision fp32"
             )
-        raise InputError(f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32")
+        raise Diverged(f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32")
 
     def _gradients(self, sources: Sequence[Source]) -> Tensor:
         """Add up the gradients of this process' share of the batch; returns its loss, ()."""

@@ -1,7 +1,7 @@
 """A base under training: new words and adapters on it, everything else frozen, and its loss."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
@@ -10,11 +10,12 @@ from peft import PeftConfig
 from torch import Tensor, nn
 
 from spectral_fusion.adapter import SpectralConfig
-from spectral_fusion.base.attach import adapter_name, detach_adapter, refuse_fused
+from spectral_fusion.base.attach import adapter_name, detach_adapter, fill, refuse_fused
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.interface import Base
+from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Triplets
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import Example
 from spectral_fusion.train.embeddings import first_embeddings, trainable_rows
@@ -56,8 +57,10 @@ class TrainingModel:
         noisy = torch.stack([example.noisy for example in examples]).to(device)
         target = torch.stack([example.target for example in examples]).to(device)
         times = torch.tensor([example.time for example in examples], device=device)
+        frames, size = [example.frame for example in examples], (noisy.shape[-2], noisy.shape[-1])
         with base.autocast(self.config.precision):
-            prediction = base.predict(noisy, times, self._condition([example.caption for example in examples]))
+            condition = base.framed(self._condition([example.caption for example in examples]), frames, size)
+            prediction = base.predict(noisy, times, condition)
         loss = masked_mse(prediction, target, _stack_masks(examples, device))
         return loss * base.loss_weights(times, gamma)
 
@@ -69,13 +72,22 @@ class TrainingModel:
 
 @contextmanager
 def training_model(
-    base: Base, config: TrainConfig, band: Band, *, adapter: MakeAdapter | None = None
+    base: Base,
+    config: TrainConfig,
+    band: Band,
+    *,
+    adapter: MakeAdapter | None = None,
+    bases: Mapping[str, Triplets] | None = None,
+    start: Concept | None = None,
 ) -> Iterator[TrainingModel]:
     """Prepare a base for training; afterwards it is, bit for bit, as it was.
 
     Args:
         config: resolved settings.
         adapter: None for a spectral adapter.
+        bases: the band of each target layer, decomposed before the base was cast; None: of the weights as they are.
+
+        start: a concept of the same layers, band and mode to go on from; None: from nothing.
 
     Raises:
         InputError: the base carries concepts or adapters, the band does not fit a layer, `target` matches none, or
@@ -86,11 +98,13 @@ def training_model(
     # By name: tokens that come and go replace the embedding's parameter.
     grads = [{name: parameter.requires_grad for name, parameter in model.named_parameters()} for model in models]
     modes = {module: module.training for model in models for module in model.modules()}
-    base.add_words({config.trigger: first_embeddings(base, config)})
+    base.add_words({config.trigger: first_embeddings(base, config) if start is None else start.embeddings})
     try:
         for model in models:
             model.requires_grad_(False).eval()
-        _add_adapters(base, config, band, adapter or spectral_adapter)
+        _add_adapters(base, config, band, adapter or spectral_adapter, bases)
+        if start is not None:
+            fill(base, start)
         checkpointing = base.gradient_checkpointing() if config.gradient_checkpointing else nullcontext()
         with trainable_rows(base, config), checkpointing:
             yield TrainingModel(base, config)
@@ -131,15 +145,20 @@ def target_layers(base: Base, config: TrainConfig) -> dict[str, nn.Module]:
 def spectral_adapter(config: TrainConfig, band: Band, targets: list[str]) -> SpectralConfig:
     """The adapter that concepts are made of."""
     return SpectralConfig(
-        r=band.rank, band=band.index, mode=config.mode, train_s=config.train_s, target_modules=targets
+        r=band.rank, band=band.index, side=band.side, mode=config.mode, train_s=config.train_s, target_modules=targets
     )
 
 
-def _add_adapters(base: Base, config: TrainConfig, band: Band, adapter: MakeAdapter) -> None:
+def _add_adapters(
+    base: Base, config: TrainConfig, band: Band, adapter: MakeAdapter, bases: Mapping[str, Triplets] | None
+) -> None:
     names = target_layers(base, config)
     for part in sorted(base.parts):
         if targets := [name.partition(".")[2] for name in names if name.startswith(f"{part}.")]:
-            base.parts[part].add_adapter(adapter(config, band, targets), adapter_name(config.name))
+            settings = adapter(config, band, targets)
+            if bases and isinstance(settings, SpectralConfig):
+                settings.init_basis = {target: bases[f"{part}.{target}"] for target in targets}
+            base.parts[part].add_adapter(settings, adapter_name(config.name))
 
 
 def _remove(base: Base, config: TrainConfig) -> None:

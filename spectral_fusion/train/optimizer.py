@@ -13,13 +13,20 @@ from spectral_fusion.train.config import TrainConfig
 
 
 def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
-    """Token embeddings, text encoders and denoiser, each with its own learning rate, where they train."""
+    """Token embeddings, text encoders and denoiser, each with its own learning rate, where they train.
+
+    Weight decay pulls towards zero, which is no change for an adapter's tensors, but another word for a token's vector:
+    these are not decayed.
+    """
     groups: dict[str, list[nn.Parameter]] = {"embedding": []}
     for name, parameter in parameters.items():
         group = "embedding" if name.endswith(".rows") else name.partition(".")[0]
         groups.setdefault(group, []).append(parameter)
+    decay = {"embedding": {"weight_decay": 0.0}}
     return [
-        {"params": group, "lr": config.learning_rate_of(name), "name": name} for name, group in groups.items() if group
+        {"params": group, "lr": config.learning_rate_of(name), "name": name} | decay.get(name, {})
+        for name, group in groups.items()
+        if group
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from spectral_fusion.base.attach import adapter_name, collect
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Triplets
 from spectral_fusion.train.captions import with_trigger
 from spectral_fusion.train.checkpoint import Checkpoint
 from spectral_fusion.train.config import TrainConfig
@@ -18,7 +18,7 @@ from spectral_fusion.train.context import TrainedSubject, contexts, settings_wit
 from spectral_fusion.train.data import LatentPictures
 from spectral_fusion.train.distillation import Predictions
 from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.model import MakeAdapter, check_untouched, target_layers, training_model
+from spectral_fusion.train.model import MakeAdapter, TrainingModel, check_untouched, target_layers, training_model
 from spectral_fusion.train.processes import deterministic
 from spectral_fusion.train.watch import probe_loss, sample_grid
 
@@ -34,11 +34,13 @@ class TrainingContext:
     others: frozen concepts that the new one is to work beside.
     class_pictures: pictures of the class in general, for prior preservation.
     predictions: what the base predicted for earlier trainings, to be shared.
+    start: an earlier training of the same concept, to go on from.
     """
 
     others: Sequence[TrainedSubject] = ()
     class_pictures: ImageFolder | None = None
     predictions: Predictions | None = None
+    start: Concept | None = None
 
 
 def train(
@@ -48,6 +50,7 @@ def train(
     band: Band,
     context: TrainingContext | None = None,
     *,
+    bases: Mapping[str, Triplets] | None = None,
     facts: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     on_step: OnStep | None = None,
@@ -59,6 +62,7 @@ def train(
     Args:
         images: pictures of one subject.
         config: resolved settings.
+        bases: the band of each target layer, where the base was cast since; None: of the weights as they are.
         facts: what the concept's file keeps of how it was trained; the settings if None.
         checkpoint: continue from here.
 
@@ -66,6 +70,9 @@ def train(
         InputError: something that was given cannot be used, or the training diverged or taught nothing.
     """
     kept = config.result_settings() if facts is None else facts
+    pictures = [subject_pictures(base, images, config)]
+    if context is not None and context.class_pictures is not None:
+        pictures.append(_class_pictures(base, context.class_pictures, config))
 
     def result(loop: Loop) -> Concept:
         loop.check_moved()
@@ -79,35 +86,41 @@ def train(
             training=kept,
         )
 
-    return train_adapter(base, images, config, band, context, result, checkpoint=checkpoint, on_step=on_step)
+    return train_adapter(
+        base, pictures, config, band, context, result, bases=bases, checkpoint=checkpoint, on_step=on_step
+    )
 
 
 def train_adapter(
     base: Base,
-    images: ImageFolder,
+    pictures: Sequence[LatentPictures],
     config: TrainConfig,
     band: Band,
     context: TrainingContext | None,
     result: Callable[[Loop], T],
     *,
     adapter: MakeAdapter | None = None,
+    bases: Mapping[str, Triplets] | None = None,
+    prepare: Callable[[TrainingModel], TrainingModel] = lambda model: model,
     checkpoint: Checkpoint | None = None,
     on_step: OnStep | None = None,
 ) -> T:
-    """`train` for adapters of any kind: returns what `result` makes of the trained base, while the adapter is on it."""
+    """`train` for adapters of any kind: returns what `result` makes of the trained base, while the adapter is on it.
+
+    Args:
+        pictures: each step takes a batch of each of them.
+        prepare: finishes the adapter when it is on the base, before the first step; returns the model to train.
+    """
     context = context or TrainingContext()
     config = settings_with(base, config, context.others)
     check_untouched(base)
     target_layers(base, config)
-    pictures = [subject_pictures(base, images, config)]
-    if context.class_pictures is not None:
-        pictures.append(_class_pictures(base, context.class_pictures, config))
     with (
         deterministic(base.device),
         contexts(base, config, context.others, context.predictions) as places,
-        training_model(base, config, band, adapter=adapter) as model,
+        training_model(base, config, band, adapter=adapter, bases=bases, start=context.start) as model,
     ):
-        loop = Loop(model, pictures, config, places)
+        loop = Loop(prepare(model), pictures, config, places)
         if checkpoint is not None:
             loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
         while loop.step < config.steps:
@@ -117,10 +130,11 @@ def train_adapter(
         return result(loop)
 
 
-def subject_pictures(base: Base, images: ImageFolder, config: TrainConfig) -> LatentPictures:
+def subject_pictures(base: Base, images: ImageFolder, config: TrainConfig, weight: float = 1.0) -> LatentPictures:
     """The pictures of the subject, its trigger in every caption."""
     own = [p.caption and with_trigger(p.caption, config.trigger, config.class_word) for p in images.photos]
-    return LatentPictures(base, images, config, subject=f"{config.trigger} {config.class_word}", captions=own)
+    subject = f"{config.trigger} {config.class_word}"
+    return LatentPictures(base, images, config, subject=subject, captions=own, weight=weight)
 
 
 def _class_pictures(base: Base, images: ImageFolder, config: TrainConfig) -> LatentPictures:

@@ -7,14 +7,8 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import (
-    Factors,
-    additive_factors,
-    balanced_directions,
-    interleaved_directions,
-    own_space,
-    project_onto,
-)
+from spectral_fusion.spectral import Factors, additive_factors
+from study.partition import balanced_directions, interleaved_directions, own_space, project_onto
 
 RANK, SLOTS = 3, 4
 S = torch.linspace(9, 1, 17, dtype=torch.float64).square()
