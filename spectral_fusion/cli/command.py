@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 
 
 class Command(TyperCommand):
@@ -53,11 +53,47 @@ def read_config_file(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the file's settings the defaults of the verb, so that a flag on the command line overrides them."""
     if path is None or ctx.resilient_parsing:
         return path
-    takes_list = {p.name: getattr(p, "multiple", False) for p in ctx.command.params if p.name not in ("config", "help")}
-    settings = parse_config(path, [name for name in takes_list if name])
-    as_lists = {key: [value] for key, value in settings.items() if takes_list[key] and not isinstance(value, list)}
-    ctx.default_map = {**(ctx.default_map or {}), **settings, **as_lists}
+    options = {p.name: p for p in ctx.command.params if p.name and p.name not in ("config", "help")}
+    names = {spelt: name for name, option in options.items() for spelt in spellings(option)}
+    settings: dict[str, Any] = {}
+    for key, value in parse_config(path, [*names]).items():
+        name = names[key]
+        if name in settings:
+            raise InputError(f"settings file {path} has '{key}' twice, by two names of one setting; keep one")
+        settings[name] = checked(options[name], value, f"settings file {path} has {key} = {shown(value, 40)}")
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
     return path
+
+
+def spellings(option: Any) -> list[str]:
+    """What a settings file may call an option: as its flags are named, or as the verb calls it inside."""
+    flags = [flag.lstrip("-").replace("-", "_") for flag in option.opts if flag.startswith("--")]
+    return list(dict.fromkeys([*flags, str(option.name)]))
+
+
+def checked(option: Any, value: Any, said: str) -> Any:
+    """A value of the type that an option takes, several in a list; raises InputError, which begins with `said`."""
+    if getattr(option, "multiple", False):
+        values = value if isinstance(value, list) else [value]
+        return [_checked_one(option, item, said) for item in values]
+    return _checked_one(option, value, said)
+
+
+def _checked_one(option: Any, value: Any, said: str) -> Any:
+    kind = "boolean" if getattr(option, "is_flag", False) else str(option.type.name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "boolean":
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif kind.startswith("integer"):
+        fits, wanted = number and isinstance(value, int), "a whole number"
+    elif kind.startswith("float"):
+        fits, wanted = number, "a number"
+    else:
+        fits, wanted = isinstance(value, str) or (number and isinstance(value, int)), "text in quotes"
+        value = str(value) if fits else value
+    if not fits:
+        raise InputError(f"{said}; give {wanted}")
+    return value
 
 
 def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
@@ -65,22 +101,26 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML, and for a key that is not `known`.
     """
+    from spectral_fusion.reading import read_text
+
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"settings file {path} cannot be read: {error.strerror}; give --config a TOML file") from error
+        settings = tomllib.loads(read_text(path))
+    except InputError as error:
+        raise InputError(f"settings file {error}; give --config a TOML file") from error
+    except RecursionError:
+        raise InputError(f"settings file {path} is nested too deeply; settings are flat: name = value") from None
     except ValueError as error:
         raise InputError(f"settings file {path} is not valid TOML: {error}; mend that line") from error
     named = {key.replace("-", "_"): value for key, value in settings.items()}
     for key in named:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
+            near = get_close_matches(key[:100], known, n=1)
             advice = f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(sorted(known))}"
-            raise InputError(f"settings file {path} has an unknown setting '{key}'; {advice}")
+            raise InputError(f"settings file {path} has an unknown setting {shown(key)}; {advice}")
     return named
 
 
