@@ -7,7 +7,7 @@ A verb uses them by its annotations alone: every `list` option takes several val
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -80,13 +80,13 @@ def checked(option: Any, value: Any, said: str) -> Any:
 
 
 def _checked_one(option: Any, value: Any, said: str) -> Any:
-    kind = "boolean" if getattr(option, "is_flag", False) else str(option.type.name)
+    kind = _kind(option)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind == "boolean":
+    if kind is bool:
         fits, wanted = isinstance(value, bool), "true or false"
-    elif kind.startswith("integer"):
+    elif kind is int:
         fits, wanted = number and isinstance(value, int), "a whole number"
-    elif kind.startswith("float"):
+    elif kind is float:
         fits, wanted = number, "a number"
     else:
         fits, wanted = isinstance(value, str) or (number and isinstance(value, int)), "text in quotes"
@@ -94,6 +94,18 @@ def _checked_one(option: Any, value: Any, said: str) -> Any:
     if not fits:
         raise InputError(f"{said}; give {wanted}")
     return value
+
+
+def _kind(option: Any) -> type:
+    """bool, int, float, or str for all that is given as text."""
+    if getattr(option, "is_flag", False):
+        return bool
+    descriptor = getattr(option, "type_descriptor", None)  # typer from 0.20 on; before, click's own types
+    annotation = getattr(descriptor, "annotation", None)
+    if annotation is None:
+        return {"integer": int, "float": float}.get(str(option.type.name).split()[0], str)
+    annotation = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return annotation if annotation in (int, float) else str
 
 
 def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
