@@ -126,3 +126,10 @@ def sheet(images: Sequence[Sequence[Any]], rows: Sequence[str], columns: Sequenc
     from spectral_fusion.picture import contact_sheet
 
     return contact_sheet(images, rows, columns)
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """As pictures record them."""
+    from spectral_fusion.picture import format_weights
+
+    return format_weights(weights)

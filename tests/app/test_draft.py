@@ -8,7 +8,7 @@ import pytest
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
 from spectral_fusion_app.canvas import blank, canvas_value, drawn_boxes
-from spectral_fusion_app.draft import (
+from spectral_fusion_app.create.draft import (
     Draft,
     follow_boxes,
     insert,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.photos import Photos
+from spectral_fusion_app.train.photos import Photos
 from spectral_fusion_app.settings import Limits
 from training import draw_photos
 

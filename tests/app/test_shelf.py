@@ -10,12 +10,12 @@ from PIL import Image
 from concepts import make_concept
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.fuse_html import check_html, report_html
-from spectral_fusion_app.fusing import Check
-from spectral_fusion_app.shelf import Bands, Shelf
-from spectral_fusion_app.shelf_html import bands_html, cards_html, details_html
-from spectral_fusion_app.training_html import duration, loss_svg, state_html
-from spectral_fusion_app.trainings import Point, TrainingState, smoothed
+from spectral_fusion_app.lab.lab_html import check_html, report_html
+from spectral_fusion_app.lab.fusing import Check
+from spectral_fusion_app.library.shelf import Bands, Shelf
+from spectral_fusion_app.library.shelf_html import bands_html, cards_html, details_html
+from spectral_fusion_app.train.curve import duration, loss_svg, state_html
+from spectral_fusion_app.train.trainings import Point, TrainingState, smoothed
 
 EVIL = '<img src=x onerror="alert(1)">'
 

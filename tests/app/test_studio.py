@@ -12,9 +12,9 @@ from serving import make_place
 from spectral_fusion.errors import InputError
 from spectral_fusion.generate import GenerateConfig
 from spectral_fusion.picture import read_parameters
-from spectral_fusion_app.draft import picture_draft
+from spectral_fusion_app.create.draft import picture_draft
 from spectral_fusion_app.engine import Engine
-from spectral_fusion_app.history import History
+from spectral_fusion_app.create.history import History
 from spectral_fusion_app.settings import AppSettings, Limits
 from spectral_fusion_app.studio import Progress, Request, Studio
 from spectral_fusion_app.visitors import Visitor

@@ -9,14 +9,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from spectral_fusion_app.api import Endpoints
+from spectral_fusion_app.create.api import Endpoints
 from spectral_fusion_app.errors import answered
-from spectral_fusion_app.evaluations import Evaluations
+from spectral_fusion_app.lab.evaluations import Evaluations
 from spectral_fusion_app.processes import VerbProcess
 from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
-from spectral_fusion_app.trainings import Trainings, check_bounds
+from spectral_fusion_app.train.trainings import Trainings, check_bounds
 
 BROKEN = ["", "{", "[]", "null", '{"pid": "x", "created": 1}', '{"pid": -5}', "[" * 100_000, '{"pid": 1e999}']
 
