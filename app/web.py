@@ -21,24 +21,22 @@ from spectral_fusion_app.visitors import Visitor, visitor_of
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-FIELDS = {  # how a message begins -> the field of the page that it is about
-    "the prompt is empty": "prompt",
-    "the prompt names": "prompt",
-    "no concept": "prompt",
-    "seed": "seed",
-    "grid": "grid",
-    "the grid": "grid",
-    "a grid": "grid",
-    "width": "width",
-    "height": "height",
-    "num_inference_steps": "steps",
-    "guidance_scale": "guidance",
-    "sampler": "sampler",
-    "region": "regions",
-    "name": "name",
-    "class_word": "class",
-    "trigger": "trigger",
-}
+FIELDS = (  # what a message says -> the field of the page that it is about
+    (r"^(the prompt|prompt\b|no concept (here|')|\d+ characters in a prompt|\d+ tokens)", "prompt"),
+    (r"^seed\b", "seed"),
+    (r"^(the |a )?grid\b", "grid"),
+    (r"^axes\b", "grid"),
+    (r"^(width|\d+ pixels)\b", "width"),
+    (r"^height\b", "height"),
+    (r"^(num_inference_steps|steps\b|\d+ steps)", "steps"),
+    (r"^guidance", "guidance"),
+    (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
+    (r"^(the )?sampler\b", "sampler"),
+    (r"^(\d+ )?regions?\b", "regions"),
+    (r"^name\b", "name"),
+    (r"^class_word\b", "class"),
+    (r"^trigger\b", "trigger"),
+)
 
 Answer = Callable[[Visitor, Any], Any]
 
@@ -55,8 +53,7 @@ def served(answers: dict[str, Answer]) -> list[Callable[..., Any]]:
 
 def field_of(message: str) -> str:
     """Which field a message is about; empty where it is about none."""
-    found = [start for start in FIELDS if re.match(rf"{re.escape(start)}\b", message)]
-    return FIELDS[max(found, key=len)] if found else ""
+    return next((field for pattern, field in FIELDS if re.match(pattern, message)), "")
 
 
 def picture_url(path: Path) -> str:

@@ -48,13 +48,15 @@ async function ask(name, data = null) {
   return null;
 }
 
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+
 function problem(text, field = "") {
   for (const node of $$(".problem")) node.textContent = "";
   for (const node of $$("[aria-invalid]")) node.removeAttribute("aria-invalid");
   if (!text) return;
   const holder = field && $(`[data-field="${field}"]`);
   const place = (holder && $(".problem", holder)) || $(`[data-problem="${field}"]`) || $('[data-problem=""]');
-  place.textContent = text;
+  place.textContent = sentence(text);
   place.closest("details")?.setAttribute("open", "");
   const input = holder && $("input, textarea, select", holder);
   if (input) {

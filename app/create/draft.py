@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spectral_fusion.picture import Parameters
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, as fractions of the picture or in pixels of the canvas."""
+"""Left, top, right, bottom, as fractions of the picture."""
 
 OPENING = "a photo of"
 OPEN_ENDS = ("of", "and", "with")  # a prompt that ends so goes on without another "and"
@@ -209,19 +209,3 @@ def used_concepts(concepts: Iterable[ConceptInfo], prompts: Iterable[str], pinne
     places = {info.name: text.find(info.trigger.lower()) for info in concepts}
     named = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
     return [*named, *(name for name in places if name in pinned and name not in named)]
-
-
-def follow_boxes(before: Sequence[Box], after: Sequence[Box], prompts: Sequence[str]) -> list[str | None]:
-    """The prompts of boxes after the canvas has changed; None for a box that is new.
-
-    The canvas does not say which box is which. One at the same place is the same; of the others, the last were there
-    before, since the canvas puts a new box first.
-    """
-    old = [number for number in range(len(before)) if before[number] not in after]
-    kept: list[str | None] = []
-    for box in reversed(after):
-        if box in before:
-            kept.append(prompts[list(before).index(box)])
-        else:
-            kept.append(prompts[old.pop()] if old else None)
-    return kept[::-1]

@@ -17,6 +17,7 @@ function changed() {
   remember(FORM_KEY, state.form);
   drawCards();
   drawRegions();
+  if (!$("#grid").contains(document.activeElement)) drawGrid();
 }
 
 function showForm(form) {
@@ -28,7 +29,6 @@ function showForm(form) {
   if (state.form.regions.length) $("#regions").open = true;
   if (state.form.axes.length) $("#grid").open = true;
   problem("");
-  drawGrid();
   changed();
 }
 
@@ -79,6 +79,7 @@ function drawChips() {
 
 function drawCards() {
   const cards = $(".cards"), names = used();
+  $("#live-row").hidden = !names.length;
   const there = new Map([...cards.children].map(node => [node.dataset.name, node]));
   const nodes = names.map(name => there.get(name) ?? card(name));
   for (const [name, node] of there) if (!names.includes(name)) node.remove();
@@ -96,11 +97,12 @@ function card(name) {
     state.form.concepts[name] = Math.min(10, Math.max(-10, Number(event.target.value)));
     changed();
   };
+  const settle = () => $("#live").checked && submit(state.form);
   return make("div", {className: "card", dataset: {name}, style: {borderColor: colour(name)}},
     one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"}),
     make("b", {}, name),
-    make("input", {type: "range", min: -1, max: 2, step: 0.05, ariaLabel: `Weight of ${name}`, oninput: set}),
-    make("input", {type: "number", id: `weight-${name}`, step: 0.05, ariaLabel: `Weight of ${name}, as a number`, oninput: set}),
+    make("input", {type: "range", min: -1, max: 2, step: 0.05, ariaLabel: `Weight of ${name}`, oninput: set, onchange: settle}),
+    make("input", {type: "number", id: `weight-${name}`, step: 0.05, ariaLabel: `Weight of ${name}, as a number`, oninput: set, onchange: settle}),
     make("button", {type: "button", className: "quiet", id: `away-${name}`, ariaLabel: `Take ${name} out`,
       onclick: () => takeOut(name)}, "✕"));
 }

@@ -51,7 +51,8 @@ async function start(first = true) {
   drawChips();
   const kept = state.form ?? recall(FORM_KEY) ?? {};
   const other = state.baseSeen && state.baseSeen !== desk.base;
-  showForm(other ? {...kept, width: desk.defaults.width, height: desk.defaults.height} : kept);
+  try { showForm(other ? {...kept, width: desk.defaults.width, height: desk.defaults.height} : kept); }
+  catch { showForm({}); }  // what an older page kept
   state.baseSeen = desk.base;
   $(".welcome").hidden = !desk.welcome;
   drawPresets();

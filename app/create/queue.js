@@ -2,7 +2,7 @@
 const BUSY_MS = 350, CALM_MS = 4000;
 const WAITS = ["waiting", "running", "stopping"];
 const previews = {}, told = new Set();
-let timer = null, newest = "", wasBusy = false;
+let timer = null, newest = "", wasBusy = false, first = true;
 
 async function submit(form) {
   problem("");
@@ -51,38 +51,27 @@ function show(answer) {
     if (current.preview) {
       for (const id of Object.keys(previews)) delete previews[id];
       previews[current.id] = current.preview_id;
-      const form = state.pictures[0];
       showImage(current.preview, "The picture as far as it is", null);
       fitFrame();
     }
   }
-  for (const job of state.jobs) if (!WAITS.includes(job.state) && !told.has(job.id)) ended(job);
-  const finished = current?.finished?.at(-1);
-  if (answer.newest !== newest) {
-    const first = newest === "";
-    newest = answer.newest;
-    loadPictures(current || first ? null : lastMade() ?? null).then(() => current && markBusy());
-  } else if (wasBusy && !current && state.chosen) choose(state.chosen);
+  const over = state.jobs.filter(job => !WAITS.includes(job.state) && !told.has(job.id));
+  for (const job of over) told.add(job.id);
+  const made = first ? null : over.map(ended).filter(Boolean).at(-1) ?? null;
+  if (answer.newest !== newest || made) loadPictures(made, Boolean(current));
+  else if (wasBusy && !current && state.chosen) choose(state.chosen);
+  newest = answer.newest;
   wasBusy = Boolean(current);
+  first = false;
   if (answer.base !== state.desk.base) start(false);
   drawJobs(answer.others);
 }
 
-function markBusy() { $(".tools").hidden = true; }
-
-function lastMade() {
-  const made = [...state.jobs].reverse().find(job => job.pictures.length);
-  return made?.pictures[0] && made.pictures.length > 1 && made.pictures.at(-1).includes("grid") ? made.pictures.at(-1) : made?.pictures[0];
-}
-
-// Once for each job that is over: its error where it belongs, its first picture in the viewer.
+// Once for each job that is over: its error where it belongs; the picture to show, a grid's sheet or the first.
 function ended(job) {
-  const old = told.size === 0 && !wasBusy;
-  told.add(job.id);
-  if (old && job.state !== "failed") return;
-  if (job.state === "failed") { problem(job.error); status("Nothing was made."); }
-  else if (job.pictures.length) state.chosen = lastMade();
-  else status("Stopped.");
+  if (job.state === "failed") { problem(job.error); status("Nothing was made."); return null; }
+  if (!job.pictures.length) { status("Stopped."); return null; }
+  return job.pictures.at(-1).endsWith("-grid.png") ? job.pictures.at(-1) : job.pictures[0];
 }
 
 function drawJobs(others) {

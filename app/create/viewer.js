@@ -84,12 +84,14 @@ function thumb(picture) {
     onclick: () => choose(picture.name)}, make("img", {src: picture.url, alt: "", loading: "lazy", className: Math.max(picture.width, picture.height) <= SMALL ? "sharp" : ""}));
 }
 
-async function loadPictures(chosen = null) {
+// busy: a preview is shown, which stays; the strip alone is drawn anew.
+async function loadPictures(chosen = null, busy = false) {
   const answer = await ask("pictures", {starred: state.starred});
   if (!answer || answer.error) return;
   state.pictures = answer.pictures;
   state.count = answer.count;
   drawStrip();
+  if (busy) return;
   const wanted = chosen ?? state.chosen ?? state.pictures[0]?.name;
   choose(state.pictures.some(one => one.name === wanted) ? wanted : state.pictures[0]?.name ?? null);
 }

@@ -19,11 +19,14 @@ async function ask(name, data = null) {
   return null;
 }
 
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";
   if (!text) return;
   const place = $(`[data-field="${field}"] .problem`) ?? $(`[data-problem="${field}"]`);
-  place.textContent = text;
+  place.textContent = sentence(text);
+  place.closest("details")?.setAttribute("open", "");
 }
 
 function drawChips() {
@@ -149,6 +152,16 @@ async function load() {
   timer = setTimeout(load, busy ? BUSY_MS : CALM_MS);
 }
 
+// When the place comes into view, and only then.
+function whenShown(action) {
+  let seen = false;
+  new ResizeObserver(() => {
+    const now = Boolean(element.offsetParent);
+    if (now && !seen) action();
+    seen = now;
+  }).observe(element);
+}
+
 const actions = {lora: saveLora, save: saveFolder, evaluate};
 element.addEventListener("click", event => {
   const button = event.target.closest("[data-do], [data-place]");
@@ -156,5 +169,4 @@ element.addEventListener("click", event => {
   if (button?.dataset.place) document.dispatchEvent(new CustomEvent("spectral-fusion:place", {detail: button.dataset.place}));
 });
 document.addEventListener("spectral-fusion:library", load);
-new ResizeObserver(() => element.offsetParent && load()).observe(element);
-load();
+whenShown(load);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from spectral_fusion_app.lab.fusing import Check
-from spectral_fusion_app.library.shelf_html import band_svg, room_words
+from spectral_fusion_app.library.shelf_html import band_svg
 
 
 def check_html(check: Check) -> str:
@@ -18,8 +18,7 @@ def check_html(check: Check) -> str:
             '<p role="status" class="bad">Some share directions of the base, and would change one another. '
             "Train one of them again in a free band, or leave one out.</p>"
         )
-    room = f'<p class="hint">{room_words(bands.free, bands.rank).capitalize()} on {escape(bands.base)}.</p>'
-    return verdict + (overlaps_html(check) if len(check.names) > 1 else "") + room + band_svg(bands)
+    return verdict + (overlaps_html(check) if len(check.names) > 1 else "") + band_svg(bands)
 
 
 def overlaps_html(check: Check) -> str:

@@ -1,7 +1,7 @@
 // Library: cards, one concept at a time, import, bin.
 const $ = (selector, root = element) => root.querySelector(selector);
 const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
-let concepts = [], chosen = null;
+let concepts = [], chosen = null, shownAs = "null";
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -18,11 +18,14 @@ async function ask(name, data = null) {
   return null;
 }
 
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";
   if (!text) return;
   const place = $(`[data-field="${field}"] .problem`) ?? $(`[data-problem="${field}"]`);
-  place.textContent = text;
+  place.textContent = sentence(text);
+  place.closest("details")?.setAttribute("open", "");
 }
 
 const words = one => [one.name, one.trigger, one.class, one.base, ...one.tags].join(" ").toLowerCase();
@@ -50,6 +53,7 @@ function card(one) {
 function choose(name) {
   chosen = name;
   problem("");
+  shownAs = JSON.stringify(concepts.find(other => other.name === name) ?? null);
   const one = concepts.find(other => other.name === name);
   for (const node of $$(".concept")) node.setAttribute("aria-selected", String(node.dataset.name === name));
   $("#concept").hidden = !one;
@@ -74,7 +78,8 @@ async function load(name = chosen) {
   $("#bin ul").replaceChildren(...answer.removed.map(gone => make("li", {}, gone, " ",
     make("button", {type: "button", className: "link", onclick: () => bringBack(gone)}, "Bring back"))));
   const writing = element.contains(document.activeElement) && document.activeElement.matches("input, textarea");
-  if (!writing || name !== chosen) choose(concepts.some(one => one.name === name) ? name : null);
+  const now = JSON.stringify(concepts.find(one => one.name === name) ?? null);
+  if (name !== chosen || now !== shownAs && !writing) choose(concepts.some(one => one.name === name) ? name : null);
 }
 
 // One request, its error beside the field, and the library anew.
@@ -103,6 +108,16 @@ async function keepNotes() {
   one.notes = $("#concept-notes").value;
   one.tags = $("#concept-tags").value.split(",").map(tag => tag.trim()).filter(Boolean);
   draw();
+}
+
+// When the place comes into view, and only then.
+function whenShown(action) {
+  let seen = false;
+  new ResizeObserver(() => {
+    const now = Boolean(element.offsetParent);
+    if (now && !seen) action();
+    seen = now;
+  }).observe(element);
 }
 
 const actions = {
@@ -134,4 +149,4 @@ $("#import-file").addEventListener("change", event => { const [file] = event.tar
 $("#library-drop").addEventListener("dragover", event => event.preventDefault());
 $("#library-drop").addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) take(file); });
 document.addEventListener("spectral-fusion:library", () => load());
-new ResizeObserver(() => element.offsetParent && load()).observe(element);
+whenShown(load);

@@ -20,13 +20,16 @@ async function ask(name, data = null) {
   return null;
 }
 
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+
 function problem(text, field = "") {
   for (const node of $$(".steps .problem")) node.textContent = "";
   for (const node of $$("[aria-invalid]")) node.removeAttribute("aria-invalid");
   if (!text) return;
   const holder = field && $(`[data-field="${field}"]`);
   const place = (holder && $(".problem", holder)) || $(`.steps [data-problem="${field}"]`) || $('.steps [data-problem=""]');
-  place.textContent = text;
+  place.textContent = sentence(text);
+  place.closest("details")?.setAttribute("open", "");
   if (holder) { const input = $("input", holder); input?.setAttribute("aria-invalid", "true"); input?.focus(); }
 }
 
@@ -99,6 +102,13 @@ function setting(one) {
   return field;
 }
 
+// The field that a message is about: its own, the one that its first word names, or the photos.
+function fieldOf({error, field}) {
+  if (field === "trigger" && !$("#train-trigger").value) return "name";
+  const first = error.split(" ")[0];
+  return [field, first].find(name => name && $(`[data-field="${name}"]`)) ?? (/photo|picture|folder|files?\b/.test(error) ? "photos" : "");
+}
+
 async function train() {
   problem("");
   const settings = Object.fromEntries($$("[data-setting]").map(input => [input.dataset.setting, input.type === "checkbox" ? input.checked : input.value]));
@@ -109,8 +119,7 @@ async function train() {
   $("#start-training").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was started. Try again when the connection is back.");
   if (answer.error) {
-    const mine = $(`[data-field="${answer.field}"]`) ? answer.field : Object.keys(given.keys).length ? answer.error.split(" ")[0] : "photos";
-    return problem(answer.error, mine);
+    return problem(answer.error, fieldOf(answer));
   }
   await choose(answer.id);
   await look();
@@ -189,6 +198,16 @@ const actions = {
   },
 };
 
+// When the place comes into view, and only then.
+function whenShown(action) {
+  let seen = false;
+  new ResizeObserver(() => {
+    const now = Boolean(element.offsetParent);
+    if (now && !seen) action();
+    seen = now;
+  }).observe(element);
+}
+
 async function start() {
   const answer = await ask("desk");
   if (!answer || answer.error || !answer.ready) setTimeout(start, 1500);
@@ -206,6 +225,6 @@ $("#train-drop").addEventListener("dragover", event => { event.preventDefault();
 $("#train-drop").addEventListener("dragleave", () => $("#train-drop").classList.remove("over"));
 $("#train-drop").addEventListener("drop", event => { event.preventDefault(); $("#train-drop").classList.remove("over"); takeFiles([...event.dataTransfer.files]); });
 document.addEventListener("spectral-fusion:library", () => { start(); look(); });
-new ResizeObserver(() => element.offsetParent && look()).observe(element);
+whenShown(look);
 start();
 look();

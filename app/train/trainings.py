@@ -234,7 +234,8 @@ class Trainings(Runs[Training]):
 
     def _run_or_wait(self, training: Training, *, resume: bool) -> None:
         (training.folder / STOPPING).unlink(missing_ok=True)
-        if self.running() is None and not any(other.waits for other in self.list() if other.id != training.id):
+        others = [other for other in self.list() if other.id != training.id]
+        if not any(other.waits or other.process.running for other in others):
             training.run(resume=resume)
         else:
             (training.folder / WAITING).write_text(RESUME if resume else "", encoding="utf-8")

@@ -51,8 +51,9 @@ def generate(tmp_path: Path) -> Any:
         {"width": "wide"},
         {"guidance_scale": "nan"},
         {"num_images": {}},
-        {"factors": 7},
-        {"factors": "-1e9, nan"},
+        {"grid": 7},
+        {"grid": {"weights": "-1e9, nan"}},
+        {"grid": {"steps": 3}},
         {"sampler": 3},
     ],
 )
