@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -58,7 +59,7 @@ def field_of(message: str) -> str:
 
 def picture_url(path: Path) -> str:
     """Where a browser finds a file that the server may show."""
-    return f"gradio_api/file={path}"
+    return f"gradio_api/file={quote(str(path))}"
 
 
 def component(name: str, scripts: Sequence[str], answers: dict[str, Answer], **options: Any) -> gr.HTML:

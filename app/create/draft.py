@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions of the picture."""
 
-OPENING = "a photo of"
-OPEN_ENDS = ("of", "and", "with")  # a prompt that ends so goes on without another "and"
 LARGEST_DRAWN_SEED = 2**32
 LONGEST_SEED = 20  # digits
 TRIGGER = re.compile(r"<[\w-]+>")
@@ -186,16 +184,6 @@ def region_phrase(prompt: str, info: ConceptInfo, others: Sequence[ConceptInfo])
         if other.trigger != info.trigger:
             prompt = remove(prompt, other)
     return prompt
-
-
-def insert(prompt: str, info: ConceptInfo) -> str:
-    """The prompt with a concept in it; as it is where the concept is there already."""
-    if info.trigger.lower() in prompt.lower():
-        return prompt
-    start = prompt.rstrip(" ,")
-    if not start:
-        return f"{OPENING} {phrase(info)}"
-    return f"{start} {phrase(info)}" if start.split()[-1] in OPEN_ENDS else f"{start} and {phrase(info)}"
 
 
 def remove(prompt: str, info: ConceptInfo) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spectral_fusion_app.train.trainings import Point, TrainingState, smoothed
+from spectral_fusion_app.train.progress import Point, TrainingState, smoothed
 
 WIDTH, HEIGHT, MARGIN = 600, 180, 44
 MOST_POINTS = 300  # of a line: more than a screen shows

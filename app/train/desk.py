@@ -14,7 +14,8 @@ from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import ADVANCED, Begin, Given, described, described_setting, parse_setting
 from spectral_fusion_app.train.curve import duration, loss_svg, state_words
 from spectral_fusion_app.train.photos import Card
-from spectral_fusion_app.train.trainings import ACTIVE, Training, Trainings
+from spectral_fusion_app.train.progress import ACTIVE
+from spectral_fusion_app.train.trainings import Training, Trainings
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import Answer
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.journal import Entry
 from spectral_fusion.train import TrainConfig
 from spectral_fusion_app.processes import STOPPING, Runs, VerbProcess
 from spectral_fusion_app.records import read_record, write_record
+from spectral_fusion_app.train.progress import ACTIVE, TrainingState, read_points
 
-Kind = Literal["waiting", "preparing", "training", "stopping", "finished", "stopped", "failed"]
-ACTIVE = ("waiting", "preparing", "training", "stopping")
 IMAGES = "images"
 SETTINGS = "settings.toml"
 RECORD = "training.json"
@@ -27,52 +22,6 @@ UNREADABLE = "unreadable record"
 WAITING = "waiting"  # a file of a training that is in line; it says how it is to be started
 RESUME = "resume"
 BIN = ".trash"
-SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
-RECENT = 50  # steps that the time left is judged by
-
-
-@dataclass(frozen=True)
-class Point:
-    """What one step told. `time` in seconds since 1970."""
-
-    step: int
-    loss: float
-    time: float
-    validation_loss: float | None = None
-    samples: bool = False
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Where a training stands.
-
-    Attributes:
-        points: one for each step done, also those before it was resumed.
-        steps: in all; 0 before the first is done.
-        error: of a failed one, one line.
-    """
-
-    kind: Kind
-    points: tuple[Point, ...] = ()
-    steps: int = 0
-    error: str = ""
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return self.points[-1].step if self.points else 0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the pace of the last steps; None before there is one."""
-        times = [point.time for point in self.points[-RECENT:]]
-        if len(times) < 2:
-            return None
-        pace = median(after - before for before, after in pairwise(times))
-        return pace * (self.steps - self.step)
-
-
-FIELDS = ("loss", "validation_loss", "samples")
 
 
 class Training:
@@ -260,33 +209,6 @@ def check_bounds(settings: Mapping[str, Any], bounds: Mapping[str, float]) -> No
         value = settings.get(name)
         if isinstance(value, (int, float)) and not value <= most:
             raise InputError(f"{name} is {value}, more than the {most:g} that this page allows; ask for less")
-
-
-def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
-    """The steps that a journal tells of, and how many there will be.
-
-    A resumed training goes back to its checkpoint and does some steps again: those replace the old ones.
-    """
-    points: list[Point] = []
-    steps = 0
-    for entry in entries:
-        if "step" in entry.data and "steps" in entry.data:
-            data = {name: value for name, value in entry.data.items() if name in ("step", "steps", *FIELDS)}
-            steps = data.pop("steps")
-            while points and points[-1].step >= data["step"]:
-                points.pop()
-            points.append(Point(time=entry.time, **data))
-    return tuple(points), steps
-
-
-def smoothed(points: Sequence[Point]) -> list[float]:
-    """The loss after each step as a moving average, unbiased from the first step on."""
-    means, total, weight = [], 0.0, 0.0
-    for point in points:
-        total = SMOOTHING * total + (1 - SMOOTHING) * point.loss
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
-        means.append(total / weight)
-    return means
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:

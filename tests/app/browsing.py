@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -54,14 +56,27 @@ class Visit:
 @contextmanager
 def visiting(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Visit]:
     """The page, once its base is ready. In the end nothing is in its console, and nothing was asked of other hosts."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        visit = listened(browser.new_page(viewport={"width": width, "height": height}), url, browser)
+    browser = one_browser()
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        visit = listened(context.new_page(), url, browser)
         visit.open()
         yield visit
         heard = list(visit.said)
-        browser.close()
+    finally:
+        for opened in browser.contexts:
+            opened.close()
     assert heard == [], heard
+
+
+@cache
+def one_browser() -> Browser:
+    """One for all tests of this process: each visit has its own cookies and storage all the same."""
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    atexit.register(browser.close)
+    return browser
 
 
 def listened(page: Page, url: str, browser: Browser) -> Visit:

@@ -9,7 +9,6 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
 from spectral_fusion_app.create.draft import (
     Draft,
-    insert,
     parse_seed,
     region_phrase,
     remove,
@@ -24,13 +23,6 @@ def info(name: str, class_word: str) -> Any:
 
 REX, TOM = info("rex", "dog"), info("tom", "cat")
 HALVES = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0))
-
-
-def test_pressing_two_chips_writes_a_prompt() -> None:
-    prompt = insert(insert("", REX), TOM)
-    assert prompt == "a photo of a <rex> dog and a <tom> cat"
-    assert insert(prompt, REX) == prompt
-    assert insert("a drawing of", TOM) == "a drawing of a <tom> cat"
 
 
 def test_taking_a_concept_away_leaves_its_class() -> None:

@@ -93,9 +93,11 @@ def test_a_newcomer_presses_once_and_sees_two_subjects(server: Server, visit: Vi
     assert len(regions(picture)) == 2
     expect(page.locator(".region .tag")).to_have_text(["rex", "tom"])
     expect(page.locator(".welcome")).to_be_hidden()
-    scale = page.evaluate("document.querySelector('.frame img').clientWidth / 64 % 1")
-    assert scale == 0, "sharp at a whole multiple"
-    expect(page.locator(".status")).to_contain_text("64 x 64".replace("x", "\u00d7"))
+    shown = "image => image.clientWidth / image.naturalWidth"
+    scale = page.locator(".frame img").evaluate(shown)
+    assert scale >= 2, "large"
+    assert scale % 1 == 0, "and sharp: at a whole multiple"
+    expect(page.locator(".status")).to_contain_text(f"shown {scale:.0f} times as large")
 
 
 def test_regions_are_drawn_on_the_picture_named_by_their_concept_and_kept_in_order(

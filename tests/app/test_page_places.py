@@ -101,7 +101,9 @@ def test_a_training_that_fails_says_so_in_red_and_can_be_removed(server: Server,
     expect(page.locator(f".list [data-id='{folder.name}']")).to_have_count(0)
 
 
-def test_a_broken_file_is_refused_in_words_and_a_good_one_is_imported(server: Server, page: Page, tmp_path: Path) -> None:
+def test_a_broken_file_is_refused_in_words_and_a_good_one_is_imported(
+    server: Server, page: Page, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no concept")
     good = make_concept(tiny_pipeline(), "sue", band=3).save(tmp_path / "sue.safetensors")

@@ -15,7 +15,7 @@ from spectral_fusion_app.lab.lab_html import check_html
 from spectral_fusion_app.library.shelf import Bands, Shelf
 from spectral_fusion_app.library.shelf_html import bands_html, facts
 from spectral_fusion_app.train.curve import duration, loss_svg, state_words
-from spectral_fusion_app.train.trainings import Point, TrainingState, smoothed
+from spectral_fusion_app.train.progress import Point, TrainingState, smoothed
 
 EVIL = '<img src=x onerror="alert(1)">'
 

@@ -16,7 +16,8 @@ from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion_app.processes import VerbProcess
-from spectral_fusion_app.train.trainings import ACTIVE, Training, Trainings, to_toml
+from spectral_fusion_app.train.progress import ACTIVE
+from spectral_fusion_app.train.trainings import Training, Trainings, to_toml
 from tiny import tiny_pipeline
 from training import draw_photos
 
