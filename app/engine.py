@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
+    from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
     from spectral_fusion.generate import GenerateConfig, Picture, Step
 
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
 class Engine:
     """One base in memory."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, device: str) -> None:
-        from spectral_fusion.concept import base_fingerprint
-
-        self.pipeline, self.device = pipeline, device
-        self.fingerprint = base_fingerprint(pipeline)
+    def __init__(self, base: Base, device: str) -> None:
+        self.base, self.device = base, device
+        self.fingerprint = base.fingerprint
         self.parked = True
 
     @classmethod
@@ -33,34 +30,35 @@ class Engine:
         Raises:
             InputError: it cannot be loaded.
         """
-        from spectral_fusion.pipeline.load import best_device, best_dtype, load_base
+        from spectral_fusion.base.load import best_device, best_dtype, open_base
 
         device = best_device()
-        return cls(load_base(base, dtype=best_dtype(device), device="cpu"), device)
+        return cls(open_base(base, dtype=best_dtype(device), device="cpu"), device)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that it was trained on."""
-        edge = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
-        return edge, edge
+        return self.base.size, self.base.size
 
     @property
     def triggers(self) -> list[str]:
         """Triggers that the base knows by itself."""
-        from spectral_fusion.pipeline.prompt import known_triggers
+        return self.base.triggers()
 
-        return known_triggers(self.pipeline)
+    def steps(self, preset: str) -> int:
+        """Of a training by this preset."""
+        return int(self.base.presets("additive", preset)["steps"])
 
     def unpark(self) -> None:
         """Make it ready to draw."""
         if self.parked:
-            self.pipeline.to(self.device)
+            self.base.to(self.device)
             self.parked = False
 
     def park(self) -> None:
         """Leave the GPU to others; nothing happens on a CPU."""
         if self.device != "cpu" and not self.parked:
-            self.pipeline.to("cpu")
+            self.base.to("cpu")
             self.parked = True
             free_memory()
 
@@ -72,26 +70,30 @@ class Engine:
             return
         from spectral_fusion.fuse import fuse
 
-        fusion = fuse(self.pipeline, concepts)
+        fusion = fuse(self.base, concepts)
         try:
             yield fusion.notes
         finally:
             fusion.undo()
 
-    def check_length(self, prompts: Sequence[str], most: int) -> None:
+    def check_length(self, prompts: Sequence[str], concepts: Iterable[Concept], most: int) -> None:
         """Raises InputError: a prompt has more tokens, each trigger counted with all its vectors."""
-        tokenizer = self.pipeline.tokenizer
+        vectors = {
+            concept.trigger: max((len(rows) for rows in concept.embeddings.values()), default=0) for concept in concepts
+        }
         for prompt in prompts:
-            text = self.pipeline.maybe_convert_prompt(prompt, tokenizer)
-            count = len(tokenizer.tokenize(text))
+            count = self.base.token_count(prompt)
+            count += sum(prompt.count(trigger) * rows for trigger, rows in vectors.items())
             if count > most:
                 raise InputError(f"{count} tokens in a prompt are more than the {most} that this page allows; cut it")
 
-    def draw(self, config: GenerateConfig, watch: Callable[[Step], bool]) -> list[Picture]:
-        """Pictures; those that are done where `watch` says False."""
+    def draw(
+        self, config: GenerateConfig, concepts: Mapping[Concept, float], watch: Callable[[Step], bool]
+    ) -> list[Picture]:
+        """Pictures; those that are done where `watch` says False. `concepts`: at work in their places, not fused."""
         from spectral_fusion.generate import generate
 
-        return generate(self.pipeline, config, on_step=watch)
+        return generate(self.base, config, concepts=concepts, on_step=watch)
 
 
 def free_memory() -> None:
@@ -116,7 +118,7 @@ def device_and_memory() -> tuple[str, float, float]:
 
 def samplers() -> list[str]:
     """Names of the samplers."""
-    from spectral_fusion.pipeline.samplers import SAMPLERS
+    from spectral_fusion.base.samplers import SAMPLERS
 
     return list(SAMPLERS)
 
@@ -133,3 +135,15 @@ def weights_text(weights: Mapping[str, float]) -> str:
     from spectral_fusion.picture import format_weights
 
     return format_weights(weights)
+
+
+def found_box(mask: str) -> tuple[float, float, float, float]:
+    """The box around a mask that a picture records, as fractions: left, top, right, bottom."""
+    from spectral_fusion.base.painted import mask_tensor
+
+    rows, columns = (mask_tensor(mask) > 0.5).nonzero(as_tuple=True)
+    height, width = mask_tensor(mask).shape
+    if not len(rows):
+        return 0.0, 0.0, 1.0, 1.0
+    left, right = int(columns.min()) / width, (int(columns.max()) + 1) / width
+    return round(left, 3), round(int(rows.min()) / height, 3), round(right, 3), round((int(rows.max()) + 1) / height, 3)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ TRAINING_BOUNDS: Mapping[str, float] = MappingProxyType(
         "batch_size": 32,
         "gradient_accumulation": 32,
         "resolution": 1024,
-        "rehearsal_prompts": 512,
+        "distillation_prompts": 512,
         "num_class_images": 500,
     }
 )

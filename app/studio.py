@@ -89,7 +89,7 @@ class Studio:
         Raises:
             InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
-        from spectral_fusion.pipeline.load import HUB_ID
+        from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
         if base in ("toybox", self.settings.base):
@@ -123,6 +123,10 @@ class Studio:
         if not self.fingerprint:
             return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
+
+    def steps(self, preset: str) -> int:
+        """Of a training by this preset; 0 where no base is loaded."""
+        return self._engine.steps(preset) if self._engine else 0
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows by itself."""

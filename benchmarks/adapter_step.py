@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import sd15
 from report import write_report
 from spectral_fusion.adapter import SpectralConfig
-from spectral_fusion.spectral import leading_triplets
+from spectral_fusion.spectral import all_triplets
 
 RANK = 8
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -43,7 +43,7 @@ class DenseReference(nn.Module):
 
     def __init__(self, base: nn.Linear):
         super().__init__()
-        U, S, V = leading_triplets(base.weight, 0, min(base.weight.shape), method="full")
+        U, S, V = all_triplets(base.weight)
         for name, tensor in (("U", U), ("S", S), ("V", V)):
             self.register_buffer(name, tensor.to(base.weight.dtype))
         self.bias = base.bias

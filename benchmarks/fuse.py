@@ -11,41 +11,29 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import sd15
 from report import write_report
+from spectral_fusion.base.attach import smallest_directions
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.merged import MergedWeights
+from spectral_fusion.base.presets import ATTENTION
 from spectral_fusion.concept import Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import pipeline_layers, weight_fingerprint
-from spectral_fusion.concept.joint import measure_overlaps
-from spectral_fusion.fuse import add_deltas, fuse
-from spectral_fusion.pipeline.clip_tokenizer import clip_tokenizer
+from spectral_fusion.concept.fingerprint import weight_fingerprint
+from spectral_fusion.concept.joint import joint_factors, measure_overlaps
+from spectral_fusion.fuse import fuse
 from spectral_fusion.spectral import Band, Triplets
 
 RANK = 8
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
-def make_pipeline(device: str, dtype: torch.dtype, small: bool) -> Any:
-    """UNet, text encoder and tokenizer, with memory for the adapted weights and the word vectors alone."""
-    with torch.device("meta"):
-        pipeline = SimpleNamespace(unet=sd15.unet(small=small), text_encoder=sd15.text_encoder(small=small))
-    pipeline.tokenizer = clip_tokenizer()
-    for name, layer in pipeline_layers(pipeline).items():
-        if name.endswith(TARGETS):
-            layer.weight = nn.Parameter(0.02 * torch.randn(layer.weight.shape, device=device, dtype=dtype))
-    words = pipeline.text_encoder.get_input_embeddings()
-    words.weight = nn.Parameter(torch.randn(words.weight.shape, device=device, dtype=dtype))
-    return pipeline
-
-
-def make_concepts(pipeline: Any, number: int) -> list[Concept]:
+def make_concepts(base: Base, number: int) -> list[Concept]:
     """Random concepts whose bands are consecutive columns of random orthonormal matrices."""
-    weights = {name: m.weight for name, m in pipeline_layers(pipeline).items() if name.endswith(TARGETS)}
+    weights = {name: layer.weight for name, layer in base.layers().items() if name.endswith(ATTENTION)}
     prints = {name: weight_fingerprint(weight) for name, weight in weights.items()}
     layers: list[dict[str, LayerTensors]] = [{} for _ in range(number)]
     for name, weight in weights.items():
@@ -63,10 +51,11 @@ def make_concepts(pipeline: Any, number: int) -> list[Concept]:
             band=Band(i, RANK),
             mode="additive",
             base="0" * 16,
-            directions=min(min(weight.shape) for weight in weights.values()),
+            family=base.family,
+            directions=smallest_directions(weights.values()),
             fingerprints=prints,
             layers=layers[i],
-            embeddings=torch.randn(2, 768),
+            embeddings={part: torch.randn(2, text.embedding.weight.shape[1]) for part, text in base.texts.items()},
         )
         for i in range(number)
     ]
@@ -85,15 +74,15 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - begin
 
 
-def measure(pipeline: Any, concepts: list[Concept], rounds: int, device: str) -> dict[str, list[float]]:
-    weights = {name: m.weight for name, m in pipeline_layers(pipeline).items() if name in concepts[0].layers}
+def measure(base: Base, concepts: list[Concept], rounds: int, device: str) -> dict[str, list[float]]:
+    weights = {name: layer.weight for name, layer in base.layers().items() if name in concepts[0].layers}
     ones = dict.fromkeys(concepts, 1.0)
 
     def copy() -> list[Tensor]:
         return [weight.detach().clone() for weight in weights.values()]
 
-    def deltas() -> list[Tensor]:
-        return [add_deltas(weight.detach(), ones, name) for name, weight in weights.items()]
+    def deltas() -> MergedWeights:
+        return MergedWeights(base, list(weights), lambda layer: joint_factors(ones, layer))
 
     operations = 4 * RANK * len(concepts) * sum(weight.numel() for weight in weights.values())
     large = torch.randn(2048, 2048, device=device, dtype=next(iter(weights.values())).dtype)
@@ -107,7 +96,7 @@ def measure(pipeline: Any, concepts: list[Concept], rounds: int, device: str) ->
         floor = seconds(lambda: large @ large, device) * operations / (2 * len(large) ** 3)
         taken.setdefault("the sum's arithmetic, at the speed of a large product", []).append(floor)
         fusions: list[Any] = []
-        whole = seconds(lambda: fusions.append(fuse(pipeline, ones)), device)  # noqa: B023  # called at once
+        whole = seconds(lambda: fusions.append(fuse(base, ones)), device)  # noqa: B023  # called at once
         taken.setdefault("fuse: checks, overlaps, sum, tokens", []).append(whole)
         taken.setdefault("undo", []).append(seconds(fusions[0].undo, device))
     return {name: times[1:] for name, times in taken.items()}
@@ -122,9 +111,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="narrow models, nothing written")
     options = parser.parse_args()
     torch.manual_seed(0)
-    pipeline = make_pipeline(options.device, getattr(torch, options.dtype), options.small)
-    concepts = make_concepts(pipeline, min(options.concepts, 8) if options.small else options.concepts)
-    taken = measure(pipeline, concepts, options.rounds, options.device)
+    base = sd15.base(options.device, getattr(torch, options.dtype), small=options.small)
+    concepts = make_concepts(base, min(options.concepts, 8) if options.small else options.concepts)
+    taken = measure(base, concepts, options.rounds, options.device)
     copies = next(iter(taken.values()))
     rows = [
         (

@@ -105,8 +105,8 @@ def _prepare(
     depth: bool = True,
 ) -> tuple[Any, Any]:
     """The laboratory, and the plan at the rates that were tuned."""
-    from spectral_fusion.evaluate import load_scorers
-    from spectral_fusion.pipeline.load import load_base
+    from spectral_fusion.base.load import open_base
+    from spectral_fusion.toybox import scorers
     from study.conduct import Laboratory
     from study.methods.registry import choose_methods
     from study.plan import Plan
@@ -116,9 +116,7 @@ def _prepare(
     settings = Settings()
     given: dict[str, Any] = {"counts": tuple(counts) or None, "seeds": seeds, "seeds_of_few": seeds, "steps": steps}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    laboratory = Laboratory(
-        out, load_base(base), load_scorers("toybox"), settings, lambda text: print(text, flush=True)
-    )
+    laboratory = Laboratory(out, open_base(base), scorers, settings, lambda text: print(text, flush=True))
     factors = Rates.load(out / RATES, laboratory.digest).factors
     return laboratory, Plan(settings, choose_methods(settings, names or ()), factors, depth)
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
-
+from spectral_fusion.atomic import atomic_file, atomic_folder
+from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept, Library
-from spectral_fusion.concept.atomic import atomic_file, atomic_folder
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
 from spectral_fusion.fuse import fuse
@@ -57,7 +56,7 @@ class DemoFiles:
 def run_demo(
     out: str | Path,
     *,
-    pipeline: StableDiffusionPipeline,
+    base: Base,
     scorers: Scorers,
     names: Sequence[str] = CHOSEN,
     methods: Sequence[str] = METHODS,
@@ -68,7 +67,7 @@ def run_demo(
     """Train examples, fuse them, draw and score them, write a report. What was trained before is kept.
 
     Args:
-        pipeline: the bundled base.
+        base: the bundled base.
         training: settings of `TrainConfig` other than the preset's.
         on_progress: told what is done now.
     """
@@ -77,16 +76,16 @@ def run_demo(
     library = Library(out / "concepts")
     concepts, facts = [], {}
     for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        settings = {"beside": tuple(names[:place])} | dict(training or {})
-        concept, facts[f"training {name}"] = train_example(name, folder, library, pipeline, settings, on_progress)
+        settings = {"with_concepts": tuple(names[:place])} | dict(training or {})
+        concept, facts[f"training {name}"] = train_example(name, folder, library, base, settings, on_progress)
         concepts.append(concept)
-    facts["fusing"] = f"{seconds_to_fuse(pipeline, concepts):.2f} s"
+    facts["fusing"] = f"{seconds_to_fuse(base, concepts):.2f} s"
     chosen = build_methods(
         methods,
         concepts,
-        lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=on_progress),
+        lambda: train_loras(concepts, folders, out / "lora", base=base, on_progress=on_progress),
     )
-    evaluation = evaluate(pipeline, chosen, folders, scorers, config, on_progress=on_progress)
+    evaluation = evaluate(base, chosen, folders, scorers, config, on_progress=on_progress)
     facts["everything"] = f"{time.perf_counter() - begin:.0f} s"
     evaluation = replace(evaluation, facts=facts)
     report, data = write_report(evaluation, out, title="spectral-fusion demo")
@@ -108,7 +107,7 @@ def train_example(
     name: str,
     folder: ImageFolder,
     library: Library,
-    pipeline: StableDiffusionPipeline,
+    base: Base,
     training: Mapping[str, Any],
     on_progress: OnProgress,
 ) -> tuple[Concept, str]:
@@ -121,15 +120,15 @@ def train_example(
         on_progress(f"training {name}: step {progress.step} of {progress.steps}")
 
     config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, **training)
-    train_concept(folder, config, library=library, pipeline=pipeline, resume=True, force=True, on_progress=count)
+    train_concept(folder, config, library=library, base=base, resume=True, force=True, on_progress=count)
     took = f"{time.perf_counter() - begin:.1f} s, {steps} steps" if steps else "kept from an earlier run"
     return library.get(name), took
 
 
-def seconds_to_fuse(pipeline: StableDiffusionPipeline, concepts: Sequence[Concept]) -> float:
+def seconds_to_fuse(base: Base, concepts: Sequence[Concept]) -> float:
     """Wall-clock time of fusing, without loading."""
     begin = time.perf_counter()
-    fusion = fuse(pipeline, dict.fromkeys(concepts, 1.0))
+    fusion = fuse(base, dict.fromkeys(concepts, 1.0))
     seconds = time.perf_counter() - begin
     fusion.undo()
     return seconds

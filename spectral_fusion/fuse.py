@@ -1,4 +1,4 @@
-"""Fusing: the weighted deltas of several concepts, summed into a pipeline's weights. No training, no data."""
+"""Fusing: the weighted deltas of several concepts, summed into a base's weights. No training, no data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from diffusers import StableDiffusionPipeline
-from torch import Tensor, nn
-
+from spectral_fusion.atomic import atomic_folder
+from spectral_fusion.base.attach import active_adapters, check_fits
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.concept import Concept
-from spectral_fusion.concept.atomic import atomic_folder
-from spectral_fusion.concept.attach import FUSED, active_adapters, check_fits
-from spectral_fusion.concept.joint import Overlap, check_same_base, check_weight, joint_factors, measure_overlaps
+from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factors, layer_names, measure_overlaps
 from spectral_fusion.concept.lora import provenance
+from spectral_fusion.concept.metadata import check_weight
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import format_weights
-from spectral_fusion.pipeline.tokens import add_all_tokens, check_embeddings, remove_all_tokens
-from spectral_fusion.spectral import add_factors
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +33,15 @@ PROVENANCE_FILE = "spectral_fusion.json"
 
 @dataclass(eq=False)
 class Fusion:
-    """Concepts that are in a pipeline's weights, and the way back."""
+    """Concepts that are in a base's weights, and the way back."""
 
-    pipeline: StableDiffusionPipeline
+    base: Base
     concepts: dict[Concept, float]
     """Weights as given; `reduce="mean"` divides them by their number."""
     reduce: Reduce
     overlaps: list[Overlap]
-    _originals: list[tuple[nn.Parameter, Tensor]] = field(repr=False)
+    _weights: MergedWeights = field(repr=False)
+    _undone: bool = field(default=False, repr=False)
 
     @property
     def notes(self) -> dict[str, str]:
@@ -56,13 +55,11 @@ class Fusion:
         Raises:
             InputError: this fusion has been undone already.
         """
-        if not self._originals:
+        if self._undone:
             raise InputError("this fusion has been undone already; fuse again")
-        for parameter, original in self._originals:
-            parameter.data = original.to(parameter.device, parameter.dtype)
-        self._originals = []
-        remove_all_tokens(self.pipeline, [concept.trigger for concept in self.concepts])
-        delattr(self.pipeline.unet, FUSED)
+        self._weights.take()
+        self.base.remove_words([concept.trigger for concept in self.concepts])
+        self.base.fused, self._undone = (), True
 
     def without(self, concept: Concept) -> Fusion:
         """Take one concept out: bit for bit what fusing the others gives. This fusion counts as undone.
@@ -76,10 +73,10 @@ class Fusion:
         if not rest:
             raise InputError(f"concept {concept.name!r} is the only one of this fusion; undo the fusion")
         self.undo()
-        return fuse(self.pipeline, rest, reduce=self.reduce, on_overlap="allow")
+        return fuse(self.base, rest, reduce=self.reduce, on_overlap="allow")
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Write the pipeline as a diffusers folder that a stock `from_pretrained` loads, tokens included.
+        """Write the base as a diffusers folder that a stock `from_pretrained` loads, tokens included.
 
         Args:
             force: replace a folder that is there.
@@ -88,53 +85,51 @@ class Fusion:
             InputError: the folder is there, the fusion is undone, or adapters are attached.
         """
         folder = Path(folder)
-        if not self._originals:
+        if self._undone:
             raise InputError("this fusion has been undone; fuse again before saving")
         if folder.exists() and not force:
             raise InputError(f"{folder} exists already; choose another folder or give --force")
-        if names := active_adapters(self.pipeline.unet) + active_adapters(self.pipeline.text_encoder):
+        if names := [name for model in self.base.parts.values() for name in active_adapters(model)]:
             raise InputError(f"adapters {', '.join(names)} are attached; a folder cannot hold them, detach them first")
         with atomic_folder(folder) as part:
-            self.pipeline.save_pretrained(part)
+            self.base.save(str(part))
             record = provenance(self.concepts) | {"spectral_fusion.reduce": self.reduce}
             (part / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return folder
 
 
 def fuse(
-    pipeline: StableDiffusionPipeline,
+    base: Base,
     concepts: Mapping[Concept, float],
     *,
     reduce: Reduce = "sum",
     on_overlap: OnOverlap = "error",
 ) -> Fusion:
-    """Add the weighted deltas of concepts to a pipeline's weights, and their tokens to its vocabulary.
+    """Add the weighted deltas of concepts to a base's weights, and their tokens to its vocabulary.
 
     `W + sum_i w_i delta_i`; `reduce="mean"` divides by the number of concepts, as the authors' code does. Everything is
-    checked before anything is touched. The pipeline's old weights stay in memory for `Fusion.undo`.
+    checked before anything is touched. The base's old weights stay in memory for `Fusion.undo`.
 
     Args:
         on_overlap: what to do where two bands share a direction.
 
     Raises:
         InputError: no concept, names or triggers twice, a weight that is no number, a concept of another base, bands
-            that overlap, or a pipeline that has concepts fused already.
+            that overlap, or a base that has concepts fused already.
     """
     weights = scaled_weights(concepts, reduce)
     if on_overlap not in get_args(OnOverlap):
         raise InputError(f"on_overlap {on_overlap!r} is unknown; use one of {', '.join(get_args(OnOverlap))}")
     overlaps = check_together(list(concepts), on_overlap)
-    layers = check_fits(pipeline, *concepts)
+    check_fits(base, *concepts)
     for concept in concepts:
-        check_embeddings(pipeline, concept.trigger, concept.embeddings)
-    parameters = {name: layer.weight for name, layer in layers.items()}
-    fused = {name: add_deltas(parameter.detach(), weights, name) for name, parameter in parameters.items()}
-    originals = [(parameter, parameter.data) for parameter in parameters.values()]
-    for name, parameter in parameters.items():
-        parameter.data = fused[name]
-    add_all_tokens(pipeline, {concept.trigger: concept.embeddings for concept in concepts})
-    setattr(pipeline.unet, FUSED, [concept.name for concept in concepts])
-    return Fusion(pipeline, dict(concepts), reduce, overlaps, originals)
+        base.check_words(concept.trigger, concept.embeddings)
+    merged = MergedWeights(base, layer_names(concepts), lambda layer: joint_factors(weights, layer))
+    merged.put()
+    merged.drop_merged()
+    base.add_words({concept.trigger: concept.embeddings for concept in concepts})
+    base.fused = tuple(concept.name for concept in concepts)
+    return Fusion(base, dict(concepts), reduce, overlaps, merged)
 
 
 def scaled_weights(concepts: Mapping[Concept, float], reduce: Reduce = "sum") -> dict[Concept, float]:
@@ -150,7 +145,7 @@ def scaled_weights(concepts: Mapping[Concept, float], reduce: Reduce = "sum") ->
 
 
 def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> list[Overlap]:
-    """Check that concepts can share one pipeline, and return the overlap of each two.
+    """Check that concepts can share one base, and return the overlap of each two.
 
     Raises:
         InputError: no concept, different bases, names or triggers twice, or (`on_overlap="error"`) overlapping bands.
@@ -171,8 +166,3 @@ def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> 
                 raise InputError(message)
             logger.warning(message)
     return overlaps
-
-
-def add_deltas(weight: Tensor, concepts: Mapping[Concept, float], layer: str) -> Tensor:
-    """`weight + sum of weighted deltas`, in the weight's shape and type."""
-    return add_factors(weight, joint_factors(concepts, layer))

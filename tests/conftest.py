@@ -7,18 +7,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
-from diffusers import StableDiffusionPipeline
 
-from tiny import tiny_pipeline
+from spectral_fusion.base.sd import StableDiffusion
+from tiny import tiny_base
 
 
 @pytest.fixture(scope="session")
-def shared_pipeline() -> StableDiffusionPipeline:
+def shared_base() -> StableDiffusion:
     """One base for every test that only reads it."""
-    return tiny_pipeline()
+    return tiny_base()
 
 
 @pytest.fixture
-def pipeline() -> StableDiffusionPipeline:
-    """A base of the test's own, with the weights of `shared_pipeline`: attach, fuse and train on it at will."""
-    return tiny_pipeline()
+def base() -> StableDiffusion:
+    """A base of the test's own, with the weights of `shared_base`: attach, fuse and train on it at will."""
+    return tiny_base()

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
-from spectral_fusion.evaluate.boxes import standing_boxes
 from spectral_fusion.generate import GenerateConfig, Picture
 from spectral_fusion.picture import Parameters
 from spectral_fusion.spectral import Factors
+from tiny import TEXT_WIDTH
 
 COLOURS = {"rex": (255, 0, 0), "tom": (0, 255, 0), "kit": (0, 0, 255)}
 SIZE = 40
@@ -36,7 +36,7 @@ class ColourScorers:
 
 @dataclass(frozen=True)
 class Named:
-    """A subject that changes nothing on the pipeline."""
+    """A subject that changes nothing on the base."""
 
     name: str
     class_word: str = "dog"
@@ -46,12 +46,12 @@ class Named:
     def trigger(self) -> str:
         return f"<{self.name}>"
 
+    @property
+    def embeddings(self) -> dict[str, Tensor]:
+        return {"text_encoder": torch.zeros(1, TEXT_WIDTH)}
+
     def factors(self, layer: str) -> Factors:
         return self.layers[layer]
-
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None: ...
-
-    def detach(self, pipeline: StableDiffusionPipeline) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ class Nothing:
     parameters: int = 0
 
     @contextmanager
-    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+    def on(self, base: StableDiffusion, subjects: Sequence[int]) -> Iterator[None]:
         yield
 
 
 def painter(shown: dict[str, str]) -> Callable[..., list[Picture]]:
     """A stand-in for `generate` that paints each concept of the prompt in its place, as the colour of `shown[name]`."""
 
-    def paint(pipeline: StableDiffusionPipeline, config: GenerateConfig) -> list[Picture]:
+    def paint(base: StableDiffusion, config: GenerateConfig) -> list[Picture]:
         names = [name for name in COLOURS if f"<{name}>" in config.prompt]
         names.sort(key=config.prompt.index)
         image = Image.new("RGB", (SIZE, SIZE), "black")
-        for name, box in zip(names, standing_boxes(len(names)) if names else [], strict=True):
+        for name, box in zip(names, base.places(len(names)) if names else [], strict=True):
             x, y = round((box.left + box.right) / 2 * SIZE), round((box.top + box.bottom) / 2 * SIZE)
             image.paste(COLOURS[shown.get(name, name)], (x - 3, y - 3, x + 3, y + 3))
         seeds = range(config.seed, config.seed + config.num_images)

@@ -1,13 +1,14 @@
-"""Writes a pipeline as one file in the original latent-diffusion layout, as Civitai's models come."""
+"""Writes a base as one file in the original latent-diffusion layout, as Civitai's models come."""
 
 import re
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from spectral_fusion.pipeline.clip_tokenizer import clip_tokenizer
+from spectral_fusion.base.clip_tokenizer import clip_tokenizer
+from spectral_fusion.base.sd import StableDiffusion
 from tiny import TEXT_WIDTH, assemble, sd1_scheduler, tiny_text_encoder, tiny_vae
 
 UNET_RESNET = {
@@ -21,6 +22,8 @@ UNET_RESNET = {
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -94,24 +97,26 @@ def open_clip_tensors(text_encoder: CLIPTextModel) -> dict[str, Tensor]:
     for key in [key for key in tensors if ".self_attn.q_proj." in key]:
         stack = torch.cat([tensors.pop(key.replace("q_proj", f"{letter}_proj")) for letter in "qkv"])
         tensors[key.replace("self_attn.q_proj.", "attn.in_proj_")] = stack
+    if "text_projection.weight" in tensors:  # XL uses every layer
+        return tensors | {"text_projection": tensors.pop("text_projection.weight").T, "logit_scale": torch.ones(())}
     layers = text_encoder.config.num_hidden_layers
     last = {key: value for key, value in tensors.items() if f"resblocks.{layers - 1}." in key}
     return tensors | {key.replace(f".{layers - 1}.", f".{layers}."): torch.zeros_like(t) for key, t in last.items()}
 
 
-def ldm_tensors(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
-    """The tensors of a pipeline under the names of the original code, of SD 1.x or 2.x by its UNet's projections."""
-    sd2 = pipeline.unet.config.use_linear_projection
+def ldm_tensors(base: StableDiffusion) -> dict[str, Tensor]:
+    """The tensors of a base under the names of the original code, of SD 1.x or 2.x by its UNet's projections."""
+    sd2 = base.unet.config.use_linear_projection
     text_prefix = "cond_stage_model.model." if sd2 else "cond_stage_model.transformer.text_model."
     parts = {
-        "model.diffusion_model.": unet_tensors(pipeline.unet),
-        "first_stage_model.": vae_tensors(pipeline.vae),
-        text_prefix: (open_clip_tensors if sd2 else clip_tensors)(pipeline.text_encoder),
+        "model.diffusion_model.": unet_tensors(base.unet),
+        "first_stage_model.": vae_tensors(base.vae),
+        text_prefix: (open_clip_tensors if sd2 else clip_tensors)(base.text_encoder),
     }
     return {prefix + name: tensor.contiguous() for prefix, part in parts.items() for name, tensor in part.items()}
 
 
-def miniature(version: int = 1, seed: int = 0) -> StableDiffusionPipeline:
+def miniature(version: int = 1, seed: int = 0) -> StableDiffusion:
     """SD 1.5's or 2.1's own block structure, four levels and all, at reduced widths, with CLIP's whole vocabulary."""
     tokenizer = clip_tokenizer(pad_token="<|endoftext|>" if version == 1 else "!")
     with torch.random.fork_rng(devices=[]):
@@ -126,4 +131,4 @@ def miniature(version: int = 1, seed: int = 0) -> StableDiffusionPipeline:
         vae = tiny_vae()
         text_encoder = tiny_text_encoder(tokenizer, heads=1, hidden_act="quick_gelu" if version == 1 else "gelu")
     scheduler = sd1_scheduler("epsilon" if version == 1 else "v_prediction")
-    return assemble(unet, vae, text_encoder, tokenizer, scheduler)
+    return StableDiffusion(assemble(unet, vae, text_encoder, tokenizer, scheduler))

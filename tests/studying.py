@@ -5,7 +5,7 @@ from pathlib import Path
 from judging import ColourScorers
 from study.conduct import Laboratory
 from study.settings import Settings
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 SMALLEST = Settings(
     counts=(2,),
@@ -16,7 +16,7 @@ SMALLEST = Settings(
     rank=2,
     steps=2,
     batch_size=1,
-    rehearsal_prompts=1,
+    distillation_prompts=1,
     photos=2,
     prompts=("a photo of a {}",),
     pictures=1,
@@ -33,4 +33,4 @@ SMALLEST = Settings(
 def laboratory(root: Path, settings: Settings = SMALLEST) -> tuple[Laboratory, list[str]]:
     """A laboratory, and what it will have told."""
     told: list[str] = []
-    return Laboratory(root, tiny_pipeline(), ColourScorers(), settings, told.append), told
+    return Laboratory(root, tiny_base(), ColourScorers(), settings, told.append), told

@@ -6,7 +6,7 @@ from peft import LoraConfig
 
 from adapting import assert_same_weights, train, weights
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer, SpectralLinear
-from tiny import TEXT_WIDTH, tiny_pipeline, tiny_unet
+from tiny import TEXT_WIDTH, tiny_base, tiny_unet
 
 MODES = ["additive", "rotational"]
 CONVOLUTIONS = ["conv1", "conv2", "proj_in"]
@@ -237,13 +237,13 @@ def test_compiling_a_unet(unet, batch):
 
 
 def test_text_encoder_and_unet_of_a_pipeline():
-    pipeline = tiny_pipeline()
-    pipeline.unet.add_adapter(SpectralConfig(r=4), adapter_name="rex")
-    pipeline.text_encoder.add_adapter(SpectralConfig(r=4), adapter_name="rex")
-    projections = [name for name, module in pipeline.text_encoder.named_modules() if isinstance(module, SpectralLinear)]
+    base = tiny_base()
+    base.unet.add_adapter(SpectralConfig(r=4), adapter_name="rex")
+    base.text_encoder.add_adapter(SpectralConfig(r=4), adapter_name="rex")
+    projections = [name for name, module in base.text_encoder.named_modules() if isinstance(module, SpectralLinear)]
     assert {name.rsplit(".", 1)[1] for name in projections} == {"q_proj", "k_proj", "v_proj", "out_proj"}
-    train(pipeline.unet, "rex")
-    train(pipeline.text_encoder, "rex")
+    train(base.unet, "rex")
+    train(base.text_encoder, "rex")
     generator = torch.Generator().manual_seed(0)
-    image = pipeline("a dog", num_inference_steps=2, generator=generator, output_type="pt", height=32, width=32)
+    image = base.pipeline("a dog", num_inference_steps=2, generator=generator, output_type="pt", height=32, width=32)
     assert torch.isfinite(torch.as_tensor(image.images)).all()

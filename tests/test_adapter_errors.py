@@ -15,6 +15,7 @@ BAD_CONFIGS = {
     "rank 0": {"r": 0},
     "negative band": {"band": -1},
     "fractional rank": {"r": 2.5},
+    "unknown side": {"side": "left"},
     "unknown mode": {"mode": "multiplicative"},
     "rank 0 by pattern": {"rank_pattern": {"to_q": 0}},
     "strength NaN": {"alpha": float("nan")},

@@ -10,7 +10,7 @@ from torch import nn
 
 from adapting import train
 from spectral_fusion.adapter import SpectralConfig, SpectralConv2d, SpectralLayer, SpectralLinear
-from spectral_fusion.spectral import as_matrix, band_overlap, leading_triplets
+from spectral_fusion.spectral import as_matrix, band_overlap, singular_triplets
 from spectral_fusion.spectral.svd import Triplets
 
 MODES = ["additive", "rotational"]
@@ -65,10 +65,33 @@ def test_the_basis_is_the_band_of_the_weight():
     base, _ = seeded(*LAYERS["convolution"])
     layer = adapted(copy.deepcopy(base))
     basis = Triplets(*(getattr(layer, name)["default"] for name in layer.basis_names))
-    expected = leading_triplets(base.weight, 3, 6)
+    expected = singular_triplets(base.weight, 3, 6)
     assert all(torch.equal(found, wanted) for found, wanted in zip(basis, expected, strict=True))
-    assert band_overlap(basis, leading_triplets(base.weight, 0, 3)) < 1e-5
+    assert band_overlap(basis, singular_triplets(base.weight, 0, 3)) < 1e-5
     assert basis.V.shape == (as_matrix(base.weight).shape[1], 3)
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_a_bottom_band_is_the_last_of_the_weight(kind):
+    base, _ = seeded(*LAYERS[kind])
+    directions = min(as_matrix(base.weight).shape)
+    layer = adapted(copy.deepcopy(base), side="bottom")
+    expected = singular_triplets(base.weight, directions - 6, directions - 3)
+    assert torch.equal(layer.spectral_V["default"], expected.V)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_weight_decay_alone_does_not_move_the_output(mode):
+    """A scale that started at one would be decayed towards zero, and the base's singular values with it."""
+    base, x = seeded(*LAYERS["linear"])
+    layer = adapted(copy.deepcopy(base), mode=mode, train_s=True, trained=False)
+    parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.5)
+    for _ in range(20):
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    assert torch.equal(layer(x), base(x))
 
 
 @pytest.mark.parametrize("mode", MODES)

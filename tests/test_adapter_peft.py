@@ -110,17 +110,18 @@ def test_attach_train_merge_unload(case, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_saving_and_loading_needs_no_decomposition(case, mode, tmp_path, monkeypatch):
     make, x, targets, _ = case
-    config = SpectralConfig(r=2, band=1, mode=mode, train_s=True, alpha=0.5, target_modules=targets)
+    config = SpectralConfig(r=2, band=1, side="bottom", mode=mode, train_s=True, alpha=0.5, target_modules=targets)
     model = get_peft_model(make(), config)
     train(model, "default")
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr("spectral_fusion.adapter.model.cached_triplets", None)
+    monkeypatch.setattr("spectral_fusion.adapter.model.decompose", None)
     for low_memory in (False, True):
         loaded = PeftModel.from_pretrained(make(), tmp_path, low_cpu_mem_usage=low_memory)
         assert torch.equal(output(loaded, x), output(model, x))
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
     found = loaded.peft_config["default"]
-    assert (found.r, found.band, found.mode, found.train_s, found.alpha) == (2, 1, mode, True, 0.5)
+    assert (found.r, found.band, found.side, found.mode) == (2, 1, "bottom", mode)
+    assert (found.train_s, found.alpha) == (True, 0.5)
 
 
 def test_only_the_adapter_and_its_band_are_saved(tmp_path):
@@ -200,7 +201,7 @@ def test_ranks_and_strengths_by_pattern():
 
 
 def test_an_empty_basis_is_allocated_without_decomposing(monkeypatch):
-    monkeypatch.setattr("spectral_fusion.adapter.model.cached_triplets", None)
+    monkeypatch.setattr("spectral_fusion.adapter.model.decompose", None)
     config = SpectralConfig(r=2, target_modules=["0"], init_basis=False)
     (layer,) = spectral_layers(get_peft_model(plain(), config))
     assert [tuple(getattr(layer, name)["default"].shape) for name in layer.basis_names] == [(12, 2), (2,), (16, 2)]

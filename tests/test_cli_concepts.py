@@ -10,30 +10,29 @@ from diffusers import StableDiffusionPipeline
 from typer.testing import CliRunner, Result
 
 from concepts import make_concept, picture
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.fuse import fuse
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    tiny_pipeline().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def library(
-    shared_pipeline: StableDiffusionPipeline, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Library:
+def library(shared_base: StableDiffusion, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     """A library of rex, tom and bot; the working folder is an empty one."""
     monkeypatch.setenv("SPECTRAL_FUSION_LIBRARY", str(tmp_path / "library"))
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     for band, name in enumerate(("rex", "tom", "bot")):
-        Library().add(replace(make_concept(shared_pipeline, name, band=band, seed=band), base_name=str(base)))
+        Library().add(replace(make_concept(shared_base, name, band=band, seed=band), base_name=str(base)))
     return Library()
 
 
@@ -68,9 +67,9 @@ def test_the_check_shows_bands_overlaps_and_room(library: Library) -> None:
 def test_fusing_to_a_folder_that_a_stock_pipeline_loads(library: Library, base: Path) -> None:
     result = run("fuse", "rex", "tom", "--weights", "1", "0.5", "--out", "fused")
     assert result.exit_code == 0, result.stderr
-    stock = StableDiffusionPipeline.from_pretrained("fused")
-    stock.set_progress_bar_config(disable=True)
-    expected = tiny_pipeline()
+    stock = StableDiffusion(StableDiffusionPipeline.from_pretrained("fused"))
+    stock.pipeline.set_progress_bar_config(disable=True)
+    expected = tiny_base()
     fuse(expected, {library.get("rex"): 1.0, library.get("tom"): 0.5})
     assert torch.equal(picture(stock, "a <rex> and a <tom>"), picture(expected, "a <rex> and a <tom>"))
     refused("exists already", "fuse", "rex", "--out", "fused")
@@ -82,11 +81,11 @@ def test_fusing_to_a_folder_that_a_stock_pipeline_loads(library: Library, base: 
 def test_loras_come_with_their_embeddings(library: Library, command: tuple[str, ...]) -> None:
     result = run(*command, "--out", "made.safetensors", "--half")
     assert result.exit_code == 0, result.stderr
-    pipeline = tiny_pipeline()
+    base = tiny_base()
     for path in sorted(Path("made-embeddings").iterdir()):
-        pipeline.load_textual_inversion(str(path))
-    pipeline.load_lora_weights("made.safetensors")
-    assert "<rex>_1" in pipeline.tokenizer.get_vocab()
+        base.pipeline.load_textual_inversion(str(path))
+    base.pipeline.load_lora_weights("made.safetensors")
+    assert "<rex>_1" in base.tokenizer.get_vocab()
     refused("exists already", *command, "--out", "made.safetensors")
     refused("must end in .safetensors", "export", "rex", "--out", "made.pt")
     assert run(*command, "--out", "made.safetensors", "--force").exit_code == 0
@@ -126,8 +125,8 @@ def test_concepts_lists_with_a_map_of_bands(library: Library) -> None:
     assert "No concepts" in run("concepts", "--library", "empty", "list").stdout
 
 
-def test_concepts_add_remove_restore_rename_show(library: Library, shared_pipeline: StableDiffusionPipeline) -> None:
-    make_concept(shared_pipeline, "zed", band=1).save("zed.safetensors")
+def test_concepts_add_remove_restore_rename_show(library: Library, shared_base: StableDiffusion) -> None:
+    make_concept(shared_base, "zed", band=1).save("zed.safetensors")
     added = run("concepts", "add", "zed.safetensors")
     assert added.exit_code == 0
     assert "zed and tom share a band" in added.stdout
@@ -141,13 +140,13 @@ def test_concepts_add_remove_restore_rename_show(library: Library, shared_pipeli
     assert json.loads(run("concepts", "show", "zed", "--json").stdout)["trigger"] == "<zorro>"
 
 
-def test_bad_input(library: Library, shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_bad_input(library: Library, shared_base: StableDiffusion, tmp_path: Path) -> None:
     Path("broken.safetensors").write_bytes(b"nonsense")
     torch.save({}, "pickle.safetensors")
     run("export", "rex", "--out", "lora.safetensors")
-    stranger = make_concept(tiny_pipeline(seed=1), "zoe", band=4)
+    stranger = make_concept(tiny_base(seed=1), "zoe", band=4)
     stranger.save("zoe.safetensors")
-    make_concept(shared_pipeline, "zed", band=1).save("zed.safetensors")
+    make_concept(shared_base, "zed", band=1).save("zed.safetensors")
     refused("no safetensors file", "inspect", "broken.safetensors")
     refused("is a pickle", "inspect", "pickle.safetensors")
     refused("is a LoRA", "inspect", "lora.safetensors")
@@ -164,5 +163,5 @@ def test_bad_input(library: Library, shared_pipeline: StableDiffusionPipeline, t
 
 
 def other_base(folder: Path) -> Path:
-    tiny_pipeline(seed=1).save_pretrained(folder / "other")
+    tiny_base(seed=1).pipeline.save_pretrained(folder / "other")
     return folder / "other"

@@ -17,16 +17,16 @@ from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.train import TrainConfig, watch
 from spectral_fusion.train.config import settings
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
-QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--rehearsal-prompts", "0", "--no-logs")
+QUICK = ("--rank", "4", "--steps", "2", "--batch-size", "2", "--distillation-prompts", "0", "--no-logs")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    tiny_pipeline().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return folder
 
 
@@ -140,6 +140,7 @@ def test_the_class_may_come_from_a_kohya_folder(
         (("--name", "a/b", "--class", "dog"), "a/b"),
         (("--name", "rex", "--class", "dog", "--steps", "0"), "steps"),
         (("--name", "rex", "--class", "dog", "--band", "first"), "band"),
+        (("--name", "rex", "--class", "dog", "--band-order", "top"), "--band-side top"),
         (("--name", "rex", "--class", "dog", "--base", "/nowhere"), "/nowhere"),
     ],
 )
@@ -175,7 +176,7 @@ def test_tensorboard_logs_are_written(train: Callable[..., Result], library: Lib
 def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, photos: Path, library: Library) -> None:
     command = [sys.executable, "-m", "spectral_fusion", "train", str(photos), "--name", "rex", "--class", "dog"]
     command += ["--base", str(base), "--library", str(library.root), "--rank", "4", "--steps", "2000", "--no-logs"]
-    command += ["--rehearsal-prompts", "0"]
+    command += ["--distillation-prompts", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     claim = library.folder("rex") / "claim.json"
     while not claim.exists() and process.poll() is None:

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from concepts import ATTENTION, delta, make_concept
+from spectral_fusion.base.layers import base_layers
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors, export_embedding, export_lora, read_info
-from spectral_fusion.concept.fingerprint import base_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets
 
 
 @pytest.fixture(scope="module")
-def concept(shared_pipeline: StableDiffusionPipeline) -> Concept:
-    return make_concept(shared_pipeline, train_s=True)
+def concept(shared_base: StableDiffusion) -> Concept:
+    return make_concept(shared_base, train_s=True)
 
 
 @pytest.fixture
@@ -42,15 +43,13 @@ def edit(path: Path, *, tensors: dict | None = None, metadata: dict | None = Non
 
 @pytest.mark.parametrize("mode", ["additive", "rotational"])
 @pytest.mark.parametrize("train_s", [False, True])
-def test_float32_round_trip_is_exact(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path, mode: str, train_s: bool
-) -> None:
-    saved = make_concept(shared_pipeline, mode=mode, train_s=train_s, alpha=0.7, band=1)
+def test_float32_round_trip_is_exact(shared_base: StableDiffusion, tmp_path: Path, mode: str, train_s: bool) -> None:
+    saved = make_concept(shared_base, mode=mode, train_s=train_s, alpha=0.7, band=1)
     loaded = Concept.load(saved.save(tmp_path / "rex.safetensors", dtype=torch.float32))
     for field in ("name", "trigger", "class_word", "band", "mode", "alpha", "base", "base_name", "directions"):
         assert getattr(loaded, field) == getattr(saved, field)
     assert (loaded.fingerprints, loaded.training) == (saved.fingerprints, saved.training)
-    assert torch.equal(loaded.embeddings, saved.embeddings)
+    assert torch.equal(loaded.embeddings["text_encoder"], saved.embeddings["text_encoder"])
     for name in saved.layers:
         assert torch.equal(delta(loaded.factors(name)), delta(saved.factors(name)))
 
@@ -58,9 +57,9 @@ def test_float32_round_trip_is_exact(
 @pytest.mark.parametrize("mode", ["additive", "rotational"])
 @pytest.mark.parametrize("size", [1e-2, 1e-7])
 def test_float16_costs_a_thousandth_of_the_delta_however_small(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path, mode: str, size: float
+    shared_base: StableDiffusion, tmp_path: Path, mode: str, size: float
 ) -> None:
-    saved = make_concept(shared_pipeline, mode=mode, size=size)
+    saved = make_concept(shared_base, mode=mode, size=size)
     loaded = Concept.load(saved.save(tmp_path / "rex.safetensors"))
     for name in saved.layers:
         exact = delta(saved.factors(name))
@@ -94,8 +93,8 @@ def test_saving_twice_gives_the_same_bytes(concept: Concept, tmp_path: Path) -> 
     assert concept.save(tmp_path / "b.safetensors").read_bytes() == first
 
 
-def test_convolutions_keep_their_kernel(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
-    saved = make_concept(shared_pipeline, targets=("conv1", "proj_in"))
+def test_convolutions_keep_their_kernel(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    saved = make_concept(shared_base, targets=("conv1", "proj_in"))
     assert set(saved.kernels.values()) == {(3, 3), (1, 1)}
     assert Concept.load(saved.save(tmp_path / "rex.safetensors")).kernels == saved.kernels
 
@@ -159,10 +158,8 @@ def test_a_file_that_starts_like_a_pickle_by_chance_is_read(file: Path) -> None:
         Concept.load(file)
 
 
-def test_convolutions_of_an_impossible_kernel_are_refused(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path
-) -> None:
-    path = make_concept(shared_pipeline, targets=("conv1",)).save(tmp_path / "rex.safetensors")
+def test_convolutions_of_an_impossible_kernel_are_refused(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    path = make_concept(shared_base, targets=("conv1",)).save(tmp_path / "rex.safetensors")
     for kernel in ([7, 7], [0, 3], [-3, -3]):
         kernels = dict.fromkeys(read_info(path).kernels, kernel)
         edit(path, metadata={"spectral_fusion.kernels": json.dumps(kernels)})
@@ -182,6 +179,23 @@ def test_other_kinds_of_file_are_named(concept: Concept, tmp_path: Path) -> None
         Concept.load(base)
 
 
+def test_format_1_is_read_as_bands_from_the_top(file: Path, concept: Concept) -> None:
+    """Shipped concepts are of this format: no side, whatever end their index is near."""
+    edit(file, metadata={"spectral_fusion.format_version": "1"}, drop="spectral_fusion.side")
+    loaded = Concept.load(file)
+    assert loaded.band == concept.band == Band(0, 4, "top")
+    for name, layer in concept.layers.items():
+        for part, tensor in layer.tensors().items():
+            assert torch.equal(loaded.layers[name].tensors()[part], tensor)
+
+
+def test_the_side_of_a_band_is_kept(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    saved = make_concept(shared_base, band=1, side="bottom")
+    assert saved.span == range(24, 28)
+    loaded = Concept.load(saved.save(tmp_path / "rex.safetensors"))
+    assert loaded.band == Band(1, 4, "bottom")
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.safetensors"):
         with pytest.raises(InputError, match="no concept file at"):
@@ -192,6 +206,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"metadata": {"spectral_fusion.format_version": "99"}}, "format version 99"),
+        ({"metadata": {"spectral_fusion.side": "left"}}, "side 'left'"),
+        ({"drop": "spectral_fusion.side"}, "lacks the metadata spectral_fusion.side"),
         ({"drop": "spectral_fusion.trigger"}, "lacks the metadata spectral_fusion.trigger"),
         ({"drop": "spectral_fusion.format_version"}, "not a concept"),
         ({"metadata": {"spectral_fusion.rank": "many"}}, "malformed metadata"),
@@ -210,10 +226,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"metadata": {"spectral_fusion.fingerprints": '{"unet.x": "abc"}'}}, "malformed"),
         ({"metadata": {"spectral_fusion.training": "{"}}, "malformed metadata"),
         ({"metadata": {"spectral_fusion.kernels": '{"unet.x": 3}'}}, "malformed metadata"),
-        ({"drop": "embeddings"}, "lacks the tensor 'embeddings'"),
-        ({"tensors": {"embeddings": torch.tensor([[float("nan")]])}}, "NaN or infinity"),
-        ({"tensors": {"embeddings": torch.zeros(3)}}, "embeddings"),
-        ({"tensors": {"embeddings": torch.zeros(2, 64, dtype=torch.int64)}}, "torch.int64"),
+        ({"drop": "embeddings.text_encoder"}, "lacks the tensor 'embeddings.text_encoder'"),
+        ({"tensors": {"embeddings.text_encoder": torch.tensor([[float("nan")]])}}, "NaN or infinity"),
+        ({"tensors": {"embeddings.text_encoder": torch.zeros(3)}}, "embeddings"),
+        ({"tensors": {"embeddings.text_encoder": torch.zeros(2, 64, dtype=torch.int64)}}, "torch.int64"),
         ({"tensors": {"unet.nowhere.A": torch.zeros(3)}}, "belongs to no layer"),
     ],
 )
@@ -284,6 +300,6 @@ def test_a_concept_of_stable_diffusion_1_5_takes_at_most_10_megabytes(
         directions=320,
         fingerprints=dict.fromkeys(layers, "0123456789abcdef:12.34"),
         layers=layers,
-        embeddings=torch.randn(4, 768),
+        embeddings={"text_encoder": torch.randn(4, 768)},
     )
     assert concept.save(tmp_path / "rex.safetensors").stat().st_size <= megabytes * 1e6

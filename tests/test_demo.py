@@ -4,18 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from concepts import make_concept, same_weights, weights_of
 from judging import ColourScorers, colour_folders
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.demo import CHOSEN, EXAMPLES, METHODS, DemoFiles, example_images, run_demo
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.toybox.data import HELD_OUT
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 ROOT = Path(__file__).parents[1]
 QUICK = EvaluateConfig(prompts=("a {}",), seeds=1, num_inference_steps=1)
@@ -28,34 +28,32 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def demo(out: Path, pipeline: StableDiffusionPipeline, said: list[str] | None = None) -> DemoFiles:
+def demo(out: Path, base: StableDiffusion, said: list[str] | None = None) -> DemoFiles:
     return run_demo(
         out,
-        pipeline=pipeline,
+        base=base,
         scorers=ColourScorers(),
         names=CHOSEN[:2],
         methods=("spectral-sum", "lora-sum"),
         config=QUICK,
-        training={"steps": 1, "rank": 4, "batch_size": 1, "rehearsal_prompts": 0},
+        training={"steps": 1, "rank": 4, "batch_size": 1, "distillation_prompts": 0},
         on_progress=(said if said is not None else []).append,
     )
 
 
 @pytest.mark.slow
-def test_it_runs_without_a_checkout_and_keeps_what_it_trained(
-    elsewhere: Path, pipeline: StableDiffusionPipeline
-) -> None:
-    before = weights_of(pipeline)
-    first = demo(elsewhere / "out", pipeline)
+def test_it_runs_without_a_checkout_and_keeps_what_it_trained(elsewhere: Path, base: StableDiffusion) -> None:
+    before = weights_of(base)
+    first = demo(elsewhere / "out", base)
     assert [method.name for method in first.evaluation.methods] == ["spectral sum", "LoRA sum"]
     assert first.report.is_file()
     assert Image.open(first.contact_sheet).width > 500
-    assert same_weights(before, weights_of(pipeline))
+    assert same_weights(before, weights_of(base))
     files = [*elsewhere.glob("out/concepts/*/concept.safetensors"), *elsewhere.glob("out/lora/*.safetensors")]
     assert len(files) == 4
     written = [file.stat().st_mtime_ns for file in files]
     said: list[str] = []
-    again = demo(elsewhere / "out", pipeline, said)
+    again = demo(elsewhere / "out", base, said)
     assert not [line for line in said if line.startswith("training")]
     assert "kept" in again.evaluation.facts[f"training {CHOSEN[0]}"]
     assert [file.stat().st_mtime_ns for file in files] == written
@@ -86,13 +84,13 @@ def test_shipped_examples_are_what_would_be_drawn(name: str, tmp_path: Path) -> 
 @pytest.fixture
 def bench(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A library of two concepts with photos, and the tiny base for any base."""
-    pipeline = tiny_pipeline()
+    base = tiny_base()
     library = Library(elsewhere / "concepts")
     colour_folders(elsewhere / "photos")
     for band, name in enumerate(("rex", "tom")):
-        library.add(make_concept(pipeline, name, band=band))
+        library.add(make_concept(base, name, band=band))
         os.rename(elsewhere / "photos" / name, library.folder(name) / "images")
-    monkeypatch.setattr("spectral_fusion.pipeline.load.load_base", lambda *_, **__: pipeline)
+    monkeypatch.setattr("spectral_fusion.base.load.open_base", lambda *_, **__: base)
     monkeypatch.setattr("spectral_fusion.evaluate.load_scorers", lambda *_, **__: ColourScorers())
     return elsewhere
 

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from concepts import make_concept, same_weights, weights_of
 from judging import COLOURS, QUICK, ColourScorers, Named, Nothing, colour_folders, painter
+from spectral_fusion.base.regions import Box
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Spectral, build_methods, evaluate
 from spectral_fusion.evaluate import painter as painting
-from spectral_fusion.evaluate.boxes import Box, crop_square, standing_boxes
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.similarity import Photos, confusion
+from spectral_fusion.toybox.layout import standing_boxes
 
 
 @pytest.fixture
@@ -27,17 +29,17 @@ def folders(tmp_path: Path) -> list[ImageFolder]:
 
 
 def scored(
-    monkeypatch: pytest.MonkeyPatch, pipeline: StableDiffusionPipeline, folders: list[ImageFolder], **shown: str
+    monkeypatch: pytest.MonkeyPatch, base: StableDiffusion, folders: list[ImageFolder], **shown: str
 ) -> Evaluation:
     monkeypatch.setattr(painting, "generate", painter(shown))
     method = Nothing(tuple(Named(name) for name in COLOURS))
-    return evaluate(pipeline, [method], folders, ColourScorers(), QUICK)
+    return evaluate(base, [method], folders, ColourScorers(), QUICK)
 
 
 def test_a_perfect_generator_is_always_nearest_to_its_own_photos(
-    monkeypatch: pytest.MonkeyPatch, shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
+    monkeypatch: pytest.MonkeyPatch, shared_base: StableDiffusion, folders: list[ImageFolder]
 ) -> None:
-    (method,) = scored(monkeypatch, shared_pipeline, folders).methods
+    (method,) = scored(monkeypatch, shared_base, folders).methods
     assert all(scores.accuracy == 1 for scores in method.scores.values())
     assert method.scores["alone"].confusion == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
     assert all(value > 0.99 for seeds in method.scores["regions"].identity for value in seeds)
@@ -45,9 +47,9 @@ def test_a_perfect_generator_is_always_nearest_to_its_own_photos(
 
 
 def test_a_generator_that_mixes_two_up_shows_in_the_confusion_matrix(
-    monkeypatch: pytest.MonkeyPatch, shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
+    monkeypatch: pytest.MonkeyPatch, shared_base: StableDiffusion, folders: list[ImageFolder]
 ) -> None:
-    (method,) = scored(monkeypatch, shared_pipeline, folders, tom="kit").methods
+    (method,) = scored(monkeypatch, shared_base, folders, tom="kit").methods
     for scores in method.scores.values():
         assert scores.confusion == [[4, 0, 0], [0, 0, 4], [0, 0, 4]]
         assert scores.accuracy == pytest.approx(2 / 3)
@@ -55,11 +57,11 @@ def test_a_generator_that_mixes_two_up_shows_in_the_confusion_matrix(
 
 
 def test_all_methods_are_given_the_same_prompts_and_seeds(
-    monkeypatch: pytest.MonkeyPatch, shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
+    monkeypatch: pytest.MonkeyPatch, shared_base: StableDiffusion, folders: list[ImageFolder]
 ) -> None:
     monkeypatch.setattr(painting, "generate", painter({}))
     methods = [Nothing(tuple(Named(name) for name in COLOURS), label) for label in ("one", "two")]
-    first, second = evaluate(shared_pipeline, methods, folders, ColourScorers(), QUICK).methods
+    first, second = evaluate(shared_base, methods, folders, ColourScorers(), QUICK).methods
     drawn = [[(d.setting, d.concept, d.prompt, d.seed) for d in method.drawings] for method in (first, second)]
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) == 2 * 3 * 4 + 2 * 4
@@ -70,7 +72,7 @@ def test_all_methods_are_given_the_same_prompts_and_seeds(
 
 
 def test_alignment_asks_for_the_prompt_in_plain_words(
-    monkeypatch: pytest.MonkeyPatch, shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
+    monkeypatch: pytest.MonkeyPatch, shared_base: StableDiffusion, folders: list[ImageFolder]
 ) -> None:
     asked: set[str] = set()
 
@@ -81,35 +83,35 @@ def test_alignment_asks_for_the_prompt_in_plain_words(
 
     monkeypatch.setattr(painting, "generate", painter({}))
     subjects = (Named("rex"), Named("tom", "cat"), Named("kit", "cat"))
-    found = evaluate(shared_pipeline, [Nothing(subjects)], folders, Listening(), QUICK)
+    found = evaluate(shared_base, [Nothing(subjects)], folders, Listening(), QUICK)
     plain = {"a photo of a dog", "a photo of a cat", "a photo of a dog, a cat and a cat"}
     assert asked == plain | {text.replace("a photo of ", "") + " on grass" for text in plain}
     assert found.base_alignment["fused"] == found.methods[0].scores["fused"].alignment == [0.5, 0.5]
 
 
 def test_real_concepts_go_through_and_the_pipeline_is_as_before(
-    pipeline: StableDiffusionPipeline, folders: list[ImageFolder]
+    base: StableDiffusion, folders: list[ImageFolder]
 ) -> None:
-    before, words = weights_of(pipeline), len(pipeline.tokenizer)
-    concepts = [make_concept(pipeline, name, band=band) for band, name in enumerate(("rex", "tom"))]
+    before, words = weights_of(base), len(base.tokenizer)
+    concepts = [make_concept(base, name, band=band) for band, name in enumerate(("rex", "tom"))]
     methods = build_methods(["spectral-sum", "spectral-mean"], concepts, loras=list)
     config = EvaluateConfig(prompts=("a {}",), seeds=1, num_inference_steps=1)
-    found = evaluate(pipeline, methods, folders[:2], ColourScorers(), config)
+    found = evaluate(base, methods, folders[:2], ColourScorers(), config)
     assert [method.name for method in found.methods] == ["spectral sum", "spectral mean"]
     alone, averaged = ([d for d in m.drawings if d.setting == "alone"] for m in found.methods)
     assert alone == averaged
     trained = sum(t.numel() for layer in concepts[0].layers.values() for t in layer.trained.values())
-    assert found.methods[0].parameters == trained + concepts[0].embeddings.numel()
-    assert same_weights(before, weights_of(pipeline))
-    assert len(pipeline.tokenizer) == words
+    assert found.methods[0].parameters == trained + concepts[0].embeddings["text_encoder"].numel()
+    assert same_weights(before, weights_of(base))
+    assert len(base.tokenizer) == words
 
 
-def test_fusing_that_fails_leaves_the_pipeline_as_before(pipeline: StableDiffusionPipeline) -> None:
-    before = weights_of(pipeline)
-    method = Spectral((make_concept(pipeline, "rex"), make_concept(pipeline, "tom", band=1)))
-    with pytest.raises(ZeroDivisionError), method.on(pipeline, [0, 1]):
+def test_fusing_that_fails_leaves_the_pipeline_as_before(base: StableDiffusion) -> None:
+    before = weights_of(base)
+    method = Spectral((make_concept(base, "rex"), make_concept(base, "tom", band=1)))
+    with pytest.raises(ZeroDivisionError), method.on(base, [0, 1]):
         raise ZeroDivisionError
-    assert same_weights(before, weights_of(pipeline))
+    assert same_weights(before, weights_of(base))
 
 
 def test_confusion_counts_each_pair() -> None:
@@ -144,7 +146,7 @@ def test_a_crop_is_a_square_inside_the_picture(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_subjects_stand_side_by_side_inside_the_picture(count: int) -> None:
-    boxes = standing_boxes(count)
+    boxes = [Box(*box) for box in standing_boxes(count)]
     assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in boxes)
     assert all(first.right <= second.left for first, second in itertools.pairwise(boxes))
 
@@ -163,9 +165,9 @@ def test_bad_settings_are_refused(settings: dict, words: str) -> None:
         EvaluateConfig(**settings)
 
 
-def test_one_concept_cannot_be_compared(shared_pipeline: StableDiffusionPipeline, folders: list[ImageFolder]) -> None:
+def test_one_concept_cannot_be_compared(shared_base: StableDiffusion, folders: list[ImageFolder]) -> None:
     with pytest.raises(InputError, match="two or more"):
-        evaluate(shared_pipeline, [Nothing((Named("rex"),))], folders[:1], ColourScorers())
+        evaluate(shared_base, [Nothing((Named("rex"),))], folders[:1], ColourScorers())
 
 
 def test_an_unknown_method_is_refused() -> None:

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from judging import Named
-from spectral_fusion.evaluate.interference import apply_delta, energy_matrix, measure_energy, overlap_matrix
+from spectral_fusion.base.live import apply_delta
+from spectral_fusion.base.sd import StableDiffusion
+from spectral_fusion.evaluate.interference import energy_matrix, measure_energy, overlap_matrix
 from spectral_fusion.spectral import Factors
 
 
@@ -68,15 +69,15 @@ def test_watching_changes_nothing_and_ends() -> None:
 
 
 @torch.no_grad()
-def test_energy_matrix_has_a_row_for_each_delta_and_a_column_for_each_prompt(pipeline: StableDiffusionPipeline) -> None:
-    layer = pipeline.unet.time_embedding.linear_1
+def test_energy_matrix_has_a_row_for_each_delta_and_a_column_for_each_prompt(base: StableDiffusion) -> None:
+    layer = base.unet.time_embedding.linear_1
     name = "unet.time_embedding.linear_1"
     adapters = [
         Named(who, layers={name: random_factors(layer.out_features, layer.in_features, s)})
         for s, who in enumerate("ab")
     ]
     inputs = {who: torch.randn(2, layer.in_features) for who in "ab"}
-    matrix = energy_matrix(pipeline, adapters, lambda adapter: layer(inputs[adapter.name]))
+    matrix = energy_matrix(base, adapters, lambda adapter: layer(inputs[adapter.name]))
     for i, j in ((0, 1), (1, 0), (0, 0)):
         d, x = adapters[i].layers[name], inputs["ab"[j]]
         brute = torch.linalg.norm(x @ (d.up @ d.down).T) / torch.linalg.norm(x @ layer.weight.T)

@@ -12,6 +12,7 @@ from transformers import (
     Dinov2Model,
 )
 
+from spectral_fusion.base.load import open_base
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import PretrainedScorers, load_scorers
 from spectral_fusion.toybox import scorers as toybox
@@ -59,8 +60,9 @@ def test_every_picture_is_compared_with_every_text(folders: tuple[str, str]) -> 
 
 
 def test_toybox_has_judges_of_its_own_unless_others_are_named(folders: tuple[str, str]) -> None:
-    assert load_scorers("toybox") is toybox
-    assert isinstance(load_scorers("toybox", clip=folders[0], dino=folders[1]), PretrainedScorers)
+    base = open_base("toybox")
+    assert load_scorers(base) is toybox
+    assert isinstance(load_scorers(base, clip=folders[0], dino=folders[1]), PretrainedScorers)
 
 
 @pytest.mark.parametrize("bad", ["no/such-model", "{dino}"])

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from concepts import make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.picture import read_parameters
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 PROMPT = "a <rex> dog and a <tom> cat on grass"
 FAST = ("--steps", "2", "--width", "32", "--height", "32", "--seed", "3")
@@ -22,11 +22,11 @@ FAST = ("--steps", "2", "--width", "32", "--height", "32", "--seed", "3")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base and a library of two concepts."""
     place = tmp_path_factory.mktemp("place")
-    pipeline: StableDiffusionPipeline = tiny_pipeline()
-    pipeline.save_pretrained(place / "base")
+    base: StableDiffusion = tiny_base()
+    base.pipeline.save_pretrained(place / "base")
     library = Library(place / "concepts")
-    library.add(make_concept(pipeline, "rex"))
-    library.add(make_concept(pipeline, "tom", band=1, seed=1))
+    library.add(make_concept(base, "rex"))
+    library.add(make_concept(base, "tom", band=1, seed=1))
     return place
 
 
@@ -95,13 +95,18 @@ def test_settings_from_a_file(generate, tmp_path: Path) -> None:
     assert read_parameters(files[0]).negative_prompt == "ugly"
 
 
+def test_a_tag_in_the_prompt_has_the_last_word_on_a_weight(generate) -> None:
+    result, files = generate("a <rex> dog <lora:rex:0.5>", "--concepts", "rex", "--weights", "0.9")
+    assert result.exit_code == 0, result.stderr
+    assert read_parameters(files[0]).weights == {"rex": 0.5}
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["a <rxe> dog", "--concepts", "rex"], "did you mean <rex>"),
         (["a dog", "--concepts", "rxe"], "rxe"),
         (["a dog", "--concepts", "rex", "rex"], "twice"),
-        (["a dog <lora:rex:1>", "--concepts", "rex"], "rex"),
         (["a dog", "--concepts", "rex", "--weights", "1", "2"], "1 concepts and 2 weights"),
         (["a dog", "--weights", "1"], "0 concepts and 1 weights"),
         (["a dog", "--region", "a cat", "0,0,2,1"], "outside the picture"),

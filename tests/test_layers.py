@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. Packages of one line never import one another.
 LAYERS = [
     {"errors", "__init__"},
-    {"journal", "spectral"},
-    {"adapter", "toybox"},
-    {"pipeline"},
-    {"concept"},
-    {"picture"},
+    {"atomic", "names"},
+    {"reading"},
+    {"identify", "journal", "spectral"},
+    {"adapter", "toybox", "concept"},
+    {"base", "picture"},
     {"train", "fuse", "generate"},
     {"evaluate"},
     {"report"},
@@ -67,6 +68,46 @@ def test_only_the_verb_that_starts_the_page_imports_it() -> None:
     for path in FILES:
         if any(name.startswith("spectral_fusion_app") for name in imported_names(path.read_text(encoding="utf-8"))):
             assert path.is_relative_to(ROOT / "app") or layer_of(path) == "cli"
+
+
+def module_of(path: Path) -> str:
+    """`spectral_fusion.base.sd` for its file, `spectral_fusion.base` for the package's own."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    parts[0] = parts[0].replace("app", "spectral_fusion_app")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    files = {module_of(path): path for path in FILES}
+
+    def imported(path: Path) -> set[str]:
+        """The files that this one imports, a name of a module counting as the module."""
+        names = set()
+        for name in imported_names(path.read_text(encoding="utf-8")):
+            module = name if name in files else name.rpartition(".")[0]
+            if module in files:
+                names.add(module)
+        return names - {module_of(path)}
+
+    graph = {module: imported(path) for module, path in files.items()}
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the files
+
+
+PIPELINES = {"StableDiffusionPipeline", "DiffusionPipeline", "StableDiffusionXLPipeline"}
+PARTS = {"unet", "text_encoder", "vae", "transformer"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_a_family_knows_what_a_base_is_made_of(path: Path) -> None:
+    """toybox trains such models; everything else asks a `Base`."""
+    if path.relative_to(ROOT).parts[1] in ("base", "toybox"):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            assert node.id not in PIPELINES
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in PARTS | PIPELINES
 
 
 def test_imports_inside_functions_are_seen() -> None:

@@ -1,5 +1,6 @@
 """The library: nothing is lost, nothing is given out twice, also by two processes at once."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from concepts import make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
@@ -19,8 +20,8 @@ BASE = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def rex(shared_pipeline: StableDiffusionPipeline) -> Concept:
-    return make_concept(shared_pipeline, targets=("to_q",))
+def rex(shared_base: StableDiffusion) -> Concept:
+    return make_concept(shared_base, targets=("to_q",))
 
 
 @pytest.fixture
@@ -180,12 +181,33 @@ def test_the_next_free_band_fills_gaps_and_counts_by_base(library: Library, rex:
     assert library.next_free_band(rex.base, 4) == Band(0, 4)
 
 
-def test_a_claim_takes_the_last_free_band_where_that_is_asked_for(library: Library, rex: Concept) -> None:
-    library.add(called(rex, "bot", 7))
-    assert library.claim("tom", "<tom>", rex.base, 4, last=True, directions=32) == Band(6, 4)
-    assert library.claim("kit", "<kit>", rex.base, 4, last=True, directions=32) == Band(5, 4)
+def test_a_claim_counts_from_the_side_that_is_asked_for(library: Library, rex: Concept) -> None:
+    library.add(called(rex, "bot", 7))  # the last four of 32, counted from the top
+    low = {"side": "bottom", "directions": 32}
+    assert library.claim("tom", "<tom>", rex.base, 4, **low) == Band(1, 4, "bottom")
+    assert library.claim("kit", "<kit>", rex.base, 4, **low) == Band(2, 4, "bottom")
     assert library.claim("fin", "<fin>", rex.base, 4, directions=32) == Band(0, 4)
-    assert library.claim("tom", "<tom>", rex.base, 4, directions=32) == Band(6, 4)
+    assert library.claim("tom", "<tom>", rex.base, 4, **low) == Band(1, 4, "bottom")
+    with pytest.raises(InputError, match=r"bottom band 7 at rank 4 overlaps that of 'fin'"):
+        library.claim("dot", "<dot>", rex.base, 4, band=7, **low)
+    with pytest.raises(InputError, match=r"overlaps that of 'bot' \(band 7 at rank 4\)"):
+        library.claim("dot", "<dot>", rex.base, 4, band=0, **low)
+
+
+def test_bands_of_both_sides_fill_a_base_and_never_meet(library: Library) -> None:
+    sides = ["top", "bottom", "bottom", "top", "bottom"]
+    for number, side in enumerate(sides):
+        library.claim(f"c{number}", f"<c{number}>", BASE, 6, side=side, directions=33)
+    with pytest.raises(InputError, match="room for 5, 5 concepts"):
+        library.claim("more", "<more>", BASE, 6, side="top", directions=33)
+    assert library.claim("wide", "<wide>", BASE, 6, side="top", directions=40) == Band(2, 6)
+
+
+def test_a_claim_of_a_version_without_sides_counts_from_the_top(library: Library) -> None:
+    library.folder("old").mkdir(parents=True)
+    record = {"trigger": "<old>", "base": BASE, "band": 7, "rank": 4}
+    (library.folder("old") / "claim.json").write_text(json.dumps(record))
+    assert library.claim("tom", "<tom>", BASE, 4, side="bottom", directions=32) == Band(1, 4, "bottom")
 
 
 def test_exhausted_bands_say_how_many_fit_and_what_to_do(library: Library, rex: Concept) -> None:

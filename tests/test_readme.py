@@ -11,11 +11,12 @@ import pytest
 from safetensors.torch import save_file
 
 from ldm import ldm_tensors, miniature
+from spectral_fusion.base import presets
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox.world import identity
-from spectral_fusion.train import TrainConfig, presets, train_concept, watch
+from spectral_fusion.train import TrainConfig, train_concept, watch
 from training import draw_photos
 
 PROJECT = Path(__file__).parent.parent
@@ -40,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a reader has: the shipped examples, photos of their own, and a checkpoint."""
     for settings in (presets.MINIATURE, presets.FULL_SIZE):
         monkeypatch.setitem(settings, "steps", 1)
-        monkeypatch.setitem(settings, "rehearsal_prompts", 1)
+        monkeypatch.setitem(settings, "distillation_prompts", 1)
     monkeypatch.setattr(watch, "SAMPLE_STEPS", 1)
     monkeypatch.delenv("SPECTRAL_FUSION_LIBRARY", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from spectral_fusion.spectral import cache, cached_triplets, leading_triplets
+from spectral_fusion.spectral import cache, cached_triplets, singular_triplets
 
 
 @pytest.fixture
@@ -17,14 +17,20 @@ def weight():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Count the decompositions."""
+    """Count the decompositions, full ones and others."""
     calls = []
 
-    def decompose(weight, lo, hi):
-        calls.append((lo, hi))
-        return leading_triplets(weight, lo, hi)
+    def noted(decompose):
+        def run(*arguments):
+            found = decompose(*arguments)
+            if found is not None:
+                calls.append(decompose.__name__)
+            return found
 
-    monkeypatch.setattr(cache, "leading_triplets", decompose)
+        return run
+
+    for decompose in (cache.end_triplets, cache.all_triplets):
+        monkeypatch.setattr(cache, decompose.__name__, noted(decompose))
     return calls
 
 
@@ -39,8 +45,8 @@ def same(first, second):
 def test_a_second_call_reads_what_the_first_computed(weight, tmp_path, counted):
     first, second = (cached_triplets(weight, 0, 4, cache_dir=tmp_path) for _ in range(2))
     assert same(first, second)
-    assert same(first, leading_triplets(weight, 0, 4))
-    assert counted == [(0, 4)]
+    assert same(first, singular_triplets(weight, 0, 4))
+    assert len(counted) == 1
 
 
 def test_the_key_is_the_content(weight, tmp_path, counted):
@@ -49,14 +55,44 @@ def test_the_key_is_the_content(weight, tmp_path, counted):
     assert len(counted) == 1
     changed = weight.clone()
     changed[7, 7] += 1
-    for other, lo, hi in ((changed, 0, 4), (weight, 4, 8), (weight.half(), 0, 4), (weight.view(220, 200), 0, 4)):
-        assert same(cached_triplets(other, lo, hi, cache_dir=tmp_path), leading_triplets(other, lo, hi))
+    for other, lo, hi in ((changed, 0, 4), (1.01 * weight, 0, 4), (weight, 40, 44), (weight.view(220, 200), 0, 4)):
+        assert same(cached_triplets(other, lo, hi, cache_dir=tmp_path), singular_triplets(other, lo, hi))
     assert len(counted) == 5
+
+
+def test_one_full_decomposition_serves_all_bands_of_an_end(tmp_path, counted):
+    weight = torch.randn(400, 420, generator=torch.Generator().manual_seed(0))
+    for lo in (352, 360, 368):  # beyond the reach of an iteration, within an eighth from the bottom
+        assert same(cached_triplets(weight, lo, lo + 8, cache_dir=tmp_path), singular_triplets(weight, lo, lo + 8))
+    assert counted == ["all_triplets"]
+    cached_triplets(weight, 392, 400, cache_dir=tmp_path)
+    assert counted == ["all_triplets", "end_triplets"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lo", [0, 196])
+def test_a_rounded_copy_finds_the_bands_of_the_original(weight, tmp_path, counted, dtype, lo):
+    original = cached_triplets(weight, lo, lo + 4, cache_dir=tmp_path)
+    assert same(cached_triplets(weight.to(dtype), lo, lo + 4, cache_dir=tmp_path), original)
+    assert same(cached_triplets(weight.to(dtype).float(), lo, lo + 4, cache_dir=tmp_path), original)
+    assert len(counted) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_bands_of_a_rounded_copy_give_way_to_the_original(weight, tmp_path, counted, dtype):
+    cached_triplets(weight.to(dtype).float(), 0, 4, cache_dir=tmp_path)
+    original = cached_triplets(weight, 0, 4, cache_dir=tmp_path)
+    assert same(original, singular_triplets(weight, 0, 4))
+    assert same(cached_triplets(weight.to(dtype), 0, 4, cache_dir=tmp_path), original)
+    assert len(counted) == 2
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "random", "other tensors", "changed values"])
 def test_a_broken_entry_is_recomputed_and_replaced(weight, tmp_path, counted, caplog, damage):
     expected = cached_triplets(weight, 0, 4, cache_dir=tmp_path)
+    for kept in entries(tmp_path):
+        if not kept.name.endswith("-0-4.safetensors"):
+            kept.unlink()
     (entry,) = entries(tmp_path)
     data = entry.read_bytes()
     broken = {
@@ -64,13 +100,13 @@ def test_a_broken_entry_is_recomputed_and_replaced(weight, tmp_path, counted, ca
         "truncated": data[: len(data) // 2],
         "random": bytes(range(256)) * 8,
         "other tensors": cache.save({name: torch.zeros(3) for name in "USV"}),
-        "changed values": data[:-400] + bytes(400),
+        "changed values": data[:-1200] + bytes(1200),
     }[damage]
     entry.write_bytes(broken)
     with caplog.at_level(logging.WARNING):
         assert same(cached_triplets(weight, 0, 4, cache_dir=tmp_path), expected)
     assert str(entry) in caplog.text
-    assert entries(tmp_path) == [entry]
+    assert entry in entries(tmp_path)
     assert entry.read_bytes() == data
     assert len(counted) == 2
 
@@ -78,7 +114,7 @@ def test_a_broken_entry_is_recomputed_and_replaced(weight, tmp_path, counted, ca
 def test_a_folder_that_cannot_be_written_costs_only_the_computation(weight, tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("not a folder")
-    assert same(cached_triplets(weight, 0, 4, cache_dir=blocker), leading_triplets(weight, 0, 4))
+    assert same(cached_triplets(weight, 0, 4, cache_dir=blocker), singular_triplets(weight, 0, 4))
     assert blocker.read_text() == "not a folder"
 
 
@@ -90,11 +126,11 @@ def test_small_weights_are_not_cached(tmp_path):
 def test_the_default_folder_follows_the_environment(weight, tmp_path, monkeypatch):
     monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path / "own"))
     cached_triplets(weight, 0, 4)
-    assert len(entries(tmp_path / "own")) == 1
+    assert len(entries(tmp_path / "own")) > 0
     monkeypatch.delenv("SPECTRAL_FUSION_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     cached_triplets(weight, 0, 4)
-    assert len(entries(tmp_path / "xdg" / "spectral-fusion")) == 1
+    assert len(entries(tmp_path / "xdg" / "spectral-fusion")) > 0
 
 
 def _many(arguments):
@@ -106,4 +142,5 @@ def test_two_processes_share_a_folder(weight, tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         first, second = pool.map(_many, [(weight, tmp_path)] * 2)
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
-    assert len(entries(tmp_path)) == 3
+    assert not list(tmp_path.glob("*.part"))
+    assert len(entries(tmp_path)) == 4  # three bands and what is kept of the full decomposition

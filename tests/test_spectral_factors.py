@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from spectral_fusion.spectral import (
-    Band,
     Factors,
     additive_factors,
+    all_triplets,
     delta_overlap,
-    leading_triplets,
     rotational_factors,
 )
 
@@ -25,8 +24,7 @@ def weight():
 
 
 def basis(weight, index, rank=R):
-    band = Band(index, rank)
-    return leading_triplets(weight, band.lo, band.hi, method="full")
+    return all_triplets(weight).part(index * rank, (index + 1) * rank)
 
 
 def delta(factors):

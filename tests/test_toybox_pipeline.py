@@ -1,4 +1,4 @@
-"""The bundled weights: a stock pipeline that obeys, survives saving, and says how to repair itself."""
+"""The bundled weights: a stock base that obeys, survives saving, and says how to repair itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from spectral_fusion.base.load import open_base
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.load import load_base
-from spectral_fusion.toybox import scorers
+from spectral_fusion.toybox import FINGERPRINT, scorers
 from spectral_fusion.toybox.data import crop
 from spectral_fusion.toybox.evaluate import obeyed, paint_prompts
 from spectral_fusion.toybox.paint import draw_scene
@@ -19,12 +20,14 @@ from spectral_fusion.toybox.world import arrange, caption, identity, plain_thing
 
 
 @pytest.fixture(scope="module")
-def toybox() -> StableDiffusionPipeline:
-    return load_base("toybox")
+def toybox() -> StableDiffusion:
+    return open_base("toybox")
 
 
 def test_it_is_a_stock_pipeline_of_at_most_forty_megabytes(toybox):
-    assert type(toybox) is StableDiffusionPipeline
+    assert type(toybox.pipeline) is StableDiffusionPipeline
+    assert toybox.fingerprint == FINGERPRINT
+    assert toybox.scorers() is scorers
     files = list(scorers.weights_folder().rglob("*.safetensors"))
     assert sum(path.stat().st_size for path in files) <= 40 * 2**20
 
@@ -33,14 +36,14 @@ def test_it_paints_what_the_prompt_says(toybox):
     rng = random.Random("smoke")
     things = [("cat", "red", "grass"), ("car", "blue", "snow"), ("house", "yellow", "night"), ("ball", "green", "sand")]
     scenes = [arrange([plain_thing(rng, name, color)], rng, background) for name, color, background in things]
-    images = paint_prompts(toybox, [caption(scene) for scene in scenes], guidance=5.0, seed=1)
+    images = paint_prompts(toybox.pipeline, [caption(scene) for scene in scenes], guidance=5.0, seed=1)
     assert obeyed(images, scenes).all(dim=1).sum() >= 3
 
 
 def test_it_survives_saving(toybox, tmp_path):
-    toybox.save_pretrained(tmp_path)
+    toybox.pipeline.save_pretrained(tmp_path)
     again = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None, local_files_only=True)
-    first, second = (paint_prompts(p, ["a red cat"], guidance=3.0, steps=3)[0] for p in (toybox, again))
+    first, second = (paint_prompts(p, ["a red cat"], guidance=3.0, steps=3)[0] for p in (toybox.pipeline, again))
     assert np.array_equal(np.asarray(first), np.asarray(second))
 
 

@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Band
 from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "photos"
+TEXT = "text_encoder"
 Train = Callable[..., Concept]
 
 
@@ -39,21 +41,27 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(library: Library, pipeline: StableDiffusionPipeline, photos: Path) -> Train:
+def train(library: Library, base: StableDiffusion, photos: Path) -> Train:
     """Trains for a few steps on the tiny base; keyword arguments are settings."""
 
-    def run(images: Path = photos, base: StableDiffusionPipeline = pipeline, **given: Any) -> Concept:
+    def run(images: Path = photos, base: StableDiffusion = base, **given: Any) -> Concept:
         job = {name: given.pop(name) for name in ("resume", "force", "on_progress") if name in given}
-        settings: dict[str, Any] = {"name": "rex", "class_word": "dog", "rank": 4, "steps": 2, "rehearsal_prompts": 0}
+        settings: dict[str, Any] = {
+            "name": "rex",
+            "class_word": "dog",
+            "rank": 4,
+            "steps": 2,
+            "distillation_prompts": 0,
+        }
         config = TrainConfig(**settings | given)
-        return train_concept(images, config, library=library, pipeline=base, **job)
+        return train_concept(images, config, library=library, base=base, **job)
 
     return run
 
 
-def snapshot(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
+def snapshot(base: StableDiffusion) -> dict[str, Any]:
     """All that a training could leave behind on a base."""
-    models = [pipeline.unet, pipeline.text_encoder, pipeline.vae]
+    models = [base.unet, base.text_encoder, base.vae]
     modules = [(name, module) for model in models for name, module in model.named_modules()]
     weights = [item for model in models for item in model.state_dict().items()]
     return {
@@ -61,8 +69,8 @@ def snapshot(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
         "modules": [(name, type(module), module.training) for name, module in modules],
         "checkpointing": [getattr(module, "gradient_checkpointing", None) for _, module in modules],
         "grads": [parameter.requires_grad for model in models for parameter in model.parameters()],
-        "vocabulary": dict(pipeline.tokenizer.get_vocab()),
-        "scheduler": dict(pipeline.scheduler.config),
+        "vocabulary": dict(base.tokenizer.get_vocab()),
+        "scheduler": dict(base.pipeline.scheduler.config),
     }
 
 
@@ -70,8 +78,8 @@ def test_the_concept_is_in_the_library_with_preview_and_settings(train: Train, l
     concept = train(vectors=3, learning_rate_text_encoder=1e-3)
     stored = library.get("rex")
     assert (stored.trigger, stored.class_word, stored.mode) == ("<rex>", "dog", "additive")
-    assert stored.band.index == stored.capacity - 1
-    assert stored.embeddings.shape[0] == 3
+    assert stored.band == Band(0, stored.band.rank, "bottom")
+    assert len(stored.embeddings[TEXT]) == 3
     assert {name.partition(".")[0] for name in stored.layers} == {"unet", "text_encoder"}
     assert stored.training["steps"] == 2
     assert stored.fingerprints == concept.fingerprints
@@ -79,33 +87,31 @@ def test_the_concept_is_in_the_library_with_preview_and_settings(train: Train, l
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, {"learning_rate_text_encoder": 0}])
-def test_the_base_is_bit_for_bit_as_before(
-    train: Train, pipeline: StableDiffusionPipeline, changes: dict[str, Any]
-) -> None:
-    before = snapshot(pipeline)
+def test_the_base_is_bit_for_bit_as_before(train: Train, base: StableDiffusion, changes: dict[str, Any]) -> None:
+    before = snapshot(base)
     train(sample_every=1, validate_every=1, **changes)
-    assert snapshot(pipeline) == before
+    assert snapshot(base) == before
 
 
-def test_the_base_is_as_before_when_a_training_is_broken_off(train: Train, pipeline: StableDiffusionPipeline) -> None:
+def test_the_base_is_as_before_when_a_training_is_broken_off(train: Train, base: StableDiffusion) -> None:
     def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    before = snapshot(pipeline)
+    before = snapshot(base)
     with pytest.raises(KeyboardInterrupt):
         train(on_progress=stop)
-    assert snapshot(pipeline) == before
+    assert snapshot(base) == before
 
 
 def test_the_loss_goes_down_on_one_picture(tmp_path: Path, library: Library) -> None:
     losses: list[float] = []
 
     def note(progress: Progress) -> None:
-        if progress.validation_loss is not None:
-            losses.append(progress.validation_loss)
+        if progress.probe_loss is not None:
+            losses.append(progress.probe_loss)
 
     config = TrainConfig(name="rex", class_word="dog", rank=4, steps=24, validate_every=8, schedule="constant")
-    train_concept(draw_photos(tmp_path / "one", 1), config, library=library, pipeline=tiny_pipeline(), on_progress=note)
+    train_concept(draw_photos(tmp_path / "one", 1), config, library=library, base=tiny_base(), on_progress=note)
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
 
@@ -115,12 +121,12 @@ def test_the_loss_goes_down_on_one_picture(tmp_path: Path, library: Library) -> 
 def test_both_modes_learn_on_both_prediction_types(train: Train, prediction_type: str, mode: str) -> None:
     losses: list[float] = []
     concept = train(
-        base=tiny_pipeline(prediction_type=prediction_type),
+        base=tiny_base(prediction_type=prediction_type),
         mode=mode,
         train_s=True,
         steps=6,
         validate_every=3,
-        on_progress=lambda p: losses.append(p.validation_loss) if p.validation_loss else None,
+        on_progress=lambda p: losses.append(p.probe_loss) if p.probe_loss else None,
     )
     assert losses[1] < losses[0]
     assert concept.mode == mode
@@ -145,13 +151,13 @@ def test_what_watches_a_training_does_not_change_it(train: Train, library: Libra
     assert len(list((library.folder("rex") / "training" / "samples").glob("*.png"))) == 2
 
 
-def test_embeddings_start_from_the_class_word_and_move(train: Train, pipeline: StableDiffusionPipeline) -> None:
-    words = pipeline.text_encoder.get_input_embeddings().weight
-    (dog,) = pipeline.tokenizer("dog", add_special_tokens=False).input_ids
+def test_embeddings_start_from_the_class_word_and_move(train: Train, base: StableDiffusion) -> None:
+    words = base.text_encoder.get_input_embeddings().weight
+    (dog,) = base.tokenizer("dog", add_special_tokens=False).input_ids
     frozen = train(learning_rate_embedding=0)
-    assert torch.allclose(frozen.embeddings[0], words[dog])
-    assert frozen.embeddings[1].std() == pytest.approx(words.std().item(), rel=0.5)
-    moved = train(force=True).embeddings - frozen.embeddings
+    assert torch.allclose(frozen.embeddings[TEXT][0], words[dog])
+    assert frozen.embeddings[TEXT][1].std() == pytest.approx(words.std().item(), rel=0.5)
+    moved = train(force=True).embeddings[TEXT] - frozen.embeddings[TEXT]
     assert (moved.norm(dim=1) > 1e-3).all()
 
 
@@ -161,7 +167,7 @@ def test_masks_decide_what_is_learned(train: Train, tmp_path: Path) -> None:
         mask = Image.new("L", (40, 40), 0)
         mask.paste(255, (0, 0, white, 40))
         mask.save(folder / "0-masklabel.png")
-        return train(folder, force=True, **given).embeddings
+        return train(folder, force=True, **given).embeddings[TEXT]
 
     without = trained(20, masked_loss=False)
     assert torch.equal(trained(40, masked_loss=True), without)
@@ -169,7 +175,7 @@ def test_masks_decide_what_is_learned(train: Train, tmp_path: Path) -> None:
 
 
 def test_prior_preservation_generates_missing_class_pictures_once(train: Train, library: Library) -> None:
-    plain = train().embeddings
+    plain = train()
     with_prior = train(force=True, num_class_images=2)
     folder = library.folder("rex") / "training" / "class"
     files = sorted(folder.glob("*.png"))
@@ -177,7 +183,7 @@ def test_prior_preservation_generates_missing_class_pictures_once(train: Train, 
     times = [file.stat().st_mtime_ns for file in files]
     train(force=True, num_class_images=2)
     assert [file.stat().st_mtime_ns for file in files] == times
-    assert not torch.equal(plain, with_prior.embeddings)
+    assert not torch.equal(plain.embeddings[TEXT], with_prior.embeddings[TEXT])
 
 
 def test_class_pictures_of_the_user_are_used_and_kept(train: Train, tmp_path: Path) -> None:
@@ -191,18 +197,27 @@ def test_class_pictures_of_the_user_are_used_and_kept(train: Train, tmp_path: Pa
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_half_precision_trains_in_float32_tensors(train: Train, precision: str, dtype: torch.dtype) -> None:
-    concept = train(base=tiny_pipeline(dtype=dtype), precision=precision)
-    assert concept.embeddings.dtype == torch.float32
+    concept = train(base=tiny_base(dtype=dtype), precision=precision)
+    assert concept.embeddings[TEXT].dtype == torch.float32
     assert any(tensor.abs().max() > 0 for layer in concept.layers.values() for tensor in layer.trained.values())
 
 
-@pytest.mark.parametrize("order", ["top", "bottom"])
-def test_two_concepts_get_two_bands(train: Train, order: str) -> None:
-    rex = train(band_order=order)
-    first, second = (0, 1) if order == "top" else (rex.capacity - 1, rex.capacity - 2)
-    assert rex.band.index == first
-    assert train(name="tom", class_word="cat", band_order=order).band.index == second
-    assert train(force=True, band_order=order).band.index == first
+@pytest.mark.parametrize("side", ["top", "bottom"])
+def test_two_concepts_get_two_bands(train: Train, side: str) -> None:
+    assert train(band_side=side).band == Band(0, 4, side)
+    assert train(name="tom", class_word="cat", band_side=side).band == Band(1, 4, side)
+    assert train(force=True, band_side=side).band == Band(0, 4, side)
+
+
+def test_a_bottom_band_is_at_the_bottom_of_every_layer_whatever_its_size(train: Train, base: StableDiffusion) -> None:
+    concept = train(band_side="bottom", target=("to_q", "ff.net.0.proj"))
+    sizes = set()
+    for name, layer in base.layers().items():
+        if name in concept.layers:
+            values = torch.linalg.svdvals(layer.weight)
+            sizes.add(len(values))
+            assert torch.allclose(concept.layers[name].basis.S, values[-4:], rtol=1e-3, atol=1e-5)
+    assert len(sizes) > 1
 
 
 def test_targets_choose_the_layers(train: Train) -> None:
@@ -223,12 +238,12 @@ def test_targets_choose_the_layers(train: Train) -> None:
     ],
 )
 def test_bad_input_is_found_before_anything_is_trained_and_leaves_nothing(
-    train: Train, library: Library, pipeline: StableDiffusionPipeline, changes: dict[str, Any], words: str
+    train: Train, library: Library, base: StableDiffusion, changes: dict[str, Any], words: str
 ) -> None:
-    before = snapshot(pipeline)
+    before = snapshot(base)
     with pytest.raises(InputError, match=words):
         train(**changes)
-    assert snapshot(pipeline) == before
+    assert snapshot(base) == before
     assert not library.list()
     assert not [path for path in library.root.glob("*") if not path.name.startswith(".")]
 
@@ -254,12 +269,46 @@ def test_a_loss_that_is_not_finite_is_an_error_and_saves_nothing(train: Train, l
     with pytest.raises(InputError, match="learning rate"):
         train(
             learning_rate_unet=10.0,
-            band_order="top",
+            band_side="top",
             max_grad_norm=0.0,
             steps=60,
             target=("to_q", "to_k", "to_v", "to_out.0"),
         )
     assert not library.path("rex").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_base_that_is_not_finite_is_blamed_and_nothing_is_filed(
+    train: Train, library: Library, precision: str
+) -> None:
+    base = tiny_base()
+    with torch.no_grad():
+        base.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="get the base again"):
+        train(base=base, precision=precision, steps=20)
+    assert not library.path("rex").exists()
+
+
+def test_a_training_that_changes_nothing_is_not_filed(train: Train, library: Library) -> None:
+    with pytest.raises(InputError, match="changed nothing"):
+        train(learning_rate_embedding=0, learning_rate_unet=1e-45, learning_rate_text_encoder=0, steps=1)
+    assert not library.path("rex").exists()
+
+
+def test_class_pictures_of_another_class_are_not_taken_over(train: Train, library: Library) -> None:
+    train(num_class_images=1)
+    (dog,) = (library.folder("rex") / "training" / "class").glob("*.png")
+    train(num_class_images=1, class_word="cat", force=True)
+    both = set((library.folder("rex") / "training" / "class").glob("*.png"))
+    assert dog in both
+    assert len(both) == 2
+    assert library.get("rex").training["class_pictures"] != {dog.name: "generated"}
+
+
+def test_a_name_that_is_given_twice_counts_once(train: Train, library: Library) -> None:
+    train(name="tom", class_word="cat")
+    concept = train(with_concepts=("tom", "tom"))
+    assert list(concept.training["context"]) == ["tom"]
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not on this machine")

@@ -2,9 +2,10 @@
 
 import pytest
 
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.config import TrainConfig, settings
-from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
+from training import resolved
 
 
 def config(**changes: object) -> TrainConfig:
@@ -23,7 +24,7 @@ def config(**changes: object) -> TrainConfig:
         ({"class_word": ""}, "--class"),
         ({"band": -1}, "band"),
         ({"band": "first"}, "auto"),
-        ({"band_order": "middle"}, "bottom"),
+        ({"band_side": "middle"}, "bottom"),
         ({"target": ()}, "target"),
         ({"steps": 0}, "from 1"),
         ({"batch_size": 0}, "from 1"),
@@ -48,7 +49,7 @@ def test_a_setting_out_of_range_is_one_line(changes: dict[str, object], words: s
 
 @pytest.mark.parametrize(("resolution", "preset"), [(512, FULL_SIZE), (64, MINIATURE)])
 def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int, preset: dict[str, object]) -> None:
-    filled = config().resolved(resolution=resolution, prediction_type="epsilon", precision="fp32")
+    filled = resolved(config(), resolution=resolution, prediction_type="epsilon", precision="fp32")
     assert {name: getattr(filled, name) for name in preset} == preset
     assert filled.trigger == "<rex>"
     assert filled.resolution == resolution
@@ -57,7 +58,7 @@ def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int
 
 def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:
     def steps(**changes: object) -> int:
-        return config(**changes).resolved(resolution=64, prediction_type="epsilon", precision="fp32").steps
+        return resolved(config(**changes), resolution=64, prediction_type="epsilon", precision="fp32").steps
 
     assert steps(preset="quick") < steps() == steps(preset="balanced") < steps(preset="careful")
     assert steps(preset="careful", steps=7) == 7
@@ -66,7 +67,7 @@ def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:
 def test_rotations_learn_at_larger_rates_than_shifts() -> None:
     for resolution in (64, 512):
         additive, rotational = (
-            config(mode=mode).resolved(resolution=resolution, prediction_type="epsilon", precision="fp32")
+            resolved(config(mode=mode), resolution=resolution, prediction_type="epsilon", precision="fp32")
             for mode in ("additive", "rotational")
         )
         assert rotational.learning_rate_unet > additive.learning_rate_unet
@@ -74,17 +75,20 @@ def test_rotations_learn_at_larger_rates_than_shifts() -> None:
 
 
 def test_what_was_given_stays() -> None:
-    filled = config(steps=7, trigger="<r>", learning_rate_unet=0).resolved(
-        resolution=512, prediction_type="epsilon", precision="fp32"
+    filled = resolved(
+        config(steps=7, trigger="<r>", learning_rate_unet=0),
+        resolution=512,
+        prediction_type="epsilon",
+        precision="fp32",
     )
     assert (filled.steps, filled.trigger, filled.learning_rate_unet) == (7, "<r>", 0)
 
 
 def test_min_snr_is_off_for_v_prediction_unless_asked_for() -> None:
     def gamma(prediction_type: str, **changes: object) -> float:
-        return (
-            config(**changes).resolved(resolution=512, prediction_type=prediction_type, precision="fp32").min_snr_gamma
-        )
+        return resolved(
+            config(**changes), resolution=512, prediction_type=prediction_type, precision="fp32"
+        ).min_snr_gamma
 
     assert gamma("epsilon") == 5
     assert gamma("epsilon", min_snr_gamma=0) == 0
@@ -94,7 +98,7 @@ def test_min_snr_is_off_for_v_prediction_unless_asked_for() -> None:
 
 def test_text_is_cached_only_where_the_text_encoder_stays_as_it_is() -> None:
     def cached(**changes: object) -> bool:
-        return config(**changes).resolved(resolution=64, prediction_type="epsilon", precision="fp32").cache_text
+        return resolved(config(**changes), resolution=64, prediction_type="epsilon", precision="fp32").cache_text
 
     assert not cached()
     assert not cached(learning_rate_text_encoder=0)
@@ -114,7 +118,10 @@ def test_settings_that_only_cost_time_or_memory_are_not_kept() -> None:
 
 
 def test_prodigy_starts_from_a_factor_of_one() -> None:
-    filled = config(optimizer="prodigy", learning_rate_text_encoder=0).resolved(
-        resolution=64, prediction_type="epsilon", precision="fp32"
+    filled = resolved(
+        config(optimizer="prodigy", learning_rate_text_encoder=0),
+        resolution=64,
+        prediction_type="epsilon",
+        precision="fp32",
     )
     assert (filled.learning_rate_embedding, filled.learning_rate_text_encoder, filled.learning_rate_unet) == (1, 0, 1)

@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.train.captions import draw_caption, with_trigger
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import LatentPictures, buckets, crop, crop_box
 from spectral_fusion.train.randomness import generator
+from training import resolved
 
 
 def settings(**changes: object) -> TrainConfig:
     given = TrainConfig(**{"name": "rex", "class_word": "dog", "batch_size": 2, "caption_dropout": 0.0} | changes)  # type: ignore[arg-type]
-    return given.resolved(resolution=32, prediction_type="epsilon", precision="fp32")
+    return resolved(given, resolution=32)
 
 
 def folder_of(path: Path, *sizes: tuple[int, int]) -> ImageFolder:
@@ -29,9 +30,9 @@ def folder_of(path: Path, *sizes: tuple[int, int]) -> ImageFolder:
     return ImageFolder.scan(path)
 
 
-def pictures(pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig) -> LatentPictures:
+def pictures(base: StableDiffusion, folder: ImageFolder, config: TrainConfig) -> LatentPictures:
     captions = [photo.caption for photo in folder.photos]
-    return LatentPictures(folder, config, pipeline, subject="<rex> dog", captions=captions)
+    return LatentPictures(base, folder, config, subject="<rex> dog", captions=captions)
 
 
 @pytest.fixture
@@ -73,69 +74,61 @@ def test_a_crop_cuts_the_side_that_its_position_says() -> None:
     assert crop(picture, (16, 32), (0.5, 0.5), True).getpixel((4, 8)) == (0, 0, 255)
 
 
-def test_pictures_of_each_shape_go_to_the_bucket_nearest_in_shape(
-    shared_pipeline: StableDiffusionPipeline, tmp_path: Path
-) -> None:
+def test_pictures_of_each_shape_go_to_the_bucket_nearest_in_shape(shared_base: StableDiffusion, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, (40, 40), (80, 40), (40, 80))
-    samples = pictures(shared_pipeline, folder, settings())
+    samples = pictures(shared_base, folder, settings())
     assert samples.buckets[0] == (32, 32)
     assert samples.buckets[1][1] > samples.buckets[1][0]
     assert samples.buckets[2][0] > samples.buckets[2][1]
 
 
-def test_a_sample_depends_on_seed_step_and_index_alone(
-    shared_pipeline: StableDiffusionPipeline, square: ImageFolder
-) -> None:
+def test_a_sample_depends_on_seed_step_and_index_alone(shared_base: StableDiffusion, square: ImageFolder) -> None:
     config = settings(random_crop=True, flip=True, caption_dropout=0.3)
-    forwards, backwards = pictures(shared_pipeline, square, config), pictures(shared_pipeline, square, config)
+    forwards, backwards = pictures(shared_base, square, config), pictures(shared_base, square, config)
     places = [(step, index) for step in range(4) for index in range(2)]
     first = {place: forwards.draw(*place) for place in places}
     torch.manual_seed(99)
     second = {place: backwards.draw(*place) for place in reversed(places)}
     for place in places:
-        assert torch.equal(first[place].latents, second[place].latents)
-        assert torch.equal(first[place].noise, second[place].noise)
-        assert (first[place].timestep, first[place].caption) == (second[place].timestep, second[place].caption)
-    assert len({sample.timestep for sample in first.values()}) > 4
+        assert torch.equal(first[place].noisy, second[place].noisy)
+        assert torch.equal(first[place].target, second[place].target)
+        assert (first[place].time, first[place].caption) == (second[place].time, second[place].caption)
+    assert len({sample.time for sample in first.values()}) > 4
 
 
-def test_another_seed_is_another_sample(shared_pipeline: StableDiffusionPipeline, square: ImageFolder) -> None:
-    one, other = (pictures(shared_pipeline, square, settings(seed=seed)).draw(0, 0) for seed in (0, 1))
-    assert not torch.equal(one.noise, other.noise)
+def test_another_seed_is_another_sample(shared_base: StableDiffusion, square: ImageFolder) -> None:
+    one, other = (pictures(shared_base, square, settings(seed=seed)).draw(0, 0) for seed in (0, 1))
+    assert not torch.equal(one.target, other.target)
 
 
-def test_an_epoch_shows_every_picture_as_often_as_it_repeats(
-    shared_pipeline: StableDiffusionPipeline, square: ImageFolder
-) -> None:
+def test_an_epoch_shows_every_picture_as_often_as_it_repeats(shared_base: StableDiffusion, square: ImageFolder) -> None:
     photos = tuple(replace(photo, repeats=1 + i, caption=f"c{i}") for i, photo in enumerate(square.photos))
-    samples = pictures(shared_pipeline, replace(square, photos=photos), settings())
+    samples = pictures(shared_base, replace(square, photos=photos), settings())
     for epoch in range(2):
         seen = Counter(samples.draw(3 * epoch + step, index).caption for step in range(3) for index in range(2))
         assert seen == {"c0": 1, "c1": 2, "c2": 3}
 
 
-def test_the_cache_changes_nothing(shared_pipeline: StableDiffusionPipeline, square: ImageFolder) -> None:
-    cached = pictures(shared_pipeline, square, settings(flip=True))
-    plain = pictures(shared_pipeline, square, settings(flip=True, cache_latents=False))
+def test_the_cache_changes_nothing(shared_base: StableDiffusion, square: ImageFolder) -> None:
+    cached = pictures(shared_base, square, settings(flip=True))
+    plain = pictures(shared_base, square, settings(flip=True, cache_latents=False))
     for step in range(6):
-        assert torch.equal(cached.draw(step, 0).latents, plain.draw(step, 0).latents)
+        assert torch.equal(cached.draw(step, 0).noisy, plain.draw(step, 0).noisy)
 
 
-def test_noise_offset_moves_the_mean_of_each_channel(
-    shared_pipeline: StableDiffusionPipeline, square: ImageFolder
-) -> None:
-    plain, moved = (pictures(shared_pipeline, square, settings(noise_offset=k)).draw(0, 0).noise for k in (0.0, 0.5))
+def test_noise_offset_moves_the_mean_of_each_channel(shared_base: StableDiffusion, square: ImageFolder) -> None:
+    plain, moved = (pictures(shared_base, square, settings(noise_offset=k)).draw(0, 0).target for k in (0.0, 0.5))
     difference = moved - plain
     assert difference.abs().max() > 0.01
     assert torch.allclose(difference, difference.mean(dim=(1, 2), keepdim=True).expand_as(difference), atol=1e-6)
 
 
-def test_masks_follow_the_crop_and_the_flip(shared_pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_masks_follow_the_crop_and_the_flip(shared_base: StableDiffusion, tmp_path: Path) -> None:
     folder_of(tmp_path, (64, 64))
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
     mask.save(tmp_path / "0-masklabel.png")
-    samples = pictures(shared_pipeline, ImageFolder.scan(tmp_path), settings(flip=True, masked_loss=True))
+    samples = pictures(shared_base, ImageFolder.scan(tmp_path), settings(flip=True, masked_loss=True))
     sides = set()
     for step in range(8):
         got = samples.draw(step, 0).mask
@@ -145,7 +138,7 @@ def test_masks_follow_the_crop_and_the_flip(shared_pipeline: StableDiffusionPipe
         assert left != right
         sides.add(bool(left))
     assert sides == {True, False}
-    assert pictures(shared_pipeline, ImageFolder.scan(tmp_path), settings(masked_loss=False)).draw(0, 0).mask is None
+    assert pictures(shared_base, ImageFolder.scan(tmp_path), settings(masked_loss=False)).draw(0, 0).mask is None
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from spectral_fusion.train.optimizer import (
     optimizer_state,
     parameter_groups,
 )
+from training import resolved
 
 
 def settings(**changes: Any) -> TrainConfig:
     given: dict[str, Any] = {"name": "rex", "class_word": "dog", "steps": 10}
-    return TrainConfig(**given | changes).resolved(resolution=512, prediction_type="epsilon", precision="fp32")
+    return resolved(TrainConfig(**given | changes), resolution=512, prediction_type="epsilon", precision="fp32")
 
 
 def parameters() -> dict[str, nn.Parameter]:

@@ -11,10 +11,11 @@ import pytest
 
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Band
 from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
-from spectral_fusion.train.run import stopped_settings
-from tiny import tiny_pipeline
+from spectral_fusion.train.folder import stopped_settings
+from tiny import tiny_base
 from training import PROCESSES, TINY_SETTINGS, draw_photos, train_tiny
 
 
@@ -84,7 +85,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., byte
             photos,
             TrainConfig(**TINY_SETTINGS | {"steps": 4, "checkpoint_every": 100} | given),
             library=library,
-            pipeline=tiny_pipeline(),
+            base=tiny_base(),
             resume=resume,
             force=force,
             on_progress=on_progress,
@@ -108,7 +109,7 @@ def test_stopping_between_steps_saves_and_resuming_gives_the_same_file(
 
 def test_resuming_rehearses_the_same_moments(quick: Callable[..., bytes], tmp_path: Path) -> None:
     whole, broken = Library(tmp_path / "whole"), Library(tmp_path / "broken")
-    options = {"rehearsal_prompts": 2, "batch_size": 2}
+    options = {"distillation_prompts": 2, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
         quick(broken, stop_after=2, **options)
     unbroken = quick(whole, **options)
@@ -179,13 +180,12 @@ def test_a_stopped_training_keeps_its_band_and_settings(quick: Callable[..., byt
     with pytest.raises(KeyboardInterrupt):
         quick(library, stop_after=2)
     quick(library, name="tom")
-    last = library.info("tom").capacity - 1
-    assert library.info("tom").band.index == last - 1
+    assert library.info("tom").band == Band(1, 4, "bottom")
     kept = stopped_settings(library, "rex")
     assert kept is not None
     assert (kept["steps"], kept["rank"]) == (4, 4)
     quick(library, resume=True)
-    assert library.info("rex").band.index == last
+    assert library.info("rex").band == Band(0, 4, "bottom")
     assert stopped_settings(library, "rex") is None
 
 

@@ -8,6 +8,8 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from spectral_fusion.base.sd import StableDiffusion
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 OBJECTS = ("dog", "cat", "car", "house", "tree", "ball", "grass", "sand", "snow")
 WORDS = (*OBJECTS, "a", "and", "the", "of", "on", "in", "photo", "picture", "red", "green", "blue", "ugly", "blurry")
@@ -145,3 +147,10 @@ def assemble(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_base(
+    seed: int = 0, prediction_type: str = "epsilon", max_length: int = 77, dtype: torch.dtype = torch.float32
+) -> StableDiffusion:
+    """`tiny_pipeline` as a base."""
+    return StableDiffusion(tiny_pipeline(seed, prediction_type, max_length, dtype))

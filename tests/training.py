@@ -4,10 +4,13 @@ import multiprocessing
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from spectral_fusion.train import TrainConfig
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
@@ -17,7 +20,7 @@ TINY_SETTINGS: dict[str, Any] = {
     "rank": 4,
     "steps": 6,
     "checkpoint_every": 1,
-    "rehearsal_prompts": 0,
+    "distillation_prompts": 0,
 }
 
 
@@ -36,11 +39,11 @@ def train_tiny(images: Path, library: Path, resume: bool = False, **changes: Any
 
     from spectral_fusion.concept import Library
     from spectral_fusion.train import TrainConfig, train_concept
-    from tiny import tiny_pipeline
+    from tiny import tiny_base
 
     torch.set_num_threads(1)
     config = TrainConfig(**TINY_SETTINGS | changes)
-    train_concept(images, config, library=Library(library), pipeline=tiny_pipeline(), resume=resume)
+    train_concept(images, config, library=Library(library), base=tiny_base(), resume=resume)
 
 
 def train_tiny_as_rank(rank: int, processes: int, port: int, images: Path, library: Path, changes: dict) -> None:
@@ -61,3 +64,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def resolved(
+    config: "TrainConfig", *, resolution: int = 32, prediction_type: str = "epsilon", precision: str = "fp32"
+) -> "TrainConfig":
+    """The settings as a base of this size and kind fills them in."""
+    from spectral_fusion.base.presets import preset
+
+    gamma = 5.0 if prediction_type == "epsilon" else 0.0
+    defaults = preset(resolution, config.mode, config.preset) | {"min_snr_gamma": gamma}
+    return config.resolved(defaults, precision)  # type: ignore[arg-type]

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileDataDict
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.create.draft import Box, Draft, picture_draft
+from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, picture_draft
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import visitor_of
@@ -20,10 +20,12 @@ BATCH = 60
 
 
 class RegionDict(TypedDict):
-    """A prompt, and a box as fractions of the picture: left, top, right, bottom."""
+    """A prompt or a concept, and a box as fractions of the picture: left, top, right, bottom. No box: it is found."""
 
-    prompt: str
-    box: Box
+    prompt: NotRequired[str]
+    box: NotRequired[Box | None]
+    concept: NotRequired[str]
+    mask: NotRequired[str | None]
 
 
 def build(studio: Studio) -> None:
@@ -59,11 +61,14 @@ class Endpoints:
         seed: int | str | None = None,
         num_images: int = Draft.num_images,
         grid: dict[str, str] | None = None,
+        spans: dict[str, tuple[float, float]] | None = None,
     ) -> list[FileDataDict]:
         """Make pictures; they come in order and stay in the history.
 
         `weights` says how much of each concept, by name; a concept whose trigger stands in a prompt has weight 1 by
-        itself. A region is {"prompt": "a <rex> dog", "box": [left, top, right, bottom]} in fractions of the picture.
+        itself. A region is {"prompt": "a <rex> dog", "box": [left, top, right, bottom]} in fractions of the picture;
+        with "concept": "rex" that concept acts there alone, and without a box the model finds the place. `spans` says
+        in which part of the steps a concept acts, such as {"rex": [0.2, 1]}.
         `grid` varies one or two settings, such as {"weights": "0, 0.5, 1"} or {"steps": "10, 20", "sampler": "Euler,
         DPM++ 2M"}: weights (all multiplied), "weight of rex", steps, guidance, seed, sampler; a sheet of all pictures
         comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
@@ -73,7 +78,11 @@ class Endpoints:
             negative_prompt,
             weights=weights or {},
             pinned=tuple(weights or {}),
-            regions=tuple((region["prompt"], region["box"]) for region in regions or []),
+            regions=tuple(
+                RegionDraft(region.get("prompt", ""), region.get("box"), region.get("concept", ""), region.get("mask"))
+                for region in regions or []
+            ),
+            spans=spans or {},
             sampler=sampler,
             steps=steps,
             guidance_scale=guidance_scale,
@@ -90,13 +99,14 @@ class Endpoints:
         return [_file(path) for path in job.result or []]
 
     def concepts(self) -> list[dict]:
-        """The concepts that fit the loaded base: name, trigger, class_word, band, rank and mode."""
+        """The concepts that fit the loaded base: name, trigger, class_word, band, side, rank and mode."""
         return [
             {
                 "name": info.name,
                 "trigger": info.trigger,
                 "class_word": info.class_word,
                 "band": info.band.index,
+                "side": info.band.side,
                 "rank": info.band.rank,
                 "mode": info.mode,
             }
@@ -122,7 +132,7 @@ class Endpoints:
         if picture is None:
             raise InputError("no picture was given; give a PNG, JPEG or WebP")
         draft = asdict(picture_draft(Path(picture)))
-        draft["regions"] = [{"prompt": prompt, "box": list(box)} for prompt, box in draft["regions"]]
+        draft["regions"] = [region._asdict() for region in draft["regions"]]
         draft["grid"] = dict(draft.pop("axes"))
         draft["seed"] = int(draft["seed"] or 0)
         del draft["pinned"]

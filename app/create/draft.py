@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from secrets import randbelow
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.drawing import Request
@@ -27,6 +27,18 @@ LONGEST_SEED = 20  # digits
 TRIGGER = re.compile(r"<[\w-]+>")
 
 
+class RegionDraft(NamedTuple):
+    """A part of the picture.
+
+    box: None for a place that the model finds. concept: acts here alone. mask: a place found earlier, instead of a box.
+    """
+
+    prompt: str
+    box: Box | None
+    concept: str = ""
+    mask: str | None = None
+
+
 @dataclass(frozen=True)
 class Draft:
     """The settings of the tab, as text where a visitor types text.
@@ -34,7 +46,8 @@ class Draft:
     Attributes:
         weights: of each concept that had one, by name; those in use are found in the prompts.
         pinned: concepts in use although no prompt names them.
-        regions: prompt and box, as fractions of the picture.
+        regions: parts of the picture with a prompt or a concept of their own.
+        spans: of a concept, by name: the part of the steps in which it acts, from 0 to 1.
         seed: text; empty draws one.
         axes: setting and values of each axis of a grid, such as `("weights", "0, 0.5, 1")`.
     """
@@ -43,7 +56,8 @@ class Draft:
     negative_prompt: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
-    regions: tuple[tuple[str, Box], ...] = ()
+    regions: tuple[RegionDraft, ...] = ()
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sampler: str = "DPM++ 2M"
     steps: int = 25
     guidance_scale: float = 5.0
@@ -63,9 +77,9 @@ class Draft:
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
         """
+        from spectral_fusion.base.prompt import take_lora_tags
+        from spectral_fusion.base.regions import Region
         from spectral_fusion.generate import GenerateConfig
-        from spectral_fusion.pipeline.prompt import take_lora_tags
-        from spectral_fusion.pipeline.regions import Region
 
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")
@@ -76,9 +90,9 @@ class Draft:
             raise InputError(f"no concept {unknown[0]!r} in the library fits this base; those that do: {names}")
         spell = Spelling(concepts, triggers)
         prompt, negative = spell(prompt), spell(self.negative_prompt)
-        regions = tuple(Region(spell(text).strip() or prompt, box) for text, box in self.regions)
-        texts = [prompt, negative, *(region.prompt for region in regions)]
-        used = used_concepts(concepts, texts, self.pinned)
+        texts = [prompt, negative, *(spell(region.prompt) for region in self.regions)]
+        placed = [region.concept for region in self.regions if region.concept]
+        used = used_concepts(concepts, texts, (*self.pinned, *placed))
         config = GenerateConfig(
             prompt,
             negative,
@@ -89,7 +103,16 @@ class Draft:
             num_images=int(self.num_images),
             width=self.width and int(self.width),
             height=self.height and int(self.height),
-            regions=regions,
+            regions=tuple(
+                Region(
+                    spell(region.prompt).strip() or prompt,
+                    None if region.mask else region.box,
+                    region.mask,
+                    ((region.concept, 1.0),) if region.concept else (),
+                )
+                for region in self.regions
+            ),
+            spans={name: span for name, span in self.spans.items() if name in used and span != (0.0, 1.0)},
         )
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
@@ -108,7 +131,11 @@ class Draft:
             config.negative_prompt,
             weights=parameters.weights,
             pinned=tuple(parameters.weights),
-            regions=tuple((region.prompt, region.box) for region in config.regions),
+            regions=tuple(
+                RegionDraft(region.prompt, region.box, region.concepts[0][0] if region.concepts else "", region.painted)
+                for region in config.regions
+            ),
+            spans=dict(config.spans),
             sampler=config.sampler,
             steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,

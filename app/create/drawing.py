@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,14 @@ class Cell:
     config: GenerateConfig
     weights: Mapping[str, float]
 
+    def in_places(self) -> GenerateConfig:
+        """The settings where each region holds its concepts at the weights of this picture."""
+        regions = tuple(
+            replace(region, concepts=tuple((name, self.weights[name]) for name, _ in region.concepts))
+            for region in self.config.regions
+        )
+        return replace(self.config, regions=regions)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -52,6 +60,11 @@ class Request:
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.weights, self.config.num_images)
+
+    @property
+    def placed(self) -> bool:
+        """Whether a concept acts in a region alone, or in some of the steps: then none is fused into the weights."""
+        return bool(self.config.spans) or any(region.concepts for region in self.config.regions)
 
     @property
     def pictures(self) -> int:
@@ -112,27 +125,35 @@ class Drawing:
         """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: a concept by its name."""
         rows = self.request.rows()
         concepts = {name: find(name) for name in self.request.weights}
+        self._check_length(concepts.values())
         done: list[list[Picture]] = [[] for _ in rows]
         with ExitStack() as held:
-            weights, notes = None, {}
+            weights: Mapping[str, float] | None = None
+            notes: dict[str, str] = {}
             for row, cells in zip(done, rows, strict=True):
                 for cell in cells:
                     if self.job.cancelled:
                         return self.files
+                    given = {concepts[name]: weight for name, weight in cell.weights.items()}
+                    if self.request.placed:
+                        row += self._draw(cell.in_places(), given)
+                        continue
                     if cell.weights != weights:
                         held.close()
                         weights = cell.weights
-                        given = {concepts[name]: weight for name, weight in weights.items()}
                         notes = dict(held.enter_context(self.engine.holding(given)))
-                    row += self._draw(replace(cell.config, notes=notes))
+                    row += self._draw(replace(cell.config, notes=notes), {})
         if self.request.axes and all(len(row) == len(cells) for row, cells in zip(done, rows, strict=True)):
             self.files.append(self._sheet(done))
         return self.files
 
-    def _draw(self, config: GenerateConfig) -> list[Picture]:
+    def _check_length(self, concepts: Iterable[Concept]) -> None:
+        config = self.request.config
         prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
-        self.engine.check_length(prompts, self.limits.tokens)
-        pictures = self.engine.draw(config, self._watch)
+        self.engine.check_length(prompts, concepts, self.limits.tokens)
+
+    def _draw(self, config: GenerateConfig, concepts: Mapping[Concept, float]) -> list[Picture]:
+        pictures = self.engine.draw(config, concepts, self._watch)
         for picture in pictures:
             self.files.append(self.history.add(picture.image, picture.parameters, str(picture.seed)))
         return pictures

@@ -24,7 +24,8 @@ function showForm(form) {
   const defaults = structuredClone(state.desk.defaults);
   state.form = {...defaults, ...form};
   for (const name of ["regions", "axes", "pinned"]) state.form[name] = state.form[name] ?? [];
-  state.form.concepts = state.form.concepts ?? {};
+  for (const name of ["concepts", "spans"]) state.form[name] = state.form[name] ?? {};
+  $(".cards").replaceChildren();
   for (const name of FIELDS) field(name).value = state.form[name] ?? "";
   if (state.form.regions.length) $("#regions").open = true;
   if (state.form.axes.length) $("#grid").open = true;
@@ -61,6 +62,7 @@ function takeOut(name) {
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
   for (const region of state.form.regions) region.prompt = without(region.prompt ?? "");
   delete state.form.concepts[name];
+  delete state.form.spans[name];
   changed();
 }
 
@@ -86,7 +88,7 @@ function drawCards() {
   nodes.forEach((node, at) => { if (cards.children[at] !== node) cards.insertBefore(node, cards.children[at] ?? null); });
   for (const node of nodes) {
     const weight = state.form.concepts[node.dataset.name] ?? 1;
-    for (const input of $$("input", node)) if (document.activeElement !== input) input.value = weight;
+    for (const input of $$("input:not(.when)", node)) if (document.activeElement !== input) input.value = weight;
   }
 }
 
@@ -103,8 +105,22 @@ function card(name) {
     make("b", {}, name),
     make("input", {type: "range", min: -1, max: 2, step: 0.05, ariaLabel: `Weight of ${name}`, oninput: set, onchange: settle}),
     make("input", {type: "number", id: `weight-${name}`, step: 0.05, ariaLabel: `Weight of ${name}, as a number`, oninput: set, onchange: settle}),
+    make("button", {type: "button", className: "quiet", id: `span-${name}`, ariaLabel: `When ${name} acts`, title: "When it acts",
+      onclick: event => { const row = $(".span", event.target.closest(".card")); row.hidden = !row.hidden; }}, "⋯"),
     make("button", {type: "button", className: "quiet", id: `away-${name}`, ariaLabel: `Take ${name} out`,
-      onclick: () => takeOut(name)}, "✕"));
+      onclick: () => takeOut(name)}, "✕"),
+    make("span", {className: "span", hidden: !state.form.spans[name]}, "acts from", edgeOfSpan(name, 0), "to", edgeOfSpan(name, 1), "% of the steps"));
+}
+
+function edgeOfSpan(name, index) {
+  const set = event => {
+    const span = [...(state.form.spans[name] ?? [0, 1])];
+    span[index] = Math.min(1, Math.max(0, Number(event.target.value) / 100));
+    if (span[0] < span[1]) { state.form.spans[name] = span; changed(); }
+  };
+  const word = index ? "Last" : "First";
+  return make("input", {type: "number", min: 0, max: 100, step: 5, value: Math.round((state.form.spans[name] ?? [0, 1])[index] * 100),
+    className: "when", ariaLabel: `${word} part of the steps of ${name}, in percent`, oninput: set});
 }
 
 // A list of triggers while one is being written: `<re` offers `<rex>`.

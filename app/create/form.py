@@ -9,16 +9,21 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.create.draft import Box, Draft, region_phrase
+from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, region_phrase
+from spectral_fusion_app.engine import found_box
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo
 
 
 class RegionForm(TypedDict):
-    """A part of the picture: its concept, or a prompt of its own, or both."""
+    """A part of the picture: its concept, or a prompt of its own, or both.
 
-    box: Box
+    box: null for a place that the model finds; mask: one that it found, until the box is moved.
+    """
+
+    box: Box | None
+    mask: NotRequired[str | None]
     concept: NotRequired[str]
     prompt: NotRequired[str]
 
@@ -44,6 +49,7 @@ class Form(TypedDict, total=False):
     seed: str
     concepts: dict[str, float]
     pinned: list[str]
+    spans: dict[str, tuple[float, float]]
     regions: list[RegionForm]
     axes: list[AxisForm]
 
@@ -71,13 +77,17 @@ def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
         text, name = region.get("prompt", "").strip(), region.get("concept", "")
         if not text and name not in known:
             raise InputError(f"region {number} has no concept; choose one, write what it shows, or remove it")
-        regions.append((text or region_phrase(prompt, known[name], list(concepts)), region["box"]))
+        if name and name not in known:
+            name = ""
+        phrase = text or region_phrase(prompt, known[name], list(concepts))
+        regions.append(RegionDraft(phrase, region["box"], name, region.get("mask")))
     return Draft(
         prompt,
         form.get("negative", ""),
         weights=form.get("concepts", {}),
         pinned=tuple(name for name in form.get("pinned", []) if name in known),
         regions=tuple(regions),
+        spans=form.get("spans", {}),
         sampler=form.get("sampler", Draft.sampler),
         steps=form.get("steps", Draft.steps),
         guidance_scale=form.get("guidance", Draft.guidance_scale),
@@ -90,12 +100,19 @@ def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
 
 
 def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
-    """The form of a draft; a region that names one concept's trigger is that concept's."""
-    concepts = list(concepts)
+    """The form of a draft."""
+    known = {info.name: info for info in concepts}
 
-    def region(text: str, box: Box) -> dict[str, Any]:
-        named = [info.name for info in concepts if info.trigger.lower() in text.lower()]
-        return {"prompt": text, "box": list(box), "concept": named[0] if len(named) == 1 else ""}
+    def region(given: RegionDraft) -> dict[str, Any]:
+        name = given.concept if given.concept in known else ""
+        own = name and given.prompt == region_phrase(draft.prompt, known[name], list(known.values()))
+        box = found_box(given.mask) if given.mask else given.box
+        return {
+            "prompt": "" if own else given.prompt,
+            "box": list(box) if box else None,
+            "concept": name,
+            "mask": given.mask,
+        }
 
     return {
         "prompt": draft.prompt,
@@ -109,6 +126,7 @@ def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
         "seed": draft.seed,
         "concepts": dict(draft.weights),
         "pinned": list(draft.pinned),
-        "regions": [region(text, box) for text, box in draft.regions],
+        "spans": {name: list(span) for name, span in draft.spans.items()},
+        "regions": [region(given) for given in draft.regions],
         "axes": [{"setting": setting, "values": values} for setting, values in draft.axes],
     }

@@ -25,7 +25,13 @@ function setBox(at, box) {
   let [left, top, right, bottom] = box;
   left = clamp(left, 0, 1 - SMALLEST); top = clamp(top, 0, 1 - SMALLEST);
   right = clamp(right, left + SMALLEST, 1); bottom = clamp(bottom, top + SMALLEST, 1);
-  state.form.regions[at].box = rounded([left, top, right, bottom]);
+  Object.assign(state.form.regions[at], {box: rounded([left, top, right, bottom]), mask: null});
+  changed();
+}
+
+// Whether the model finds the place: then there is no box until it is drawn.
+function setFound(at, found) {
+  Object.assign(state.form.regions[at], {box: found ? null : [0.25, 0.25, 0.75, 0.75], mask: null});
   changed();
 }
 
@@ -56,10 +62,10 @@ function keep(holder, regions, create, show) {
 function regionRow(at) {
   const edge = (name, index) => make("label", {}, name, make("input", {type: "number", min: 0, max: 100, step: 1,
     className: "edge", oninput: event => {
-      if (event.target.value === "") return;
+      if (event.target.value === "" || !state.form.regions[at].box) return;
       const box = [...state.form.regions[at].box];
       box[index] = clamp(Number(event.target.value) / 100, 0, 1);
-      if (box[0] < box[2] && box[1] < box[3]) { state.form.regions[at].box = rounded(box); changed(); }
+      if (box[0] < box[2] && box[1] < box[3]) { Object.assign(state.form.regions[at], {box: rounded(box), mask: null}); changed(); }
     }}));
   return make("div", {className: "region-row"},
     make("i", {className: "swatch"}),
@@ -68,6 +74,8 @@ function regionRow(at) {
     make("button", {type: "button", className: "quiet", id: `region-away-${at}`, ariaLabel: `Remove region ${at + 1}`, onclick: () => removeRegion(at)}, "✕"),
     make("input", {className: "words", id: `region-prompt-${at}`, ariaLabel: `Prompt of region ${at + 1}`, placeholder: "its own prompt, if not the picture's",
       oninput: event => { state.form.regions[at].prompt = event.target.value; changed(); }}),
+    make("label", {className: "check find"}, make("input", {type: "checkbox", id: `region-find-${at}`,
+      onchange: event => setFound(at, event.target.checked)}), "The model finds its place"),
     make("span", {className: "edges"}, edge("left %", 0), edge("top %", 1), edge("right %", 2), edge("bottom %", 3)));
 }
 
@@ -82,7 +90,10 @@ function showRow(row, region, at) {
   select.value = region.concept ?? "";
   const words = $(".words", row);
   if (document.activeElement !== words) words.value = region.prompt ?? "";
+  $(".find input", row).checked = !region.box;
+  $(".edges", row).hidden = !region.box;
   $$(".edge", row).forEach((input, index) => {
+    if (!region.box) return;
     if (document.activeElement !== input) input.value = Math.round(region.box[index] * 100);
   });
 }
@@ -105,10 +116,13 @@ function regionBox(at) {
 }
 
 function showBox(node, region, at) {
+  node.hidden = !region.box;
+  if (!region.box) return;
+  node.classList.toggle("found", Boolean(region.mask));
   const [left, top, right, bottom] = region.box.map(edge => edge * 100);
   Object.assign(node.style, {left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%`});
   node.style.setProperty("--own", colour(region.concept));
-  $(".tag", node).textContent = title(region, at);
+  $(".tag", node).textContent = title(region, at) + (region.mask ? ", found" : "");
   node.setAttribute("aria-label",
     `Region ${at + 1}, ${region.concept || "no concept"}: left ${Math.round(left)}, top ${Math.round(top)}, right ${Math.round(right)}, bottom ${Math.round(bottom)} percent`);
 }

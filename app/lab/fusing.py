@@ -84,7 +84,7 @@ class Fusing:
             raise InputError(f"{target.name!r} exists already; give another name, or replace it")
 
         def work(engine: Engine, _: Job) -> Path:
-            fusion = fuse(engine.pipeline, self._concepts(weights), on_overlap=allowed(overlap))
+            fusion = fuse(engine.base, self._concepts(weights), on_overlap=allowed(overlap))
             try:
                 return fusion.save(target, force=replace)
             finally:

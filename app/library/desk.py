@@ -96,7 +96,7 @@ class LibraryDesk:
             "class": info.class_word,
             "base": info.base_name or info.base,
             "fits": info.base == self.studio.fingerprint,
-            "band": info.band.index,
+            "band": info.band.label,
             "rank": info.band.rank,
             "bytes": card.size,
             "size": size_words(card.size),

@@ -47,12 +47,12 @@ class Bands:
     @classmethod
     def of(cls, members: list[ConceptInfo]) -> Bands:
         """members: one or more concepts of one base."""
-        from spectral_fusion.concept.claim import free_bands
+        from spectral_fusion.concept.claim import room_left
 
-        ordered = sorted(members, key=lambda info: (info.band.lo, info.name))
+        ordered = sorted(members, key=lambda info: (info.span.start, info.name))
         rank, directions = ordered[0].band.rank, min(info.directions for info in ordered)
-        free = free_bands([info.band for info in ordered], rank, directions)
-        return cls(ordered[0].base_name or ordered[0].base, directions, tuple(ordered), rank, len(free))
+        free = room_left([info.band for info in ordered], rank, directions)
+        return cls(ordered[0].base_name or ordered[0].base, directions, tuple(ordered), rank, free)
 
 
 class Shelf:

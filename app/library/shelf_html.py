@@ -23,8 +23,8 @@ def facts(card: ShelfCard) -> dict[str, str]:
     info, training = card.info, card.info.training
     rows = {
         "Base": f"{info.base_name} {info.base}".strip(),
-        "Band": f"{info.band.index}, rank {info.band.rank}",
-        "Directions": f"{info.band.lo} to {info.band.hi - 1} of {info.directions}",
+        "Band": f"{info.band.label}, rank {info.band.rank}",
+        "Directions": f"{info.span.start} to {info.span.stop - 1} of {info.directions}",
         "Mode": info.mode,
         "Steps": str(training.get("steps", "")),
         "Photos": str(training.get("pictures", "")),
@@ -44,8 +44,9 @@ def band_svg(bands: Bands) -> str:
     bars, legend = [], []
     for number, info in enumerate(bands.members):
         colour, name = COLOURS[number % len(COLOURS)], escape(info.name)
-        x, width = info.band.lo * scale, max(2.0, info.band.rank * scale - 1)
-        title = f"<title>{name}: directions {info.band.lo} to {info.band.hi - 1}</title>"
+        span = info.band.within(bands.directions)
+        x, width = span.start * scale, max(2.0, info.band.rank * scale - 1)
+        title = f"<title>{name}: directions {span.start} to {span.stop - 1}</title>"
         bars.append(
             f'<rect x="{x:.1f}" width="{width:.1f}" height="{MAP_HEIGHT}" rx="3" fill="{colour}">{title}</rect>'
         )

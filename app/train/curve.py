@@ -38,7 +38,7 @@ def loss_svg(points: Sequence[Point]) -> str:
     every = -(-len(points) // MOST_POINTS)
     shown = range(0, len(points), every)
     smooth = smoothed(points)
-    values = [point.loss for point in points] + [p.validation_loss for p in points if p.validation_loss is not None]
+    values = [point.loss for point in points] + [p.probe_loss for p in points if p.probe_loss is not None]
     low, high = min(values), max(values)
     first, last = points[0].step, points[-1].step
 
@@ -52,9 +52,9 @@ def loss_svg(points: Sequence[Point]) -> str:
         return f'<polyline points="{path}" fill="none" stroke="var(--color-accent)" {style}/>'
 
     dots = "".join(
-        '<circle r="3" fill="currentColor" cx="{}" cy="{}"/>'.format(*at(p.step, p.validation_loss).split(","))
+        '<circle r="3" fill="currentColor" cx="{}" cy="{}"/>'.format(*at(p.step, p.probe_loss).split(","))
         for p in points
-        if p.validation_loss is not None
+        if p.probe_loss is not None
     )
     labels = [(4, 16, "start", f"{high:.3f}"), (4, HEIGHT - 26, "start", f"{low:.3f}")]
     labels += [(MARGIN, HEIGHT - 6, "start", f"step {first}"), (WIDTH - 8, HEIGHT - 6, "end", f"step {last}")]

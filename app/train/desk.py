@@ -153,12 +153,12 @@ class TrainDesk:
         return [url for path in found[:12] if (url := picture_data(path, 160))]
 
     def _presets(self) -> list[dict[str, Any]]:
-        from spectral_fusion.train.presets import STEPS, preset
+        from spectral_fusion.base.presets import STEPS
 
         pace, start = self._pace()
         found = []
         for name in STEPS:
-            steps = preset(max(self.studio.size), "additive", name)["steps"]
+            steps = self.studio.steps(name)
             time_ = f"about {duration(start + pace * steps)} here" if pace else "time known after the first training"
             found.append({"name": name, "steps": steps, "time": time_, "gives": GIVES[name]})
         return found

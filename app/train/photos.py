@@ -17,7 +17,7 @@ from spectral_fusion_app.settings import Limits
 if TYPE_CHECKING:
     from spectral_fusion.concept.images import ImageFolder, Photo
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif")
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".avif", ".tif", ".tiff")
 CAPTIONS = (".txt", ".caption")
 METADATA = "metadata.jsonl"
 MASK_SUFFIX = "-masklabel"

@@ -14,7 +14,7 @@ Kind = Literal["waiting", "preparing", "training", "stopping", "finished", "stop
 ACTIVE = ("waiting", "preparing", "training", "stopping")
 SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
 RECENT = 50  # steps that the time left is judged by
-FIELDS = ("loss", "validation_loss", "samples")
+FIELDS = ("loss", "probe_loss", "samples")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Point:
     step: int
     loss: float
     time: float
-    validation_loss: float | None = None
+    probe_loss: float | None = None
     samples: bool = False
 
 

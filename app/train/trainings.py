@@ -116,7 +116,7 @@ class Trainings(Runs[Training]):
                 another concept has its trigger, or too many trainings wait.
         """
         from spectral_fusion.concept import Library
-        from spectral_fusion.train.run import stopped_settings
+        from spectral_fusion.train.folder import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from spectral_fusion.concept.fingerprint import pipeline_layers
+from spectral_fusion.base.interface import Base
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors
 
@@ -37,13 +36,13 @@ def watched_inputs(layers: Mapping[str, nn.Linear]) -> Iterator[Grams]:
             handle.remove()
 
 
-def linear_layers(pipeline: StableDiffusionPipeline, names: Iterable[str]) -> dict[str, nn.Linear]:
+def linear_layers(base: Base, names: Iterable[str]) -> dict[str, nn.Linear]:
     """The plain layers of these names.
 
     Raises:
         InputError: one is no linear layer.
     """
-    present = pipeline_layers(pipeline)
+    present = base.layers()
     layers = {name: present[name] for name in names}
     for name, layer in layers.items():
         if not isinstance(layer, nn.Linear):

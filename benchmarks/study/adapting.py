@@ -2,76 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, PeftConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from spectral_fusion.adapter import SpectralLayer
-from spectral_fusion.concept.fingerprint import pipeline_layers
+from spectral_fusion.base.attach import adapter_name
+from spectral_fusion.base.interface import Base
 from spectral_fusion.evaluate.lora import lora_adapter
-from spectral_fusion.spectral import (
-    Band,
-    Triplets,
-    as_matrix,
-    balanced_directions,
-    interleaved_directions,
-    own_space,
-    project_onto,
-)
+from spectral_fusion.spectral import Band, Triplets, as_matrix
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import Example
+from spectral_fusion.train.embeddings import TrainableRows
+from spectral_fusion.train.loop import Loop, Progress
+from spectral_fusion.train.model import TrainingModel, spectral_adapter
 from spectral_fusion.train.randomness import generator
-from spectral_fusion.train.trainee import Trainee, spectral_adapter
 from study.activations import Grams, output_energy
 from study.families import Family, matched_rank
-
-AfterStep = Callable[[], None]
-
-
-def adapter_config(
-    pipeline: StableDiffusionPipeline, family: Family, slots: int
-) -> Callable[[TrainConfig, Band, list[str]], PeftConfig]:
-    """Makes the PEFT settings that `trainee` puts on the base."""
-    shapes = {
-        name.partition(".")[2]: as_matrix(layer.weight).shape for name, layer in pipeline_layers(pipeline).items()
-    }
-
-    def one_sided(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:
-        ranks = {path: matched_rank(shapes[path][0], shapes[path][1], band.rank, slots) for path in targets}
-        return LoraConfig(r=band.rank, target_modules=targets, rank_pattern=ranks, alpha_pattern=ranks)
-
-    known = {"lora": lora_adapter, "orthogonal": one_sided, "embeddings": _smallest_lora}
-    return known.get(family.kind, spectral_adapter)
+from study.partition import balanced_directions, interleaved_directions, own_space, project_onto
 
 
-def prepare(
-    pipeline: StableDiffusionPipeline, family: Family, adapter: str, band: Band, slot: int, slots: int
-) -> AfterStep:
-    """Finish the adapter that `trainee` put on: bases, and what does not train.
+@dataclass
+class Adaptation:
+    """What `train_adapter` does otherwise for a family: an adapter of its kind, its directions, what trains.
 
-    Args:
-        adapter: its name.
-
-    Returns:
-        What to call after each optimizer step.
+    triggers: of all subjects that one adapter learns.
+    neutral: inputs of the base on neutral prompts, by layer; for families with a penalty.
+    begun: when the adapter was ready, a time of `time.perf_counter()`.
     """
-    if family.kind == "embeddings":
-        for model in (pipeline.unet, pipeline.text_encoder):
-            model.requires_grad_(False)
-    if family.kind == "orthogonal":
-        for name, layer in _layers(pipeline, LoraLayer):
-            _fix_slice(name, layer, adapter, slot)
-    if family.deal == "blocks" and not family.private:
-        return lambda: None
-    projections = [
-        _own_directions(layer, adapter, family, band, slot, slots) for _, layer in _layers(pipeline, SpectralLayer)
-    ]
-    return (lambda: _project_all(projections)) if family.private else (lambda: None)
+
+    base: Base
+    family: Family
+    triggers: Sequence[str]
+    band: Band
+    slot: int
+    slots: int
+    neutral: Grams
+    begun: float = 0.0
+    _projections: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def make(self, config: TrainConfig, band: Band, targets: list[str]) -> PeftConfig:
+        """The PEFT settings of the adapter."""
+        if self.family.kind == "embeddings":  # an adapter must be there, and stays zero
+            return LoraConfig(r=1, lora_alpha=1, target_modules=targets[:1])
+        if self.family.kind == "orthogonal":
+            weights = {name.partition(".")[2]: as_matrix(m.weight) for name, m in self.base.layers().items()}
+            ranks = {
+                path: matched_rank(len(weights[path]), weights[path].shape[1], band.rank, self.slots)
+                for path in targets
+            }
+            return LoraConfig(r=band.rank, target_modules=targets, rank_pattern=ranks, alpha_pattern=ranks)
+        return (lora_adapter if self.family.kind == "lora" else spectral_adapter)(config, band, targets)
+
+    def prepare(self, model: TrainingModel) -> TrainingModel:
+        """Finish the adapter: its bases, and what does not train."""
+        family, adapter = self.family, adapter_name(model.config.name)
+        if len(self.triggers) > 1:
+            _train_rows(self.base, self.triggers)
+        if family.kind == "embeddings":
+            for name, parameter in model.parameters.items():
+                parameter.requires_grad_(name.endswith(".rows"))
+        if family.kind == "orthogonal":
+            for name, layer in _layers(self.base, LoraLayer):
+                _fix_slice(name, layer, adapter, self.slot)
+        if family.deal != "blocks" or family.private:
+            for _, layer in _layers(self.base, SpectralLayer):
+                self._projections += _own_directions(layer, adapter, family, self.band, self.slot, self.slots)
+        if family.neutral_penalty:
+            model = PenalizedModel(self.base, model.config, family.neutral_penalty, self.neutral)
+        self.begun = time.perf_counter()
+        return model
+
+    @torch.no_grad()
+    def after_step(self, loop: Loop, progress: Progress) -> None:
+        """Keep private shifts in their spaces."""
+        if self.family.private:
+            for shift, space in self._projections:
+                shift.copy_(project_onto(space, shift))
 
 
 def dealt_directions(family: Family, S: Tensor, band: Band, slot: int, slots: int) -> Tensor:
@@ -80,28 +93,28 @@ def dealt_directions(family: Family, S: Tensor, band: Band, slot: int, slots: in
         return interleaved_directions(slot, band.rank, slots)
     if family.deal == "balanced":
         return balanced_directions(S, slot, band.rank, slots)
-    return torch.arange(band.lo, band.hi)
+    return torch.tensor(band.within(len(S)))
 
 
-class PenalisedTrainee(Trainee):
-    """Adds the energy of the delta on neutral prompts, relative to the layer's own, to the loss of every sample."""
+class PenalizedModel(TrainingModel):
+    """Adds the energy of the delta on neutral prompts, relative to the layer's own, to the loss of every example."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, config: TrainConfig, weight: float, grams: Grams):
+    def __init__(self, base: Base, config: TrainConfig, weight: float, grams: Grams):
         """grams: `x x^T` of the plain base's inputs on neutral prompts, by layer."""
-        super().__init__(pipeline, config)
+        super().__init__(base, config)
         self.weight = weight
         self.grams = {
             name: (gram / _base_energy(layer, gram)).float()
-            for name, layer in _layers(pipeline, SpectralLayer)
+            for name, layer in _layers(base, SpectralLayer)
             if (gram := grams.get(name)) is not None
         }
 
-    def losses(self, samples: Sequence[Example], *, min_snr_gamma: float = 0.0) -> Tensor:
-        return super().losses(samples, min_snr_gamma=min_snr_gamma) + self.weight * self.penalty()
+    def losses(self, examples: Sequence[Example], *, min_snr_gamma: float = 0.0) -> Tensor:
+        return super().losses(examples, min_snr_gamma=min_snr_gamma) + self.weight * self.penalty()
 
     def penalty(self) -> Tensor:
         """Mean over layers of `||delta x||^2 / ||W x||^2`, both summed over the neutral inputs; ()."""
-        layers = dict(_layers(self.pipeline, SpectralLayer))
+        layers = dict(_layers(self.base, SpectralLayer))
         energies = [
             output_energy(layers[name].factors(layers[name].active_adapters[0]), gram)
             for name, gram in self.grams.items()
@@ -109,16 +122,18 @@ class PenalisedTrainee(Trainee):
         return torch.stack(energies).mean()
 
 
-def _layers(pipeline: StableDiffusionPipeline, kind: type) -> Iterator[tuple[str, Any]]:
-    for component in ("unet", "text_encoder"):
-        for path, module in getattr(pipeline, component).named_modules():
+def _layers(base: Base, kind: type) -> Iterator[tuple[str, Any]]:
+    for part, model in base.parts.items():
+        for path, module in model.named_modules():
             if isinstance(module, kind):
-                yield f"{component}.{path}", module
+                yield f"{part}.{path}", module
 
 
-def _smallest_lora(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:
-    """For a training of nothing but embeddings: an adapter must be there, and stays zero."""
-    return LoraConfig(r=1, lora_alpha=1, target_modules=targets[:1])
+def _train_rows(base: Base, triggers: Sequence[str]) -> None:
+    """Let the vectors of all these triggers train, in place of the one that `training_model` knows of."""
+    for text in base.texts.values():
+        ids = [number for trigger in triggers for number in text.token_ids(trigger)]
+        text.encoder.set_input_embeddings(TrainableRows(text.embedding.embedding, ids))
 
 
 def _fix_slice(name: str, layer: LoraLayer, adapter: str, slot: int) -> None:
@@ -142,13 +157,6 @@ def _own_directions(
     shifts = (layer.spectral_A[adapter], layer.spectral_B[adapter])
     spaces = (own_space(vectors, mine, slot, band.rank, slots) for vectors in (U, Vh.T))
     return list(zip(shifts, spaces, strict=True))
-
-
-@torch.no_grad()
-def _project_all(projections: list[list[tuple[Tensor, Tensor]]]) -> None:
-    for layer in projections:
-        for shift, space in layer:
-            shift.copy_(project_onto(space, shift))
 
 
 def _base_energy(layer: SpectralLayer, gram: Tensor) -> Tensor:

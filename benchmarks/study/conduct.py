@@ -8,16 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
 from torch import nn
 
-from spectral_fusion.concept import base_fingerprint
-from spectral_fusion.concept.atomic import atomic_folder
-from spectral_fusion.concept.fingerprint import pipeline_layers
+from spectral_fusion.atomic import atomic_folder
+from spectral_fusion.base.interface import Base
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
+from spectral_fusion.train.loop import Diverged
 from study.activations import Grams
-from study.failure import Diverged
 from study.identities import Subject, pairs, photos, study_subjects
 from study.judging import Jury, Shown
 from study.methods.applied import applying
@@ -40,7 +38,7 @@ class Laboratory:
     def __init__(
         self,
         root: Path,
-        pipeline: StableDiffusionPipeline,
+        base: Base,
         scorers: Scorers,
         settings: Settings,
         on_progress: OnProgress = lambda _: None,
@@ -49,15 +47,15 @@ class Laboratory:
         Args:
             on_progress: told what is done now, and of lines that are damaged.
         """
-        self.root, self.pipeline, self.scorers, self.settings = root, pipeline, scorers, settings
+        self.root, self.base, self.scorers, self.settings = root, base, scorers, settings
         self.on_progress = on_progress
-        self.shelf = Shelf(root, pipeline, settings, self._neutral_inputs)
+        self.shelf = Shelf(root, base, settings, self._neutral_inputs)
         self.study_jury = cache(lambda seed: self.jury(study_subjects(seed, settings.slots)))
 
     @property
     def digest(self) -> str:
         """What a run's result depends on beside its key."""
-        parts = f"{self.settings.digest} {base_fingerprint(self.pipeline)}"
+        parts = f"{self.settings.digest} {self.base.fingerprint}"
         return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
     def journal(self) -> Journal:
@@ -67,7 +65,7 @@ class Laboratory:
     def jury(self, subjects: Sequence[Subject]) -> Jury:
         """Judges of these subjects, one another's nearest rivals."""
         folders = [photos(subject, self.root / "photos", self.settings.photos) for subject in subjects]
-        return Jury(self.pipeline, self.scorers, Photos.of(folders, self.scorers), subjects, self.settings)
+        return Jury(self.base, self.scorers, Photos.of(folders, self.scorers), subjects, self.settings)
 
     def conduct(self, plan: Plan, *, until: float = float("inf")) -> int:
         """Do what is missing of a plan; returns how many runs are left.
@@ -85,7 +83,7 @@ class Laboratory:
         return 0
 
     def run(self, plan: Plan, key: Key) -> Run:
-        """One run: train what is missing, fuse, draw, score. The pipeline is afterwards as before."""
+        """One run: train what is missing, fuse, draw, score. The base is afterwards as before."""
         begin = time.perf_counter()
         try:
             run = self._alone(plan, key) if key.kind == "alone" else self._fused(plan, key)
@@ -99,7 +97,7 @@ class Laboratory:
         family = plan.family(key)
         (job,) = plan.jobs(key, family)
         (adapter,), trained = self.shelf.get(job)
-        with applying(summed)(self.pipeline, [adapter]):
+        with applying(summed)(self.base, [adapter]):
             shown = self.study_jury(key.seed).singles([key.subject])
         figures = {"parameters": trainable_numbers(family, adapter), "megabytes": megabytes(family, adapter)}
         if trained is not None:
@@ -113,7 +111,7 @@ class Laboratory:
             adapters += self.shelf.get(job)[0]
         jury, together = self.study_jury(key.seed), pairs(key.place, self.settings.pairs)
         begin = time.perf_counter()
-        with method.fuse(self.pipeline, adapters):
+        with method.fuse(self.base, adapters):
             fusing = time.perf_counter() - begin
             shown = {
                 "singles": jury.singles(range(key.place)),
@@ -132,5 +130,5 @@ class Laboratory:
 
     def _neutral_inputs(self) -> Grams:
         self.on_progress("layer inputs of neutral prompts")
-        names = [name for name, layer in pipeline_layers(self.pipeline).items() if isinstance(layer, nn.Linear)]
-        return neutral_inputs(self.pipeline, names, self.settings)
+        names = [name for name, layer in self.base.layers().items() if isinstance(layer, nn.Linear)]
+        return neutral_inputs(self.base, names, self.settings)

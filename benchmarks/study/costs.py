@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from spectral_fusion.concept.attach import smallest_directions
-from spectral_fusion.train.trainee import target_layers
+from spectral_fusion.base.attach import smallest_directions
+from spectral_fusion.train.model import target_layers
+from spectral_fusion.train.training import TrainingContext
 from study.conduct import Laboratory
 from study.families import OWN
 from study.identities import tuning_subjects
@@ -23,14 +24,13 @@ STEPS, PICTURES = 12, 16
 
 def measure_costs(laboratory: Laboratory) -> Costs:
     """A few steps, pictures and one layer's fusion with data, timed; nothing is kept."""
-    settings, pipeline = replace(laboratory.settings, steps=STEPS), laboratory.pipeline
+    settings, base = replace(laboratory.settings, steps=STEPS), laboratory.base
     job = Job(OWN, tuple(tuning_subjects(1)), 0, 0)
-    folders = laboratory.shelf.folders(job)
-    recipe = make_recipe(pipeline, job, folders, settings)
-    step = train(pipeline, job, recipe, folders, settings, {}, ())[1] / STEPS
+    recipe = make_recipe(base, job, laboratory.shelf.folders(job), settings)
+    step = train(base, recipe, {}, TrainingContext())[1] / STEPS
     requests = [Request(settings.prompts[0].replace("{}", "thing"), seed) for seed in range(PICTURES)]
-    picture = _seconds(lambda: paint(pipeline, requests, settings)) / PICTURES
-    weights = [layer.weight for layer in target_layers(pipeline, recipe.config).values()]
+    picture = _seconds(lambda: paint(base, requests, settings)) / PICTURES
+    weights = [layer.weight for layer in target_layers(base, recipe.config).values()]
     width = smallest_directions(weights)
     inputs = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
     solve = _seconds(lambda: least_squares_delta([inputs], [inputs @ inputs.T], settings.fusion_iterations))

@@ -21,13 +21,13 @@ class Family:
         Modular Customization" (Po et al., 2023): a LoRA whose A is a fixed slice of one orthogonal basis that all
         concepts share, so that only B is trained. embeddings trains the tokens only.
     place: the band of concept number i: number i, always number 0, or number i from the lowest singular values up.
-    deal: how directions make bands, see `spectral_fusion.spectral.partition`.
+    deal: how directions make bands, see `study.partition`.
     private: after each step A and B are projected onto the band and a private slice of what no band holds.
     neutral_penalty: weight of the energy that the delta adds to activations of neutral prompts.
     target: endings of the layers to adapt; None: what the project adapts.
     rank_factor: times the study's rank, where fewer layers shall have as many trainable numbers.
     joint: one adapter of all concepts together, trained on all their photos at once.
-    beside: trained beside the concepts before it, as `spectral_fusion.train.neighbours` does it; else each on its own.
+    in_context: trained beside the concepts before it, as `spectral_fusion.train.context` does it; else each on its own.
     """
 
     name: str
@@ -39,7 +39,12 @@ class Family:
     target: tuple[str, ...] | None = None
     rank_factor: int = 1
     joint: bool = False
-    beside: bool = False
+    in_context: bool = False
+
+    @property
+    def is_spectral(self) -> bool:
+        """Whether it owns a band of singular directions."""
+        return self.kind in ("additive", "rotational")
 
     @property
     def tuned_as(self) -> str:
@@ -83,13 +88,13 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         OWN,
-        replace(OWN, name="beside", beside=True),
+        replace(OWN, name="beside", in_context=True),
         replace(OWN, name="one-band", place="first"),
         replace(OWN, name="lowest", place="lowest"),
-        replace(OWN, name="lowest-beside", place="lowest", beside=True),
+        replace(OWN, name="lowest-beside", place="lowest", in_context=True),
         replace(OWN, name="rotational", kind="rotational"),
         replace(OWN, name="lora", kind="lora"),
-        replace(OWN, name="lora-beside", kind="lora", beside=True),
+        replace(OWN, name="lora-beside", kind="lora", in_context=True),
         replace(OWN, name="orthogonal", kind="orthogonal"),
         replace(OWN, name="embeddings", kind="embeddings"),
         replace(OWN, name="joint", joint=True),

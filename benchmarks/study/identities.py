@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectral_fusion.concept.atomic import atomic_folder
+from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.demo import EXAMPLES
 from spectral_fusion.toybox.data import HELD_OUT
@@ -56,7 +56,7 @@ def _subjects(first: int, turn: int, count: int) -> list[Subject]:
 
 
 def pairs(count: int, limit: int) -> list[tuple[int, int]]:
-    """Which of `count` concepts share a picture: neighbours, of different classes, and next but one, of the same."""
+    """Which of `count` concepts share a picture: adjacent ones, of different classes, and next but one, of the same."""
     different = [(place, place + 1) for place in range(0, count - 1, 2)]
     same = [(place, place + 2) for place in range(0, count - 2, 4)]
     return sorted(different + same)[:limit]

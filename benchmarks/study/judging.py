@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.evaluate.boxes import Box, crop_square, standing_boxes
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Box
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.judge import CROWD_MARGIN
 from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
@@ -62,9 +63,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Jury:
-    """Draws the subjects of a set with whatever the pipeline holds, and scores the pictures against their photos."""
+    """Draws the subjects of a set with whatever the base holds, and scores the pictures against their photos."""
 
-    pipeline: StableDiffusionPipeline
+    base: Base
     scorers: Scorers
     photos: Photos
     subjects: Sequence[Subject]
@@ -86,12 +87,12 @@ class Jury:
             for number, prompt in enumerate(self.settings.prompts)
             for seed in range(self.settings.pictures)
         ]
-        pictures = paint(self.pipeline, [request for _, _, request in drawn], self.settings)
+        pictures = paint(self.base, [request for _, _, request in drawn], self.settings)
         plain = [self._plain(places, number) for places, number, _ in drawn]
         alignment = self._alignment(pictures, plain)
         crops, owners = [], []
         for index, (places, _, _) in enumerate(drawn):
-            for place, box in zip(places, standing_boxes(len(places)), strict=True):
+            for place, box in zip(places, self.base.places(len(places)), strict=True):
                 crops.append(_crop(pictures[index], box, alone=len(places) == 1))
                 owners.append((index, place))
         similarity, nearest = self._compare(crops)
@@ -101,15 +102,13 @@ class Jury:
         ]
         return Shown(pictures, seen)
 
-    def _words(self, places: Sequence[int]) -> str:
-        return joined([subject_words(self.subjects[place]) for place in places])
-
     def _plain(self, places: Sequence[int], prompt: int) -> str:
         return self.settings.prompts[prompt].replace("{}", joined([self.subjects[p].class_word for p in places]))
 
     def _request(self, places: Sequence[int], prompt: str, seed: int, regions: bool) -> Request:
-        apart = regions_of([self.subjects[place] for place in places], prompt) if regions else ()
-        return Request(prompt.replace("{}", self._words(places)), seed, apart)
+        subjects = [self.subjects[place] for place in places]
+        apart = regions_of(subjects, prompt, self.base.places(len(subjects))) if regions else ()
+        return Request(prompt.replace("{}", joined([subject_words(subject) for subject in subjects])), seed, apart)
 
     def _alignment(self, pictures: list[Image.Image], captions: list[str]) -> list[float]:
         distinct = list(dict.fromkeys(captions))

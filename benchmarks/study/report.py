@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from study.conduct import RUNS
 from study.figures import draw_counts, draw_depth, draw_failures
 from study.plan import Plan

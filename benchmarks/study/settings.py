@@ -36,7 +36,7 @@ class Settings:
     """Of an additive adapter; the others get as many trainable numbers as that, or as many as fit."""
     steps: int = 120
     batch_size: int = 4
-    rehearsal_prompts: int = 32
+    distillation_prompts: int = 32
     photos: int = 6
     prompts: tuple[str, ...] = PROMPTS
     pictures: int = 2
@@ -92,4 +92,5 @@ class Settings:
         scope = {"counts", "seeds", "seeds_of_most", "many", "seeds_of_few", "few", "depth_subjects"}
         scope |= {"tuning_subjects", "tuning_factors"}
         values = {name: value for name, value in asdict(self).items() if name not in scope}
+        values["rehearsal_prompts"] = values.pop("distillation_prompts")  # its name when the kept runs were made
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from spectral_fusion.atomic import atomic_file
+from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
-from spectral_fusion.concept.atomic import atomic_file
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate.lora import Lora
+from spectral_fusion.train.distillation import Predictions
+from spectral_fusion.train.loop import Diverged
+from spectral_fusion.train.training import TrainingContext
 from study.activations import Grams
-from study.failure import Diverged
 from study.identities import photos
 from study.settings import Settings
-from study.training import Adapter, Job, Recipe, make_recipe, neighbour_jobs, train
+from study.training import Adapter, Job, Recipe, context_jobs, make_recipe, train
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Shelf:
     """The folder of one study's concepts and photos, and the base that they are trained on.
 
     neutral: makes the inputs of the base on neutral prompts; called at most once.
+    predictions: of the base, shared by all trainings.
     """
 
     root: Path
-    pipeline: StableDiffusionPipeline
+    base: Base
     settings: Settings
     neutral: Callable[[], Grams]
+    predictions: Predictions = field(default_factory=Predictions)
 
     @cached_property
     def _neutral(self) -> Grams:
@@ -44,8 +48,8 @@ class Shelf:
 
     def has(self, job: Job) -> bool:
         """Whether the job is done, or known to diverge."""
-        recipe = make_recipe(self.pipeline, job, self.folders(job), self.settings)
-        return self._diverged(job, recipe) is not None or self._find(job, recipe) is not None
+        recipe = self._recipe(job)
+        return self._diverged(recipe) is not None or self._find(recipe) is not None
 
     def get(self, job: Job) -> tuple[list[Adapter], float | None]:
         """The adapters of a job, trained now if they are not there; and the seconds that it took if it was now.
@@ -53,22 +57,25 @@ class Shelf:
         Raises:
             Diverged: the training diverges, now or when it was tried.
         """
-        folders = self.folders(job)
-        recipe = make_recipe(self.pipeline, job, folders, self.settings)
-        if (reason := self._diverged(job, recipe)) is not None:
+        recipe = self._recipe(job)
+        if (reason := self._diverged(recipe)) is not None:
             raise Diverged(reason)
-        if (found := self._find(job, recipe)) is not None:
+        if (found := self._find(recipe)) is not None:
             return found, None
         neutral = self._neutral if job.family.neutral_penalty else {}
         try:
-            beside = [self.get(before)[0][0] for before in neighbour_jobs(job, self.settings)]
-            adapters, seconds = train(self.pipeline, job, recipe, folders, self.settings, neutral, beside)
+            others = [self.get(before)[0][0] for before in context_jobs(job, self.settings)]
+            context = TrainingContext(others, predictions=self.predictions)
+            adapters, seconds = train(self.base, recipe, neutral, context)
         except Diverged as error:
-            self._mark_diverged(job, recipe, str(error))
+            self._mark_diverged(recipe, str(error))
             raise
         for path, adapter in zip(self._paths(job), adapters, strict=True):
             adapter.save(path)
         return [_load(path) for path in self._paths(job)], seconds
+
+    def _recipe(self, job: Job) -> Recipe:
+        return make_recipe(self.base, job, self.folders(job), self.settings)
 
     def _paths(self, job: Job) -> list[Path]:
         folder = self.root / "concepts" / job.family.name
@@ -77,8 +84,8 @@ class Shelf:
             label += f"-of{len(job.subjects)}"
         return [folder / f"{label}-{subject.name}.safetensors" for subject in job.subjects]
 
-    def _find(self, job: Job, recipe: Recipe) -> list[Adapter] | None:
-        paths = self._paths(job)
+    def _find(self, recipe: Recipe) -> list[Adapter] | None:
+        paths = self._paths(recipe.job)
         if not all(path.is_file() for path in paths):
             return None
         adapters = [_load(path) for path in paths]
@@ -87,15 +94,15 @@ class Shelf:
     def _marker(self, job: Job) -> Path:
         return self._paths(job)[0].with_suffix(".diverged.json")
 
-    def _diverged(self, job: Job, recipe: Recipe) -> str | None:
-        marker = self._marker(job)
+    def _diverged(self, recipe: Recipe) -> str | None:
+        marker = self._marker(recipe.job)
         if not marker.is_file():
             return None
         said = json.loads(marker.read_text(encoding="utf-8"))
         return said["reason"] if said["facts"] == recipe.facts else None
 
-    def _mark_diverged(self, job: Job, recipe: Recipe, reason: str) -> None:
-        with atomic_file(self._marker(job)) as part:
+    def _mark_diverged(self, recipe: Recipe, reason: str) -> None:
+        with atomic_file(self._marker(recipe.job)) as part:
             part.write_text(json.dumps({"reason": reason, "facts": recipe.facts}), encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spectral_fusion.concept import Concept
+from spectral_fusion.evaluate.methods import Spectral
 from study.families import Family
 from study.training import Adapter
 
@@ -10,8 +11,7 @@ from study.training import Adapter
 def trainable_numbers(family: Family, adapter: Adapter) -> int:
     """How many numbers the training of one concept set, token embeddings included."""
     if isinstance(adapter, Concept):
-        layers = adapter.layers.values()
-        return sum(t.numel() for layer in layers for t in layer.trained.values()) + adapter.embeddings.numel()
+        return Spectral((adapter,)).parameters
     fixed = sum(A.numel() for A, _ in adapter.layers.values()) if family.kind == "orthogonal" else 0
     return adapter.parameters - fixed
 

@@ -1,34 +1,29 @@
-"""Training one concept of a family, or all of a set in one adapter, with the product's own loop."""
+"""Training one concept of a family, or all of a set in one adapter, as the product trains."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-import torch
-from diffusers import StableDiffusionPipeline
-
-from spectral_fusion.concept import Concept, base_fingerprint
-from spectral_fusion.concept.attach import adapter_name, smallest_directions
+from spectral_fusion.base.attach import adapter_name, collect, smallest_directions
+from spectral_fusion.base.interface import Base, words
+from spectral_fusion.base.presets import LEARNING_RATES
+from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora, collect_lora
-from spectral_fusion.pipeline.tokens import add_tokens, remove_all_tokens, token_ids
 from spectral_fusion.spectral import Band
-from spectral_fusion.train.config import LEARNING_RATES, TrainConfig
-from spectral_fusion.train.embeddings import TrainableRows, first_embeddings
-from spectral_fusion.train.job import subject_pictures
-from spectral_fusion.train.loop import Lesson, Loop
-from spectral_fusion.train.neighbours import MOST, lessons
-from spectral_fusion.train.run import images_digest, run_facts
-from spectral_fusion.train.trainee import Trainee, target_layers, trainee
+from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.embeddings import first_embeddings
+from spectral_fusion.train.folder import MOST, images_digest, training_facts
+from spectral_fusion.train.loop import Loop
+from spectral_fusion.train.model import target_layers
+from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
 from study.activations import Grams
-from study.adapting import AfterStep, PenalisedTrainee, adapter_config, prepare
-from study.failure import Diverged
+from study.adapting import Adaptation
 from study.families import Family
 from study.identities import Subject, study_subjects
 from study.settings import Settings
@@ -62,70 +57,69 @@ class Job:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A job as the loop takes it: resolved settings, the band, and the facts that its result depends on."""
+    """A job as `train_adapter` takes it: photos of each subject, resolved settings, the band.
 
+    slots: concepts that the base is divided among.
+    facts: what its result depends on.
+    """
+
+    job: Job
+    folders: Sequence[ImageFolder]
+    slots: int
     config: TrainConfig
     band: Band
     facts: dict[str, Any]
 
 
-def neighbour_jobs(job: Job, settings: Settings) -> list[Job]:
-    """The trainings beside whose results this one is done: of the set's concepts before it, those that a library gives.
+def context_jobs(job: Job, settings: Settings) -> list[Job]:
+    """The trainings whose results are this one's context: of the set's concepts before it, those that a library gives.
 
     That is those of its own class first, then those of the lowest bands, and not more than `MOST`.
     """
-    if not job.family.beside:
+    if not job.family.in_context:
         return []
     subjects, own = study_subjects(job.seed, settings.slots), job.subjects[0]
     before = sorted(range(job.slot), key=lambda slot: (subjects[slot].class_word != own.class_word, slot))
     return [replace(job, subjects=(subjects[slot],), slot=slot) for slot in before[:MOST]]
 
 
-def make_recipe(
-    pipeline: StableDiffusionPipeline, job: Job, folders: Sequence[ImageFolder], settings: Settings
-) -> Recipe:
+def make_recipe(base: Base, job: Job, folders: Sequence[ImageFolder], settings: Settings) -> Recipe:
     """What a job comes to on a base.
 
     Raises:
         InputError: a layer has no room for the band.
     """
-    config = _config(pipeline, job, settings)
-    directions = smallest_directions(layer.weight for layer in target_layers(pipeline, config).values())
+    config = _config(base, job, settings)
+    directions = smallest_directions(layer.weight for layer in target_layers(base, config).values())
     rank = job.family.rank(settings.rank, settings.slots, directions) * len(job.subjects)
     band = Band(job.family.band(job.slot, rank, directions), rank)
-    if band.hi > directions and job.family.kind in ("additive", "rotational"):
+    if band.depth > directions and job.family.is_spectral:
         raise InputError(
-            f"{job.family.name} in slot {job.slot} at rank {rank} needs {band.hi} directions, the base has "
+            f"{job.family.name} in slot {job.slot} at rank {rank} needs {band.depth} directions, the base has "
             f"{directions}; lower the rank or the number of slots"
         )
     config = replace(config, rank=rank, band=band.index)
+    others = {other.subjects[0].name: f"slot {other.slot}" for other in context_jobs(job, settings)}
     facts = {
         "family": asdict(job.family),
         "slot": job.slot,
         "slots": settings.slots,
-        "base_fingerprint": base_fingerprint(pipeline),
+        "base_fingerprint": base.fingerprint,
         "subjects": [images_digest(folder) for folder in folders],
-        **run_facts(config, folders[0], {j.subjects[0].name: f"slot {j.slot}" for j in neighbour_jobs(job, settings)}),
+        **training_facts(config, folders[0], others),
     }
-    del facts["band_order"]  # the family says which band; an order of choosing changes nothing
-    return Recipe(config, band, json.loads(json.dumps(facts)))
+    del facts["band_side"]  # the family says which band; the side to choose from changes nothing
+    return Recipe(job, folders, settings.slots, config, band, json.loads(json.dumps(facts)))
 
 
-def train(
-    pipeline: StableDiffusionPipeline,
-    job: Job,
-    recipe: Recipe,
-    folders: Sequence[ImageFolder],
-    settings: Settings,
-    neutral: Grams,
-    beside: Sequence[Adapter],
-) -> tuple[list[Adapter], float]:
-    """Train a job; the pipeline is afterwards as before.
+def train(base: Base, recipe: Recipe, neutral: Grams, context: TrainingContext) -> tuple[list[Adapter], float]:
+    """Train a job; the base is afterwards as before.
+
+    Each subject sees `steps` batches of its own photos, alone or jointly; jointly the losses are averaged.
 
     Args:
-        folders: the photos of each subject.
-        beside: what `neighbour_jobs` came to.
         neutral: inputs of the base on neutral prompts; used by families with a penalty only.
+        context: with what `context_jobs` came to.
 
     Returns:
         An adapter for each subject, and the seconds that the steps took. Of a joint job the first holds the delta.
@@ -133,28 +127,31 @@ def train(
     Raises:
         Diverged: the loss or a trained tensor is not finite.
     """
-    family, config = job.family, recipe.config
-    frozen = replace(config, learning_rate_embedding=0.0)  # the rows of all subjects train, see `_trained_tokens`
-    try:
-        with (
-            lessons(pipeline, config, beside) as taught,
-            _tokens(pipeline, job.subjects[1:], config),
-            trainee(pipeline, frozen, recipe.band, adapter=adapter_config(pipeline, family, settings.slots)) as learner,
-        ):
-            after_step = prepare(pipeline, family, adapter_name(config.name), recipe.band, job.slot, settings.slots)
-            if family.neutral_penalty:
-                learner = PenalisedTrainee(pipeline, frozen, family.neutral_penalty, neutral)
-            with _trained_tokens(pipeline, job.subjects):
-                begin = time.perf_counter()
-                _run(learner, job, config, folders, taught, after_step)
-                seconds = time.perf_counter() - begin
-                return _collect(pipeline, job, recipe), seconds
-    finally:
-        pipeline.unload_lora_weights()
+    job = recipe.job
+    configs = [_named(recipe.config, subject) for subject in job.subjects]
+    triggers = [config.trigger for config in configs]
+    adaptation = Adaptation(base, job.family, triggers, recipe.band, job.slot, recipe.slots, neutral)
+
+    def result(loop: Loop) -> tuple[list[Adapter], float]:
+        seconds = time.perf_counter() - adaptation.begun
+        loop.check_moved()
+        return _collect(base, recipe, configs), seconds
+
+    with words(base, {config.trigger: first_embeddings(base, config) for config in configs[1:]}):
+        return train_adapter(
+            base,
+            [subject_pictures(base, *pair, 1 / len(configs)) for pair in zip(recipe.folders, configs, strict=True)],
+            recipe.config,
+            recipe.band,
+            context,
+            result,
+            adapter=adaptation.make,
+            prepare=adaptation.prepare,
+            on_step=adaptation.after_step,
+        )
 
 
-def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> TrainConfig:
-    resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+def _config(base: Base, job: Job, settings: Settings) -> TrainConfig:
     chosen = STARTING_RATES | (ROTATIONAL_STARTING_RATES if job.family.kind == "rotational" else {})
     turned = LEARNING_RATES[:1] if job.family.kind == "embeddings" else LEARNING_RATES[1:]
     given: dict[str, Any] = {name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES}
@@ -164,103 +161,35 @@ def _config(pipeline: StableDiffusionPipeline, job: Job, settings: Settings) -> 
     config = TrainConfig(
         name=first.name,
         class_word=first.class_word,
-        base=pipeline.config.get("_name_or_path") or "a loaded pipeline",
+        base=base.name or "a loaded pipeline",
         mode="rotational" if job.family.kind == "rotational" else "additive",
         steps=settings.steps,
         batch_size=settings.batch_size,
-        rehearsal_prompts=settings.rehearsal_prompts,
+        distillation_prompts=settings.distillation_prompts,
         seed=job.seed,
         **given,
     )
-    return config.resolved(
-        resolution=resolution, prediction_type=pipeline.scheduler.config.prediction_type, precision="fp32"
+    return config.resolved(base.presets(config.mode, config.preset), "fp32")
+
+
+def _collect(base: Base, recipe: Recipe, configs: Sequence[TrainConfig]) -> list[Adapter]:
+    loras = [collect_lora(base, config, recipe.facts) for config in configs]
+    if recipe.job.family.kind == "embeddings":
+        return [replace(lora, layers={}) for lora in loras]
+    if not recipe.job.family.is_spectral:
+        return [*loras]
+    first = configs[0]
+    concept = collect(
+        base,
+        adapter_name(first.name),
+        name=first.name,
+        trigger=first.trigger,
+        class_word=first.class_word,
+        base_name=first.base,
+        training=recipe.facts,
     )
-
-
-def _run(
-    learner: Trainee,
-    job: Job,
-    config: TrainConfig,
-    folders: Sequence[ImageFolder],
-    taught: Sequence[Lesson],
-    after_step: AfterStep,
-) -> None:
-    """Each subject sees `steps` batches of its own photos, alone or jointly; jointly the losses are averaged."""
-    pictures = [
-        subject_pictures(learner.pipeline, folder, _named(config, subject))
-        for subject, folder in zip(job.subjects, folders, strict=True)
-    ]
-    for part in pictures:
-        part.weight = 1 / len(pictures)
-    loop = Loop(learner, pictures, config, taught)
-    while loop.step < config.steps:
-        try:
-            loop.advance()
-        except InputError as error:  # the one thing that `advance` raises: the loss is not finite
-            raise Diverged(str(error)) from error
-        after_step()
-
-
-def _collect(pipeline: StableDiffusionPipeline, job: Job, recipe: Recipe) -> list[Adapter]:
-    config, first = recipe.config, job.subjects[0]
-    adapters: list[Adapter]
-    if job.family.kind in ("additive", "rotational"):
-        try:
-            concept = Concept.from_pipeline(
-                pipeline,
-                adapter_name(config.name),
-                name=first.name,
-                trigger=first.trigger,
-                class_word=first.class_word,
-                base_name=config.base,
-                training=recipe.facts,
-            )
-        except InputError as error:  # a concept refuses tensors that are not finite
-            raise Diverged(str(error)) from error
-        adapters = [concept]
-    else:
-        lora = collect_lora(pipeline, config, recipe.facts)
-        adapters = [replace(lora, layers={}) if job.family.kind == "embeddings" else lora]
-    adapters += [_tokens_only(pipeline, subject, recipe.facts) for subject in job.subjects[1:]]
-    for adapter in adapters:
-        _check_finite(adapter)
-    return adapters
-
-
-def _tokens_only(pipeline: StableDiffusionPipeline, subject: Subject, facts: Mapping[str, Any]) -> Lora:
-    ids = token_ids(pipeline, subject.trigger)
-    rows = pipeline.text_encoder.get_input_embeddings().weight[ids].detach().float().cpu().clone()
-    return Lora(subject.name, subject.trigger, subject.class_word, {}, rows, dict(facts))
-
-
-def _check_finite(adapter: Adapter) -> None:
-    tensors = [adapter.embeddings, *(part for name in adapter.layers for part in adapter.factors(name))]
-    if not all(torch.isfinite(tensor).all() for tensor in tensors):
-        raise Diverged(f"tensors of {adapter.name} hold NaN or infinity")
+    return [concept, *loras[1:]]  # of the others their words alone: there is one adapter
 
 
 def _named(config: TrainConfig, subject: Subject) -> TrainConfig:
     return replace(config, name=subject.name, trigger=subject.trigger, class_word=subject.class_word)
-
-
-@contextmanager
-def _tokens(pipeline: StableDiffusionPipeline, subjects: Sequence[Subject], config: TrainConfig) -> Iterator[None]:
-    """Tokens of subjects beside the first, which `trainee` brings itself; they start like its own."""
-    for subject in subjects:
-        add_tokens(pipeline, subject.trigger, first_embeddings(pipeline, _named(config, subject)))
-    try:
-        yield
-    finally:
-        remove_all_tokens(pipeline, [subject.trigger for subject in subjects])
-
-
-@contextmanager
-def _trained_tokens(pipeline: StableDiffusionPipeline, subjects: Sequence[Subject]) -> Iterator[None]:
-    """Let the rows of all subjects' tokens train."""
-    embedding = pipeline.text_encoder.get_input_embeddings()
-    ids = [number for subject in subjects for number in token_ids(pipeline, subject.trigger)]
-    pipeline.text_encoder.set_input_embeddings(TrainableRows(embedding, ids))
-    try:
-        yield
-    finally:
-        pipeline.text_encoder.set_input_embeddings(embedding)

@@ -10,10 +10,10 @@ from statistics import fmean
 
 from filelock import FileLock
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
+from spectral_fusion.train.loop import Diverged
 from study.conduct import Laboratory
-from study.failure import Diverged
 from study.families import FAMILIES, Family
 from study.identities import tuning_subjects
 from study.judging import Shown
@@ -99,9 +99,9 @@ def _score(laboratory: Laboratory, family: Family, factor: float) -> float:
         ]
         shown: list[Shown] = []
         for place, adapter in enumerate(adapters):
-            with fuse(laboratory.pipeline, [adapter]):
+            with fuse(laboratory.base, [adapter]):
                 shown.append(jury.singles([place]))
-        with fuse(laboratory.pipeline, adapters):
+        with fuse(laboratory.base, adapters):
             shown.append(jury.singles(range(len(adapters))))
     except Diverged as error:
         laboratory.on_progress(f"{family.name} at rates times {factor:g} diverged: {error}")

@@ -1,13 +1,15 @@
 """Settings of one spectral adapter."""
 
+import copy
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from peft import PeftConfig
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band, Mode
+from spectral_fusion.spectral import Band, Mode, Side, Triplets
 
 
 class _MethodName(str):
@@ -30,7 +32,11 @@ class SpectralConfig(PeftConfig):
     """
 
     r: int = field(default=8, metadata={"help": "Singular directions a layer, the width of the band."})
-    band: int = field(default=0, metadata={"help": "Which slice of directions: [band * r, (band + 1) * r)."})
+    band: int = field(default=0, metadata={"help": "Which slice of directions: number `band` of width r, from 0."})
+    side: Side = field(
+        default="top",
+        metadata={"help": "Where bands count from: top, the largest singular values, or bottom, the smallest."},
+    )
     mode: Mode = field(
         default="additive",
         metadata={"help": "additive shifts the singular vectors (rank 2r); rotational turns them (rank r)."},
@@ -53,8 +59,13 @@ class SpectralConfig(PeftConfig):
     alpha_pattern: dict[str, float] = field(
         default_factory=dict, metadata={"help": "Other strengths for layers whose name ends in, or matches, the key."}
     )
-    init_basis: bool = field(
-        default=True, metadata={"help": "Decompose the weights. False: allocate zeros for a file that is loaded next."}
+    init_basis: bool | Mapping[str, Triplets] = field(
+        default=True,
+        metadata={
+            "help": "True: decompose the weights as they are. False: allocate zeros for a file that is loaded next. "
+            "A mapping from layer names to triplets, as `spectral.decompose` makes it: take these. A model that was "
+            "cast to bfloat16 needs the ones of the weights before."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -63,7 +74,7 @@ class SpectralConfig(PeftConfig):
         if self.mode not in get_args(Mode):
             raise InputError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(Mode))}")
         for rank in (self.r, *self.rank_pattern.values()):
-            Band(self.band, rank)
+            Band(self.band, rank, self.side)
         for alpha in (self.alpha, *self.alpha_pattern.values()):
             if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
                 raise InputError(f"alpha {alpha!r} is no strength; give a finite number, 1 for the delta as trained")
@@ -73,4 +84,6 @@ class SpectralConfig(PeftConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as saved beside the tensors, which hold the basis: loading needs no decomposition."""
-        return {**super().to_dict(), "init_basis": False}
+        bare = copy.copy(self)
+        bare.init_basis = False
+        return asdict(bare)

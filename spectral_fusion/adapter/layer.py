@@ -1,5 +1,6 @@
 """A frozen layer plus the deltas of the spectral adapters on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -72,9 +73,8 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         else:
             self.spectral_X_U[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
             self.spectral_X_V[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
-        if config.train_s:
-            start = torch.zeros if config.mode == "additive" else torch.ones
-            self.spectral_c[adapter_name] = nn.Parameter(start(r, **kind))
+        if config.train_s:  # zero means no change in both modes, so that weight decay cannot shrink the base
+            self.spectral_c[adapter_name] = nn.Parameter(torch.zeros(r, **kind))
         if basis is None:
             basis = Triplets(*(torch.zeros(*shape, **kind) for shape in ((rows, r), (r,), (columns, r))))
         for name, part in zip(self.basis_names, basis, strict=True):
@@ -84,13 +84,37 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
 
     def factors(self, adapter_name: str) -> Factors:
         """The adapter's delta at strength one, in float32 or better whatever type the model was cast to."""
-        U, S, V = (_full(getattr(self, name)[adapter_name]) for name in self.basis_names)
-        c = _full(self.spectral_c[adapter_name]) if adapter_name in self.spectral_c else None
-        names = ("spectral_A", "spectral_B") if adapter_name in self.spectral_A else ("spectral_X_U", "spectral_X_V")
-        first, second = (_full(getattr(self, name)[adapter_name]) for name in names)
-        with torch.autocast(U.device.type, enabled=False):
+        tensors = self.tensors(adapter_name)
+        with torch.autocast(tensors["U"].device.type, enabled=False):
             combine = additive_factors if adapter_name in self.spectral_A else rotational_factors
-            return combine(U, S, V, first, second, c)
+            return combine(**tensors)
+
+    def tensors(self, adapter_name: str) -> dict[str, Tensor]:
+        """The adapter's tensors by the names of the formulas, in float32 or better.
+
+        U, S, V; A, B or X_U, X_V; and c where it is trained: a shift of S in an additive adapter, a scale in a
+        rotational one.
+        """
+        found: dict[str, Tensor] = {}
+        for name in (*self.basis_names, *self.adapter_layer_names):
+            container = getattr(self, name)
+            if adapter_name in container:
+                found[name.removeprefix("spectral_")] = _full(container[adapter_name])
+        if "c" in found:
+            found["c"] = self._scale_or_shift(found, found["c"], 1)
+        return found
+
+    @torch.no_grad()
+    def set_tensors(self, adapter_name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors named as `tensors` names them into an adapter that was allocated for them."""
+        for part, tensor in tensors.items():
+            value = self._scale_or_shift(tensors, tensor, -1) if part == "c" else tensor
+            getattr(self, f"spectral_{part}")[adapter_name].copy_(value)
+
+    @staticmethod
+    def _scale_or_shift(tensors: Mapping[str, Tensor], c: Tensor, one: int) -> Tensor:
+        """What is trained of a rotational adapter's scale c is c - 1."""
+        return c + one if "X_U" in tensors else c
 
     def get_delta_weight(self, adapter_name: str, scaling: float | None = None) -> Tensor:
         """The adapter's delta in the weight's shape, at its present strength or at `scaling`."""

@@ -1,17 +1,19 @@
 """The tuner: finds the layers of a model, checks them all, then wraps each in a spectral layer."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
-from torch import nn
+from torch import Tensor, nn
 
 from spectral_fusion.adapter.config import SPECTRAL, SpectralConfig
 from spectral_fusion.adapter.layer import SpectralConv2d, SpectralLayer, SpectralLinear
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band, Triplets, as_matrix, cached_triplets
+from spectral_fusion.spectral import Band, Triplets, as_matrix, decompose
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 DEFAULT_TARGETS = {
@@ -71,13 +73,16 @@ class SpectralModel(BaseTuner):
         }
         if not targets:
             raise InputError(f"target_modules {config.target_modules} match no layer of {type(model).__name__}")
-        bands = {name: Band(config.band, _setting(config, "r", name)) for name in targets}
+        bands = {name: Band(config.band, _setting(config, "r", name), config.side) for name in targets}
         for name, module in targets.items():
             _check_target(name, module, bands[name])
         for name, module in targets.items():
             weight = _base_layer(module).weight
-            if config.init_basis and not weight.is_meta:
-                self._bases[name] = cached_triplets(weight, bands[name].lo, bands[name].hi)
+            if isinstance(config.init_basis, Mapping):
+                self._bases[name] = _given_basis(config.init_basis, name, weight, bands[name].rank)
+            elif config.init_basis and not weight.is_meta:
+                self._bases |= decompose({name: weight}, bands[name])
+        peft_config.init_basis = bool(peft_config.init_basis)  # the layers hold the triplets from here on
 
     def _create_and_replace(
         self,
@@ -132,11 +137,22 @@ def _check_target(name: str, module: nn.Module, band: Band) -> None:
             raise InputError(f"{name!r} has {module.merged_adapters} merged into its weight; unmerge first")
         module = module.base_layer
     directions = min(as_matrix(base.weight).shape)
-    if band.hi > directions:
+    if band.depth > directions:
         raise InputError(
-            f"band {band.index} at rank {band.rank} needs {band.hi} directions; {name!r} has {directions}. "
-            "Lower the rank or the band."
+            f"{band} needs {band.depth} directions; {name!r} has {directions}. Lower the rank or the band."
         )
+
+
+def _given_basis(bases: Mapping[str, Triplets], name: str, weight: Tensor, rank: int) -> Triplets:
+    """One layer's triplets of `init_basis`, as the layer will hold them."""
+    if name not in bases:
+        raise InputError(f"init_basis has no triplets for {name!r}; decompose every layer that is adapted")
+    rows, columns = as_matrix(weight).shape
+    needed = [(rows, rank), (rank,), (columns, rank)]
+    if (got := [tuple(part.shape) for part in bases[name]]) != needed:
+        raise InputError(f"init_basis has triplets of shapes {got} for {name!r}; it needs {needed}")
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    return Triplets(*(part.detach().to(weight.device, kind, copy=True) for part in bases[name]))
 
 
 PEFT_TYPE_TO_CONFIG_MAPPING[SPECTRAL] = SpectralConfig

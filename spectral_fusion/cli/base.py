@@ -1,25 +1,66 @@
 """The base as the command line names it, for the verbs that load one."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+from spectral_fusion.errors import InputError
 
-Base = Annotated[str, typer.Option(help="toybox, a diffusers folder, a .safetensors checkpoint or a hub id.")]
+if TYPE_CHECKING:
+    from spectral_fusion.base.interface import Base
+    from spectral_fusion.concept import ConceptInfo
+
+BaseName = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, a .safetensors file or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU where there is one.")]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16"] | None, typer.Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
 ]
+PredictionType = Annotated[
+    Literal["epsilon", "v_prediction"] | None,
+    typer.Option(help="What the base predicts. Default: as the concepts were trained, as its files say, or asked."),
+]
 
 
-def open_base(base: str, device: str | None = None, precision: str | None = None) -> "StableDiffusionPipeline":
-    """Load a base; None chooses a GPU where there is one, and what is fast there. Raises InputError."""
-    import torch
+def open_base(
+    base: str,
+    device: str | None = None,
+    precision: str | None = None,
+    prediction_type: PredictionType = None,
+    concepts: Iterable["ConceptInfo"] = (),
+) -> "Base":
+    """Load a base; None chooses a GPU where there is one, and what is fast there.
 
-    from spectral_fusion.pipeline.load import best_device, best_dtype, load_base
+    Args:
+        concepts: what it is loaded for; where their training was told what the base predicts, that is taken over.
+
+    Raises:
+        InputError: the base cannot be loaded.
+    """
+    from spectral_fusion.base.interface import DTYPES
+    from spectral_fusion.base.load import best_device, best_dtype
+    from spectral_fusion.base.load import open_base as load
 
     device = device or best_device()
-    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    return load_base(base, dtype=dtypes[precision] if precision else best_dtype(device), device=device)
+    told = prediction_type or next(filter(None, (c.training.get("prediction_type") for c in concepts)), None)
+    dtype = DTYPES[precision] if precision else best_dtype(device)
+    return load(base, dtype=dtype, device=device, prediction_type=told)
+
+
+def base_for(given: str | None, concepts: Iterable["ConceptInfo"]) -> str:
+    """The base to load: the one that was given, else the one that the concepts were trained on.
+
+    Raises:
+        InputError: that one was a file or a folder elsewhere; a concept file keeps only the last part of its path.
+    """
+    if given is not None:
+        return given
+    named = next((concept for concept in concepts if concept.base_name), None)
+    if named is None:
+        return "toybox"
+    name = named.base_name
+    is_file = name.endswith(".safetensors") or ("/" not in name and name != "toybox")
+    if is_file and not Path(name).expanduser().exists():
+        raise InputError(f"concept {named.name!r} was trained on {name}, which is not here; give its path with --base")
+    return name

@@ -37,7 +37,7 @@ def list_concepts(library: LibraryFolder = None, as_json: AsJson = False) -> Non
     from spectral_fusion.concept import Library
 
     shelf = Library(library)
-    found = sorted(shelf.list(), key=lambda info: (info.base_name, info.base, info.band.lo))
+    found = sorted(shelf.list(), key=lambda info: (info.base_name, info.base, info.span.start))
     if as_json:
         typer.echo(json.dumps([_record(info) for info in found], indent=2))
         return
@@ -70,7 +70,7 @@ def add(
     info = shelf.add(file, name=name, trigger=trigger, force=force)
     typer.echo(f"added {info.name}: write {info.trigger} in a prompt")
     for other in shelf.list():
-        if other.name != info.name and other.base == info.base and other.band.overlaps(info.band):
+        if other.name != info.name and other.base == info.base and other.may_share_band(info):
             typer.echo(f"note: {info.name} and {other.name} share a band, so these two cannot be fused together")
 
 
@@ -106,16 +106,17 @@ def rename(
 
 
 def _print_base(console: Console, base: str, members: "list[ConceptInfo]") -> None:
-    from spectral_fusion.concept.claim import free_bands
+    from spectral_fusion.concept.claim import room_left
 
     rank, directions = members[0].band.rank, min(info.directions for info in members)
     console.print(f"[bold]Base {escape(members[0].base_name) or 'without a name'}[/bold] [dim]{base}")
     console.print(concept_table(members))
     console.print(band_map(members))
-    console.print(room(len(free_bands([info.band for info in members], rank, directions)), rank), style="dim")
+    console.print(room(room_left([info.band for info in members], rank, directions), rank), style="dim")
     console.print()
 
 
 def _record(info: "ConceptInfo") -> dict[str, Any]:
     keys = ("name", "trigger", "class_word", "mode", "base", "base_name", "directions")
-    return {key: getattr(info, key) for key in keys} | {"band": info.band.index, "rank": info.band.rank}
+    band = {"band": info.band.index, "side": info.band.side, "rank": info.band.rank}
+    return {key: getattr(info, key) for key in keys} | band

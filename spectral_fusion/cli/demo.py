@@ -22,10 +22,11 @@ def demo(
 
     config = EvaluateConfig(seeds=seeds, guidance_scale=3.0)  # what miniatures of Stable Diffusion bear best
     with Console(stderr=True).status("loading the base") as status:
+        base = open_base("toybox")
         files = run_demo(
             out,
-            pipeline=open_base("toybox"),
-            scorers=load_scorers("toybox"),
+            base=base,
+            scorers=load_scorers(base),
             methods=METHODS if compare else METHODS[:2],
             config=config,
             on_progress=status.update,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from spectral_fusion.cli.base import Base, Device, Precision, open_base
+from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
@@ -35,9 +35,10 @@ def evaluate(
     steps: Annotated[int, Option(help="Denoising steps.")] = 20,
     guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
     sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
-    base: Base = "toybox",
+    base: BaseName = "toybox",
     device: Device = None,
     precision: Precision = None,
+    prediction_type: PredictionType = None,
     library: LibraryFolder = None,
     clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
     dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
@@ -67,14 +68,14 @@ def evaluate(
         )
         concepts = list(select_concepts(names, library=library))
         folders = photo_folders(concepts, images, library)
-        scorers = load_scorers(base, clip=clip, dino=dino)
-        pipeline = open_base(base, device, precision)
+        opened = open_base(base, device, precision, prediction_type, concepts)
+        scorers = load_scorers(opened, clip=clip, dino=dino)
         chosen = build_methods(
             methods or ["spectral-sum", "spectral-mean"],
             concepts,
-            lambda: train_loras(concepts, folders, out / "lora", pipeline=pipeline, on_progress=tell),
+            lambda: train_loras(concepts, folders, out / "lora", base=opened, on_progress=tell),
         )
-        found = run(pipeline, chosen, folders, scorers, settings, on_progress=tell)
+        found = run(opened, chosen, folders, scorers, settings, on_progress=tell)
         page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
         sheet = write_sheet(found, out / "contact-sheet.png")
     for path in (page, data, sheet):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from spectral_fusion.cli.base import Precision, open_base
+from spectral_fusion.cli.base import Precision, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.export import Force, Format, Half, write_lora
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
@@ -64,16 +64,17 @@ def _write_folder(
     options: dict[str, str],
     force: bool,
 ) -> None:
+    from spectral_fusion.base.quiet import quietly
     from spectral_fusion.fuse import fuse as fuse_concepts
-    from spectral_fusion.pipeline.load import quietly
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
-    pipeline = open_base(base or next(iter(concepts)).base_name or "toybox", "cpu", precision)
+    opened = open_base(base_for(base, concepts), "cpu", precision, concepts=concepts)
     with quietly():
-        path = fuse_concepts(pipeline, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
+        path = fuse_concepts(opened, concepts, **options).save(out, force=force)  # type: ignore[arg-type]
     triggers = ", ".join(concept.trigger for concept in concepts)
-    typer.echo(f'{path}  loads with StableDiffusionPipeline.from_pretrained("{path}"); triggers: {triggers}')
+    dtype = {None: "", "fp32": "", "fp16": ", dtype=torch.float16", "bf16": ", dtype=torch.bfloat16"}[precision]
+    typer.echo(f'{path}  loads with {opened.stock_class}.from_pretrained("{path}"{dtype}); triggers: {triggers}')
 
 
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
@@ -94,7 +95,14 @@ def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) ->
     return {
         "base": next(iter(weights)).base,
         "concepts": [
-            {"name": c.name, "trigger": c.trigger, "band": c.band.index, "rank": c.band.rank, "weight": weight}
+            {
+                "name": c.name,
+                "trigger": c.trigger,
+                "band": c.band.index,
+                "side": c.band.side,
+                "rank": c.band.rank,
+                "weight": weight,
+            }
             for c, weight in weights.items()
         ],
         "overlaps": [vars(overlap) for overlap in overlaps],
@@ -104,7 +112,7 @@ def _check_record(weights: dict["Concept", float], overlaps: list["Overlap"]) ->
 
 def _free(concepts: list["Concept"]) -> int:
     """How many more concepts of the first one's rank fit."""
-    from spectral_fusion.concept.claim import free_bands
+    from spectral_fusion.concept.claim import room_left
 
     directions = min(concept.directions for concept in concepts)
-    return len(free_bands([concept.band for concept in concepts], concepts[0].band.rank, directions))
+    return room_left([concept.band for concept in concepts], concepts[0].band.rank, directions)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectral_fusion.cli.base import Device, Precision, open_base
+from spectral_fusion.cli.base import Device, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
-from spectral_fusion.cli.select import LibraryFolder, select_concepts
+from spectral_fusion.cli.select import LibraryFolder, select_concepts, with_tagged
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
+    from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
     from spectral_fusion.generate import GenerateConfig, Picture
 
@@ -48,17 +47,17 @@ def generate(
     out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
     device: Device = None,
     precision: Precision = None,
+    prediction_type: PredictionType = None,
     reduce: Annotated[Literal["sum", "mean"], Option(help="How concepts are added up.")] = "sum",
     on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
+    from spectral_fusion.base.prompt import take_lora_tags
     from spectral_fusion.generate import GenerateConfig
-    from spectral_fusion.pipeline.prompt import take_lora_tags
 
     prompt, tagged = take_lora_tags(prompt)
-    chosen = select_concepts(concepts, weights, library)
-    chosen |= select_concepts(list(tagged), list(tagged.values()), library)
+    chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
     settings = GenerateConfig(
         prompt,
         negative,
@@ -73,15 +72,14 @@ def generate(
     )
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
-    own_base = next((concept.base_name for concept in chosen if concept.base_name), "toybox")
-    pipeline = open_base(base or own_base, device, precision)
-    rows = _generate_rows(pipeline, settings, chosen, grid or [1.0], {"reduce": reduce, "on_overlap": on_overlap}, out)
+    opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen)
+    rows = _generate_rows(opened, settings, chosen, grid or [1.0], {"reduce": reduce, "on_overlap": on_overlap}, out)
     if grid:
         _save_sheet(rows, grid, out)
 
 
 def _generate_rows(
-    pipeline: "StableDiffusionPipeline",
+    base: "Base",
     settings: "GenerateConfig",
     concepts: dict["Concept", float],
     factors: list[float],
@@ -93,13 +91,13 @@ def _generate_rows(
     with _progress_bar(settings, len(factors)) as on_step:
         for factor in factors:
             scaled = {concept: weight * factor for concept, weight in concepts.items()}
-            with _fused(pipeline, scaled, fusing) as notes:
-                rows.append(_generate_and_save(pipeline, replace(settings, notes=notes), out, on_step))
+            with _fused(base, scaled, fusing) as notes:
+                rows.append(_generate_and_save(base, replace(settings, notes=notes), out, on_step))
     return rows
 
 
 def _regions(words: list[str]) -> Iterator[Any]:
-    from spectral_fusion.pipeline.regions import Region
+    from spectral_fusion.base.regions import Region
 
     if len(words) % 2:
         raise InputError(f"--region takes a prompt and a box; got {words[-1]!r} alone; write --region PROMPT 0,0,0.5,1")
@@ -114,16 +112,14 @@ def _draw_seed() -> int:
 
 
 @contextmanager
-def _fused(
-    pipeline: "StableDiffusionPipeline", concepts: dict["Concept", float], options: dict[str, Any]
-) -> Iterator[dict[str, str]]:
-    """Concepts in the pipeline's weights while the context lasts; yields what pictures shall say of them."""
+def _fused(base: "Base", concepts: dict["Concept", float], options: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Concepts in the base's weights while the context lasts; yields what pictures shall say of them."""
     from spectral_fusion.fuse import fuse
 
     if not concepts:
         yield {}
         return
-    fusion = fuse(pipeline, concepts, **options)
+    fusion = fuse(base, concepts, **options)
     try:
         yield fusion.notes
     finally:
@@ -141,9 +137,7 @@ def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
         yield lambda step: bar.advance(task, 1 / step.steps)
 
 
-def _generate_and_save(
-    pipeline: "StableDiffusionPipeline", settings: "GenerateConfig", out: Path, on_step: Any
-) -> list["Picture"]:
+def _generate_and_save(base: "Base", settings: "GenerateConfig", out: Path, on_step: Any) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
     from spectral_fusion.generate import generate as generate_pictures
     from spectral_fusion.picture import save_picture
@@ -151,7 +145,7 @@ def _generate_and_save(
     pictures = []
     for number in range(settings.num_images):
         one = replace(settings, seed=settings.seed + number, num_images=1)
-        pictures += generate_pictures(pipeline, one, on_step=on_step)
+        pictures += generate_pictures(base, one, on_step=on_step)
         path = out / f"{_next_number(out):05d}-{one.seed}.png"
         typer.echo(save_picture(pictures[-1].image, path, pictures[-1].parameters))
     return pictures

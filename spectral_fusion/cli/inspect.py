@@ -49,16 +49,19 @@ def describe(concept: "Concept", path: Path) -> dict[str, Any]:
         "file": str(path),
         "trigger": concept.trigger,
         "class_word": concept.class_word,
-        "token_vectors": len(concept.embeddings),
+        "token_vectors": max(map(len, concept.embeddings.values()), default=0),
+        "family": concept.family,
         "base": f"{concept.base_name} {concept.base}".strip(),
         "band": concept.band.index,
+        "side": concept.band.side,
         "rank": concept.band.rank,
-        "singular_directions": f"{concept.band.lo} to {concept.band.hi - 1} of {concept.directions}",
+        "singular_directions": f"{concept.span.start} to {concept.span.stop - 1} of {concept.directions}",
         "bands_of_this_rank": concept.capacity,
         "mode": concept.mode,
         "alpha": concept.alpha,
         "adapted_layers": len(concept.layers),
-        "trained_parameters": sum(tensor.numel() for tensor in trained) + concept.embeddings.numel(),
+        "trained_parameters": sum(tensor.numel() for tensor in trained)
+        + sum(rows.numel() for rows in concept.embeddings.values()),
         "bytes": path.stat().st_size,
     }
 

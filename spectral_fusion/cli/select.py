@@ -36,6 +36,23 @@ def select_concepts(
     return dict(zip(concepts, weights, strict=True))
 
 
+def with_tagged(
+    chosen: dict["Concept", float], tagged: dict[str, float], library: Path | None = None
+) -> dict["Concept", float]:
+    """The chosen concepts and those of `<lora:name:0.8>` tags in a prompt; a tag's weight wins over the flag's.
+
+    Raises:
+        InputError: a tag names a concept that cannot be loaded.
+    """
+    by_name = {concept.name: concept for concept in chosen}
+    new = [name for name in tagged if name not in by_name]
+    return (
+        chosen
+        | {by_name[name]: weight for name, weight in tagged.items() if name in by_name}
+        | select_concepts(new, [tagged[name] for name in new], library)
+    )
+
+
 def concept_path(name: str, library: Path | None = None) -> Path:
     """The file that a name stands for: a path ends in .safetensors or holds a separator, all else is of the library.
 

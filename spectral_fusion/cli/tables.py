@@ -28,8 +28,8 @@ def concept_table(concepts: Sequence["ConceptInfo"], weights: Sequence[float] | 
     columns = ("concept", "trigger", "class", "band", "rank", "directions", "mode")
     table = plain_table(*columns, *(["weight"] if weights else []))
     for i, info in enumerate(concepts):
-        row = [info.name, info.trigger, escape(info.class_word), str(info.band.index), str(info.band.rank)]
-        row += [f"{info.band.lo}-{info.band.hi - 1}", info.mode]
+        row = [info.name, info.trigger, escape(info.class_word), info.band.label, str(info.band.rank)]
+        row += [f"{info.span.start}-{info.span.stop - 1}", info.mode]
         table.add_row(*row, *([f"{weights[i]:g}"] if weights else []), style=colour(i))
     return table
 
@@ -40,9 +40,10 @@ def band_map(concepts: Sequence["ConceptInfo"]) -> Text:
     width = min(MAP_WIDTH, directions)
     owners: list[int | None] = [None] * width
     for i, info in enumerate(concepts):
-        first = info.band.lo * width // directions
-        for cell in range(first, max(first + 1, info.band.hi * width // directions)):
-            owners[min(cell, width - 1)] = i
+        span = info.band.within(directions)
+        first = span.start * width // directions
+        for cell in range(first, max(first + 1, span.stop * width // directions)):
+            owners[max(0, min(cell, width - 1))] = i
     bar = Text("0 ", style="dim")
     for owner in owners:
         bar.append("░" if owner is None else "█", style="dim" if owner is None else colour(owner))

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion.train.config import TrainConfig, settings
-from spectral_fusion.train.presets import FULL_SIZE, MINIATURE
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library
@@ -83,9 +83,12 @@ def train(
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
     journal: Annotated[Path | None, typer.Option(help="Write a JSON line a step here, for other programs.")] = None,
     config: ConfigFile = None,
+    band_order: Annotated[str | None, typer.Option(hidden=True)] = None,
     **given: Any,
 ) -> None:
     """Train a concept from a folder of pictures, into the library."""
+    if band_order is not None:
+        raise InputError(f"--band-order {band_order} is called --band-side {band_order} now; give that")
     from spectral_fusion.train.processes import is_main
 
     with Journal(journal, append=resume) if journal and is_main() else nullcontext() as book:
@@ -105,7 +108,7 @@ def _train(
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.train import train_concept
-    from spectral_fusion.train.run import stopped_settings
+    from spectral_fusion.train.folder import stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -113,7 +116,7 @@ def _train(
         raise InputError("the concept has no name; give --name rex")
     if resume:
         chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
-    folder = ImageFolder.scan(images, background=chosen.get("background", "white"))
+    folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
@@ -174,15 +177,15 @@ class _Watcher:
         self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
-        if progress.validation_loss is not None:
-            self.console.print(f"step {progress.step}: validation loss {progress.validation_loss:.4f}", highlight=False)
+        if progress.probe_loss is not None:
+            self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
         self._log(progress)
         if self.journal is not None:
             self.journal.write(
                 step=progress.step,
                 steps=progress.steps,
                 loss=progress.loss,
-                validation_loss=progress.validation_loss,
+                probe_loss=progress.probe_loss,
                 samples=progress.samples is not None,
             )
         if self.stop:
@@ -192,7 +195,7 @@ class _Watcher:
         """Say where the concept is and how to use it. `where`: the options that name its base and library."""
         if self.main:
             path = self.library.path(self.name)
-            typer.echo(f"{path}: {info.trigger}, band {info.band.index} of rank {info.band.rank}")
+            typer.echo(f"{path}: {info.trigger}, {info.band}")
             prompt = f"a photo of a {info.trigger} {info.class_word}"
             line = ["spectral-fusion", "generate", prompt, "--concepts", self.name, *where]
             typer.echo(f"try: {shlex.join(line)}")
@@ -207,7 +210,7 @@ class _Watcher:
                 self.logs = False
                 return
             self.writer = SummaryWriter(self.library.folder(self.name) / "training" / "logs", purge_step=progress.step)
-        scalars = {"loss": progress.loss, "validation_loss": progress.validation_loss}
+        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss}
         scalars |= {f"learning_rate/{part}": rate for part, rate in progress.learning_rates.items()}
         for name, value in scalars.items():
             if value is not None:

@@ -2,18 +2,17 @@
 
 from spectral_fusion.concept.embedding import export_embedding
 from spectral_fusion.concept.file import Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import base_fingerprint
 from spectral_fusion.concept.library import Library
 from spectral_fusion.concept.lora import export_lora
-from spectral_fusion.concept.metadata import ConceptInfo, check_name
+from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.read import read_info
+from spectral_fusion.names import check_name
 
 __all__ = [
     "Concept",
     "ConceptInfo",
     "LayerTensors",
     "Library",
-    "base_fingerprint",
     "check_name",
     "export_embedding",
     "export_lora",

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Side
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Claim:
 
     def save(self, path: Path) -> None:
         """Write the claim, as JSON."""
-        record = {"trigger": self.trigger, "base": self.base, "band": self.band.index, "rank": self.band.rank}
+        band = {"band": self.band.index, "rank": self.band.rank, "side": self.band.side}
+        record = {"trigger": self.trigger, "base": self.base} | band
         with atomic_file(path) as part:
             part.write_text(json.dumps(record), encoding="utf-8")
 
@@ -29,31 +31,50 @@ class Claim:
         """Read a claim back; raises InputError where the file is damaged."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return cls(str(record["trigger"]), str(record["base"]), Band(record["band"], record["rank"]))
+            band = Band(record["band"], record["rank"], record.get("side", "top"))
+            return cls(str(record["trigger"]), str(record["base"]), band)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
 
 
-def free_bands(taken: Iterable[Band], rank: int, directions: int) -> list[Band]:
-    """All bands of this rank, lowest first, that touch none of `taken` and end within `directions`."""
+def free_bands(taken: Iterable[Band], rank: int, directions: int, side: Side = "top") -> list[Band]:
+    """All bands of this rank and side, the outermost first, that touch none of `taken` in any layer.
+
+    Args:
+        directions: of the smallest layer. Bands end there, and those of opposite sides that are apart in it are apart
+            in every larger layer.
+    """
     taken = list(taken)
-    bands = [Band(index, rank) for index in range(directions // rank)]
-    return [band for band in bands if not any(band.overlaps(other) for other in taken)]
+    bands = [Band(index, rank, side) for index in range(directions // rank)]
+    return [band for band in bands if not any(band.overlaps(other, directions) for other in taken)]
 
 
-def free_band(taken: list[Band], rank: int, directions: int | None, *, last: bool = False) -> Band:
-    """The first of `free_bands`, or the last; directions None: the base has no known end, so there is no last either.
+def free_band(taken: Iterable[Band], rank: int, directions: int | None, side: Side = "top") -> Band:
+    """The first of `free_bands`.
+
+    Args:
+        directions: None: not known, so that bands have no end and those of opposite sides are taken to be apart.
 
     Raises:
         InputError: there is none; says how many fit and what to do.
     """
     Band(0, rank)  # refuses a rank that is no number
-    end = max((band.hi for band in taken), default=0) + 2 * rank  # where no end is known, the next band after the last
-    free = free_bands(taken, rank, directions or end)
+    taken = list(taken)
+    if directions is None:
+        end = max((band.depth for band in taken), default=0) // rank + 2
+        return next(
+            band for band in (Band(i, rank, side) for i in range(end)) if not any(band.overlaps(t) for t in taken)
+        )
+    free = free_bands(taken, rank, directions, side)
     if not free:
         raise InputError(
-            f"no free band of rank {rank}: this base has room for {(directions or end) // rank}, {len(taken)} concepts "
-            "use it. Train at a lower --rank, remove a concept, or start another --library for subjects never fused "
-            "with these"
+            f"no free band of rank {rank}: this base has room for {directions // rank}, {len(taken)} concepts use it. "
+            "Train at a lower --rank, remove a concept, or start another --library for subjects never fused with these"
         )
-    return free[-1 if last and directions else 0]
+    return free[0]
+
+
+def room_left(taken: Iterable[Band], rank: int, directions: int) -> int:
+    """How many more bands of this rank fit, on the side that has more of them."""
+    taken = list(taken)
+    return max(len(free_bands(taken, rank, directions, side)) for side in get_args(Side))

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
+from spectral_fusion.concept.checks import check_embeddings, check_layer, check_sizes
 from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
-from spectral_fusion.concept.read import find_file, read_info, read_tensors
-from spectral_fusion.errors import InputError
+from spectral_fusion.concept.read import find_file, open_concept
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
 EMBEDDINGS = "embeddings"
+TEXT_OF_FORMAT_1 = "text_encoder"  # whose embeddings had no name of their own
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
+FLOATS = ("F16", "BF16", "F32")  # as the format calls them
 HALF_ERROR = 1e-3  # rounding a well-scaled tensor to float16 costs 3e-4 of its norm; tiny or huge values cost more
 
 
@@ -46,8 +45,8 @@ class Concept(ConceptInfo):
 
     layers: dict[str, LayerTensors] = field(repr=False)
     """`unet.<module path>` or `text_encoder.<module path>` -> tensors."""
-    embeddings: Tensor = field(repr=False)
-    """(n, width): the vectors of the trigger's n tokens."""
+    embeddings: dict[str, Tensor] = field(repr=False)
+    """Text part -> (n, width): the vectors of the trigger's n tokens, n being the same in all parts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,20 +54,21 @@ class Concept(ConceptInfo):
             odd = sorted(self.layers.keys() ^ self.fingerprints.keys())
             raise InputError(f"layers and fingerprints of concept {self.name!r} differ, first in {odd[0]!r}")
         for name, layer in self.layers.items():
-            _check_layer(name, layer, self)
-        sides = [len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V)]
-        smallest = min(sides, default=self.directions)
+            check_layer(name, layer.basis, layer.trained, TRAINED[self.mode], self)
+        smallest = min(len(part) for layer in self.layers.values() for part in (layer.basis.U, layer.basis.V))
         if self.directions != smallest:
             raise InputError(f"concept {self.name!r} claims {self.directions} directions; its layers have {smallest}")
-        if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
-            shape = tuple(self.embeddings.shape)
-            raise InputError(f"embeddings of concept {self.name!r} have shape {shape}; it must be (n, width)")
-        _check_finite(EMBEDDINGS, self.embeddings)
+        check_embeddings(self.embeddings, self)
 
     @property
     def info(self) -> ConceptInfo:
         """The metadata alone, without tensors."""
         return ConceptInfo(**{f.name: getattr(self, f.name) for f in fields(ConceptInfo)})
+
+    @property
+    def words(self) -> dict[str, dict[str, Tensor]]:
+        """Its trigger -> text encoder -> vectors: what a base needs to read prompts that name it."""
+        return {self.trigger: self.embeddings}
 
     @property
     def factor_rank(self) -> int:
@@ -90,7 +90,7 @@ class Concept(ConceptInfo):
         """
         if dtype not in (torch.float16, torch.float32):
             raise InputError(f"a concept file holds float16 or float32, got {dtype}; give one of these")
-        tensors = {EMBEDDINGS: self.embeddings.float()}
+        tensors = {f"{EMBEDDINGS}.{part}": rows.float() for part, rows in self.embeddings.items()}
         for name, layer in self.layers.items():
             tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
@@ -106,14 +106,17 @@ class Concept(ConceptInfo):
             InputError: the file is missing, broken, of another kind or version, or its tensors do not fit together.
         """
         path = find_file(path)
-        info = read_info(path)
-        tensors = read_tensors(path)
-        for key, tensor in tensors.items():
-            if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-                raise InputError(f"{path}: tensor {key!r} is {tensor.dtype}; concepts hold floats. Save it again")
-        tensors = {key: tensor.float() for key, tensor in tensors.items()}
+        with open_concept(path) as (info, file):
+            for key, kind in file.types.items():
+                if kind not in FLOATS:
+                    raise InputError(
+                        f"{path}: tensor {shown(key)} is {file.read(key).dtype}; concepts hold floats. Save it again"
+                    )
+            check_sizes(path, file.shapes)
+            # Copies: a tensor of the file itself would change with it, and lies in memory however the header has it.
+            tensors = {key: file.read(key).to(torch.float32, copy=True) for key in file.shapes}
         try:
-            embeddings = tensors.pop(EMBEDDINGS)
+            embeddings = _collect_embeddings(tensors, info)
             layers = {name: _collect_layer(name, tensors, info) for name in info.fingerprints}
         except KeyError as error:
             raise InputError(f"{path} lacks the tensor {error.args[0]!r}; train or save the concept again") from error
@@ -125,24 +128,12 @@ class Concept(ConceptInfo):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
-    @classmethod
-    def from_pipeline(cls, pipeline: StableDiffusionPipeline, adapter_name: str, **settings: Any) -> Concept:
-        """Collect a trained concept; see `attach.collect`."""
-        from spectral_fusion.concept.attach import collect
 
-        return collect(pipeline, adapter_name, **settings)
-
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
-        """Put the concept on a pipeline as an adapter of its name; see `attach.attach`."""
-        from spectral_fusion.concept.attach import attach
-
-        attach(self, pipeline, weight)
-
-    def detach(self, pipeline: StableDiffusionPipeline) -> None:
-        """Take the concept off again; see `attach.detach`."""
-        from spectral_fusion.concept.attach import detach
-
-        detach(self, pipeline)
+def _collect_embeddings(tensors: dict[str, Tensor], info: ConceptInfo) -> dict[str, Tensor]:
+    """Takes the embeddings of each text part out of a file's tensors; format 1 had one, without a name."""
+    if EMBEDDINGS in tensors:
+        return {TEXT_OF_FORMAT_1: tensors.pop(EMBEDDINGS)}
+    return {part: tensors.pop(f"{EMBEDDINGS}.{part}") for part in info.text_parts}
 
 
 def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> LayerTensors:
@@ -151,28 +142,6 @@ def _collect_layer(name: str, tensors: dict[str, Tensor], info: ConceptInfo) -> 
     if f"{name}.c" in tensors:
         trained["c"] = tensors.pop(f"{name}.c")
     return LayerTensors(basis, trained)
-
-
-def _check_layer(name: str, layer: LayerTensors, info: ConceptInfo) -> None:
-    r, rows, columns = info.band.rank, len(layer.basis.U), len(layer.basis.V)
-    shapes = {"U": (rows, r), "S": (r,), "V": (columns, r), "A": (rows, r), "B": (columns, r)}
-    shapes |= {"X_U": (r, r), "X_V": (r, r), "c": (r,)}
-    for part, tensor in layer.tensors().items():
-        if tuple(tensor.shape) != shapes[part]:
-            raise InputError(f"{part} of {name!r} has shape {tuple(tensor.shape)}, rank {r} needs {shapes[part]}")
-        _check_finite(f"{name}.{part}", tensor)
-    if layer.trained.keys() - {"c"} != set(TRAINED[info.mode]):
-        raise InputError(
-            f"{name!r} holds {', '.join(layer.trained)}; {info.mode} needs {', '.join(TRAINED[info.mode])}"
-        )
-    height, width = info.kernels.get(name, (1, 1))
-    if height < 1 or width < 1 or columns % (height * width):
-        raise InputError(f"{name!r} has {columns} inputs, which a kernel of {height} x {width} does not divide")
-
-
-def _check_finite(name: str, tensor: Tensor) -> None:
-    if not torch.isfinite(tensor).all():
-        raise InputError(f"tensor {name!r} holds NaN or infinity; train the concept again at a lower learning rate")
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.concept.file import Concept, LayerTensors
-from spectral_fusion.concept.metadata import is_number
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors, additive_factors, band_overlap, sum_factors
 
@@ -62,13 +61,6 @@ def check_same_base(concepts: Sequence[Concept]) -> None:
                 f"{first.name!r} was trained on base {bases[0]}, {other.name!r} on {bases[1]}; "
                 "concepts add up on one base only, train them on the same"
             )
-
-
-def check_weight(concept: Concept, weight: float) -> float:
-    """Return a weight that is a finite number; raises InputError otherwise."""
-    if not is_number(weight):
-        raise InputError(f"weight {weight!r} of concept {concept.name!r} is not a number; give one such as 0.8")
-    return float(weight)
 
 
 def measure_overlaps(concepts: Sequence[Concept]) -> list[Overlap]:

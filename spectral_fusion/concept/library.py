@@ -12,14 +12,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.concept.atomic import atomic_folder, remove_leftovers
+from spectral_fusion.atomic import atomic_folder, remove_leftovers
 from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.file import Concept
-from spectral_fusion.concept.metadata import ConceptInfo, check_name
+from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.tokens import check_trigger
-from spectral_fusion.spectral import Band
+from spectral_fusion.names import check_name, check_trigger
+from spectral_fusion.spectral import Band, Side
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +150,8 @@ class Library:
             rewrite(self.path(name), self.path(name), info)
             return info
 
-    def next_free_band(self, base: str, rank: int, *, directions: int | None = None) -> Band:
-        """The lowest band of this rank that no concept or claim of the library touches on this base.
+    def next_free_band(self, base: str, rank: int, *, side: Side = "top", directions: int | None = None) -> Band:
+        """The outermost band of this rank and side that no concept or claim of the library touches on this base.
 
         Args:
             base: fingerprint of the base.
@@ -161,7 +161,7 @@ class Library:
         Raises:
             InputError: all bands are taken; says how many fit and what to do.
         """
-        return free_band(list(self._bands(base).values()), rank, directions or self._directions(base))
+        return free_band(list(self._bands(base).values()), rank, directions or self._directions(base), side)
 
     def claim(
         self,
@@ -171,7 +171,7 @@ class Library:
         rank: int,
         *,
         band: int | None = None,
-        last: bool = False,
+        side: Side = "top",
         directions: int | None = None,
     ) -> Band:
         """Take a band, name and trigger for a training that starts now; `add` fills it, `release` gives it back.
@@ -180,7 +180,7 @@ class Library:
         rank returns the same band. Half-written files of the killed one are deleted.
 
         Args:
-            band: None chooses the first free one, or the last.
+            band: None chooses the outermost free one of the side.
 
         Raises:
             InputError: as `next_free_band`, and where another concept or claim has the trigger or touches `band`.
@@ -189,14 +189,15 @@ class Library:
         with self._locked():
             self._refuse_trigger(trigger, but=name)
             old = self._claims().get(name)
-            if old and (old.base, old.band.rank) == (base, rank) and band in (None, old.band.index):
+            same = old and (old.base, old.band.rank, old.band.side) == (base, rank, side)
+            if old and same and band in (None, old.band.index):
                 chosen = old.band
             elif band is None:
                 taken = [used for other, used in self._bands(base).items() if other != name]
-                chosen = free_band(taken, rank, directions or self._directions(base), last=last)
+                chosen = free_band(taken, rank, directions or self._directions(base), side)
             else:
-                chosen = Band(band, rank)
-                self._refuse_band(chosen, base, but=name)
+                chosen = Band(band, rank, side)
+                self._refuse_band(chosen, base, directions or self._directions(base), but=name)
             remove_leftovers(self.folder(name))
             Claim(trigger, base, chosen).save(self.folder(name) / CLAIM)
         return chosen
@@ -219,13 +220,10 @@ class Library:
     def _directions(self, base: str) -> int | None:
         return min((info.directions for info in self.list() if info.base == base), default=None)
 
-    def _refuse_band(self, band: Band, base: str, *, but: str) -> None:
+    def _refuse_band(self, band: Band, base: str, directions: int | None, *, but: str) -> None:
         for name, used in self._bands(base).items():
-            if name != but and used.overlaps(band):
-                raise InputError(
-                    f"band {band.index} at rank {band.rank} overlaps that of {name!r} (band {used.index} at rank "
-                    f"{used.rank}); choose another band, or auto"
-                )
+            if name != but and used.overlaps(band, directions):
+                raise InputError(f"{band} overlaps that of {name!r} ({used}); choose another band, or auto")
 
     def _refuse_trigger(self, trigger: str, *, but: str) -> None:
         owners = {name: claim.trigger for name, claim in self._claims().items()}

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
-from spectral_fusion.concept.joint import check_same_base, check_weight, joint_factors, layer_names
-from spectral_fusion.concept.metadata import OURS, library_versions
+from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
+from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
+from spectral_fusion.concept.metadata import OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
 
 LoraFormat = Literal["diffusers", "kohya"]
@@ -32,7 +33,7 @@ def export_lora(
     that fewer concepts adapt are filled up with zeros, since loaders mis-scale files of several ranks.
 
     Args:
-        to: "diffusers" is the PEFT naming; "kohya" that of sd-scripts for Stable Diffusion 1.x.
+        to: "diffusers" is the PEFT naming; "kohya" that of sd-scripts, which other programs read.
         dtype: float16 halves the file and rounds the delta by up to 1e-3 of its size.
 
     Raises:
@@ -41,6 +42,7 @@ def export_lora(
     if to not in get_args(LoraFormat):
         raise InputError(f"LoRA format {to!r} is unknown; use one of {', '.join(get_args(LoraFormat))}")
     check_same_base(list(concepts))
+    family = next(iter(concepts)).family
     for concept, weight in concepts.items():
         check_weight(concept, weight)
     rank = sum(concept.factor_rank for concept in concepts)
@@ -51,11 +53,10 @@ def export_lora(
         up, down = F.pad(up, (0, rank - up.shape[1])), F.pad(down, (0, 0, 0, rank - len(down)))
         if kernel := kernels.get(name):
             up, down = up[:, :, None, None], down.unflatten(1, (-1, *kernel))
-        naming = _diffusers_names if to == "diffusers" else _kohya_names
-        down_key, up_key, alpha_key = naming(name)
-        tensors |= {down_key: down, up_key: up}
-        if alpha_key:
-            tensors[alpha_key] = torch.tensor(float(rank))
+        keys = diffusers_keys(name) if to == "diffusers" else kohya_keys(name, family)
+        tensors |= {keys.down: down, keys.up: up}
+        if keys.alpha:
+            tensors[keys.alpha] = torch.tensor(float(rank))
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}
     metadata = (
         provenance(concepts) | _kohya_metadata(concepts, rank) | {"modelspec.hash_sha256": _content_hash(tensors)}
@@ -97,29 +98,10 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 def _generation(concept: Concept) -> tuple[str, str]:
     """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    return ("stable-diffusion-v2", "sd_v2") if concept.embeddings.shape[1] == 1024 else ("stable-diffusion-v1", "sd_v1")
-
-
-def _diffusers_names(name: str) -> tuple[str, str, str | None]:
-    """Keys of down, up and alpha as diffusers' `save_lora_weights` writes them, which has no alpha."""
-    component, _, path = name.partition(".")
-    if component == "text_encoder":
-        key = f"{component}.{_clip_path(path)}.lora_linear_layer"
-        return f"{key}.down.weight", f"{key}.up.weight", None
-    return f"{name}.lora_A.weight", f"{name}.lora_B.weight", None
-
-
-def _kohya_names(name: str) -> tuple[str, str, str | None]:
-    """Keys of down, up and alpha as sd-scripts writes them for Stable Diffusion 1.x."""
-    component, _, path = name.partition(".")
-    key = f"lora_te_{_clip_path(path)}" if component == "text_encoder" else f"lora_unet_{path}"
-    key = key.replace(".", "_")
-    return f"{key}.lora_down.weight", f"{key}.lora_up.weight", f"{key}.alpha"
-
-
-def _clip_path(path: str) -> str:
-    """The path as all published files have it: transformers dropped `text_model.` from it in version 5."""
-    return f"text_model.{path.removeprefix('text_model.')}"
+    if concept.family == "sdxl":
+        return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
+    width = next(iter(concept.embeddings.values())).shape[1]
+    return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
 
 
 def _content_hash(tensors: dict[str, Tensor]) -> str:

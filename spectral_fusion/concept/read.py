@@ -1,17 +1,20 @@
 """Opening a concept file: finding it, reading its header and tensors, and saying what it is where it is none."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
+from spectral_fusion.concept.kinds import kind_of
 from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, to_metadata
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import TensorFile, open_tensors
+from spectral_fusion.reading.tensors import refuse_pickle
 
 FILE_NAME = "concept.safetensors"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")  # the second byte; the first is 0x80
+LARGEST_HEADER = 16 * 2**20  # bytes of metadata
 
 
 def read_info(path: str | Path) -> ConceptInfo:
@@ -20,15 +23,22 @@ def read_info(path: str | Path) -> ConceptInfo:
     Raises:
         InputError: the file is missing, broken, or not a concept (the message says what it is).
     """
-    path = find_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata, keys = file.metadata() or {}, list(file.keys())
-    except SafetensorError as error:
-        raise _broken(path, error) from error
-    if OURS + "format_version" not in metadata:
-        raise InputError(f"{path} is {_kind(keys)}, not a concept; concepts carry spectral_fusion.* metadata")
-    return from_metadata(metadata, str(path))
+    with open_concept(find_file(path)) as (info, _):
+        return info
+
+
+@contextmanager
+def open_concept(path: Path) -> Iterator[tuple[ConceptInfo, TensorFile]]:
+    """A concept file's metadata, and the file itself, whose tensors are unread. Raises InputError, as `read_info`."""
+    with open_tensors(path) as file:
+        if sum(map(len, file.metadata.values())) > LARGEST_HEADER:
+            raise InputError(f"{path} holds more than {LARGEST_HEADER >> 20} MiB of metadata; get the file again")
+        if OURS + "format_version" not in file.metadata:
+            raise InputError(
+                f"{path} is {kind_of(file.shapes, file.metadata)}, not a concept; concepts carry spectral_fusion.* "
+                "metadata"
+            )
+        yield from_metadata(file.metadata, str(path)), file
 
 
 def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
@@ -38,11 +48,8 @@ def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, as stored; raises InputError where it is broken."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-    except SafetensorError as error:
-        raise _broken(path, error) from error
+    with open_tensors(path) as file:
+        return file.read_all()
 
 
 def find_file(path: str | Path) -> Path:
@@ -56,31 +63,5 @@ def find_file(path: str | Path) -> Path:
         path = path / FILE_NAME
     if not path.is_file():
         raise InputError(f"no concept file at {path}; give a .safetensors file or the folder of a concept")
-    if path.suffix.lower() in PICKLES:
-        raise _is_pickle(path)
+    refuse_pickle(path)
     return path
-
-
-def _broken(path: Path, error: SafetensorError) -> InputError:
-    """What to say of a file that safetensors refused, which may be a pickle under another name."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in PICKLE_PROTOCOLS):
-        return _is_pickle(path)
-    reason = str(error).splitlines()[0]
-    return InputError(f"{path} ({path.stat().st_size} bytes) is empty, cut off or no safetensors file: {reason}")
-
-
-def _is_pickle(path: Path) -> InputError:
-    return InputError(f"{path} is a pickle, which can run any program when opened; get the .safetensors file")
-
-
-def _kind(keys: list[str]) -> str:
-    """What a safetensors file without our metadata is, from the names of its tensors."""
-    if any("lora_" in key or ".lora." in key for key in keys):
-        return "a LoRA (load it with load_lora_weights)"
-    if any(key.startswith(("model.diffusion_model.", "down_blocks.", "first_stage_model.")) for key in keys):
-        return "a base model (give it as --base)"
-    if len(keys) == 1 or "emb_params" in keys:
-        return "a textual-inversion embedding (load it with load_textual_inversion)"
-    return "some other safetensors file"

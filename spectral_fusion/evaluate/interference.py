@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from spectral_fusion.concept.fingerprint import pipeline_layers
+from spectral_fusion.base.interface import Base, words
+from spectral_fusion.base.live import apply_delta, factors_on, live_deltas
 from spectral_fusion.evaluate.methods import Adapter
-from spectral_fusion.spectral import Factors, delta_overlap
+from spectral_fusion.spectral import delta_overlap
 
 
 def overlap_matrix(adapters: Sequence[Adapter]) -> list[list[float]]:
@@ -46,7 +45,7 @@ def measure_energy(layers: Mapping[str, nn.Module], adapters: Sequence[Adapter])
     """
     totals = {name: Energy(deltas=[0.0] * len(adapters)) for name in layers}
     factors = {
-        name: [_factors_on(layer, adapter.factors(name)) if name in adapter.layers else None for adapter in adapters]
+        name: [factors_on(layer, adapter.factors(name)) if name in adapter.layers else None for adapter in adapters]
         for name, layer in layers.items()
     }
 
@@ -60,7 +59,8 @@ def measure_energy(layers: Mapping[str, nn.Module], adapters: Sequence[Adapter])
 
         return hook
 
-    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    # Before other hooks: these see what the plain layer gives.
+    handles = [layer.register_forward_hook(watch(name), prepend=True) for name, layer in layers.items()]
     try:
         yield lambda: [_mean_ratio(number, adapter, totals) for number, adapter in enumerate(adapters)]
     finally:
@@ -68,40 +68,22 @@ def measure_energy(layers: Mapping[str, nn.Module], adapters: Sequence[Adapter])
             handle.remove()
 
 
-def energy_matrix(
-    pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter], paint: Callable[[Adapter], object]
-) -> list[list[float]]:
-    """[whose delta][whose prompts]: activation energies, each column measured with only that adapter attached.
+def energy_matrix(base: Base, adapters: Sequence[Adapter], paint: Callable[[Adapter], object]) -> list[list[float]]:
+    """[whose delta][whose prompts]: activation energies, each column measured with only that adapter at work.
 
     Args:
-        paint: generates the pictures of one adapter's prompts on the pipeline.
+        paint: generates the pictures of one adapter's prompts on the base.
     """
     names = {name for adapter in adapters for name in adapter.layers}
     columns = []
     for adapter in adapters:
-        adapter.attach(pipeline)
-        try:
-            layers = {name: layer for name, layer in pipeline_layers(pipeline).items() if name in names}
+        deltas = {name: adapter.factors(name) for name in adapter.layers}
+        with live_deltas(base, deltas), words(base, {adapter.trigger: adapter.embeddings}):
+            layers = {name: layer for name, layer in base.layers().items() if name in names}
             with measure_energy(layers, adapters) as energies:
                 paint(adapter)
-            columns.append(energies())
-        finally:
-            adapter.detach(pipeline)
+        columns.append(energies())
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def apply_delta(layer: nn.Module, x: Tensor, delta: Factors) -> Tensor:
-    """`delta x` for a linear or convolution layer, in float32, without the bias; the factors lie where x does."""
-    up, down, x = delta.up, delta.down, x.float()
-    if isinstance(layer, nn.Conv2d):
-        kernel = down.unflatten(1, layer.weight.shape[1:])
-        hidden = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
-        return F.conv2d(hidden, up[:, :, None, None])
-    return F.linear(F.linear(x, down), up)
-
-
-def _factors_on(layer: nn.Module, delta: Factors) -> Factors:
-    return Factors(delta.up.to(layer.weight.device), delta.down.to(layer.weight.device))
 
 
 def _without_bias(layer: nn.Module, output: Tensor) -> Tensor:

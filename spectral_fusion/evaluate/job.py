@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from diffusers import StableDiffusionPipeline
-
+from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.config import EvaluateConfig
@@ -22,7 +21,7 @@ OnProgress = Callable[[str], None]
 
 
 def evaluate(
-    pipeline: StableDiffusionPipeline,
+    base: Base,
     methods: Sequence[Method],
     folders: Sequence[ImageFolder],
     scorers: Scorers,
@@ -32,7 +31,7 @@ def evaluate(
 ) -> Evaluation:
     """Generate each concept alone, fused, and with the others, by each method; compare with its own photos.
 
-    All methods are given the same prompts and seeds. The pipeline is afterwards as before.
+    All methods are given the same prompts and seeds. The base is afterwards as before.
 
     Args:
         methods: ways of fusing the same subjects, in the same order.
@@ -48,7 +47,7 @@ def evaluate(
         raise InputError("an evaluation compares concepts with one another, got one; give two or more")
     if any(len(part) != len(adapters) for part in (folders, *(method.adapters for method in methods))):
         raise InputError(f"{len(adapters)} concepts need as many folders of photos, got {len(folders)}")
-    photos, painter = Photos.of(folders, scorers), Painter(pipeline, config)
+    photos, painter = Photos.of(folders, scorers), Painter(base, config)
     judge = Judge(painter, scorers, photos)
     on_progress("the base, in plain words")
     base_alignment, base_drawings = _base(painter, judge, adapters)
@@ -124,19 +123,19 @@ def _compare(methods: Sequence[Method], painter: Painter, judge: Judge, on_progr
 def _unfused(method: Method, painter: Painter, judge: Judge) -> _Unfused:
     adapters, drawings = method.adapters, []
     for number, adapter in enumerate(adapters):
-        with method.on(painter.pipeline, [number]):
+        with method.on(painter.base, [number]):
             drawings.append(painter.single("alone", adapter))
     return _Unfused(
         alone=judge.singles(drawings, adapters),
         overlap=overlap_matrix(adapters),
-        energy=energy_matrix(painter.pipeline, adapters, painter.one),
+        energy=energy_matrix(painter.base, adapters, painter.one),
         drawings=[drawing for part in drawings for drawing in part],
     )
 
 
 def _fused(method: Method, painter: Painter, judge: Judge) -> tuple[dict[Setting, Scores], list[Drawing]]:
     adapters = method.adapters
-    with method.on(painter.pipeline, range(len(adapters))):
+    with method.on(painter.base, range(len(adapters))):
         singles = [painter.single("fused", adapter) for adapter in adapters]
         together = painter.crowd(adapters, regions=False)
         regions = painter.crowd(adapters, regions=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.evaluate.boxes import crop_square, standing_boxes
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.painter import Painter, joined
 from spectral_fusion.evaluate.result import Drawing, Scores
@@ -30,14 +30,14 @@ class Judge:
 
     def singles(self, drawings: Sequence[Sequence[Drawing]], adapters: Sequence[Adapter]) -> Scores:
         """drawings: [concept][picture], one concept in each picture."""
-        box = standing_boxes(1)[0]
+        box = self.painter.base.places(1)[0]
         crops = [[crop_square(drawing.image, box) for drawing in part] for part in drawings]
         aligned = [self.alignment(part, a.class_word) for part, a in zip(drawings, adapters, strict=True)]
         return self._scores(crops, drawings, mean_of(aligned))
 
     def crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
         """All concepts stand in each picture, left to right in the order of the prompt."""
-        boxes = standing_boxes(len(adapters))
+        boxes = self.painter.base.places(len(adapters))
         crops = [[crop_square(drawing.image, box, CROWD_MARGIN) for drawing in drawings] for box in boxes]
         aligned = self.alignment(drawings, joined([adapter.class_word for adapter in adapters]))
         return self._scores(crops, [drawings] * len(adapters), aligned)

@@ -7,26 +7,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from diffusers import StableDiffusionPipeline
-
+from spectral_fusion.base.interface import Base, words
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
-from spectral_fusion.evaluate.lora import Lora, attach_all, detach_all
+from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.train.neighbours import Neighbour
+from spectral_fusion.train.context import TrainedSubject, merged_subjects
 
-
-class Adapter(Neighbour, Protocol):
-    """One subject, trained by some method; a `Concept` is one."""
-
-    @property
-    def name(self) -> str: ...
-
-    def attach(self, pipeline: StableDiffusionPipeline, weight: float = 1.0) -> None:
-        """Put delta and tokens on a pipeline."""
-
-    def detach(self, pipeline: StableDiffusionPipeline) -> None:
-        """Take them off again."""
+Adapter = TrainedSubject
+"""One subject, trained by some method; a `Concept` is one."""
 
 
 class Method(Protocol):
@@ -40,8 +29,8 @@ class Method(Protocol):
     def parameters(self) -> int:
         """Trainable numbers of one subject, token embeddings included."""
 
-    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> AbstractContextManager[None]:
-        """Within the `with` block the pipeline has the subjects of these numbers, and none after it."""
+    def on(self, base: Base, subjects: Sequence[int]) -> AbstractContextManager[None]:
+        """Within the `with` block the base has the subjects of these numbers, and none after it."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +48,12 @@ class Spectral:
     def parameters(self) -> int:
         concept = self.adapters[0]
         trained = [tensor.numel() for layer in concept.layers.values() for tensor in layer.trained.values()]
-        return sum(trained) + concept.embeddings.numel()
+        return sum(trained) + sum(rows.numel() for rows in concept.embeddings.values())
 
     @contextmanager
-    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+    def on(self, base: Base, subjects: Sequence[int]) -> Iterator[None]:
         concepts = {self.adapters[number]: 1.0 for number in subjects}
-        fusion = fuse(pipeline, concepts, reduce=self.reduce, on_overlap="warn")
+        fusion = fuse(base, concepts, reduce=self.reduce, on_overlap="warn")
         try:
             yield
         finally:
@@ -73,7 +62,7 @@ class Spectral:
 
 @dataclass(frozen=True)
 class Loras:
-    """Stock LoRAs, switched on together by diffusers; weights one each, or one over their number."""
+    """Stock LoRAs, their deltas summed in the weights; each at weight one, or at one over their number."""
 
     adapters: tuple[Lora, ...]
     reduce: Reduce = "sum"
@@ -87,14 +76,11 @@ class Loras:
         return self.adapters[0].parameters
 
     @contextmanager
-    def on(self, pipeline: StableDiffusionPipeline, subjects: Sequence[int]) -> Iterator[None]:
+    def on(self, base: Base, subjects: Sequence[int]) -> Iterator[None]:
         weight = 1.0 if self.reduce == "sum" else 1 / len(subjects)
-        loras = [self.adapters[number] for number in subjects]
-        try:
-            attach_all(pipeline, dict.fromkeys(loras, weight))
+        loras = [self.adapters[number].scaled(weight) for number in subjects]
+        with merged_subjects(base, loras).present(), words(base, {lora.trigger: lora.embeddings for lora in loras}):
             yield
-        finally:
-            detach_all(pipeline, loras)
 
 
 def build_methods(

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from diffusers import StableDiffusionPipeline
-
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Box, Region
 from spectral_fusion.evaluate.boxes import region_boxes
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.result import Drawing, Setting
 from spectral_fusion.generate import GenerateConfig, generate
-from spectral_fusion.pipeline.regions import Region
 
 
 class Subject(Protocol):
@@ -27,9 +26,9 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws what the pipeline holds at the moment; each prompt from every seed, in this order."""
+    """Draws what the base holds at the moment; each prompt from every seed, in this order."""
 
-    pipeline: StableDiffusionPipeline
+    base: Base
     config: EvaluateConfig
 
     def single(self, setting: Setting, adapter: Adapter) -> list[Drawing]:
@@ -67,14 +66,14 @@ class Painter:
         for template, prompt in list(zip(self.config.prompts, self.prompts(words), strict=True))[:prompts]:
             config = GenerateConfig(
                 prompt=prompt,
-                regions=regions_of(in_regions, template),
+                regions=regions_of(in_regions, template, self.base.places(len(in_regions)) if in_regions else []),
                 seed=self.config.seed,
                 num_images=self.config.seeds if seeds is None else seeds,
                 num_inference_steps=self.config.num_inference_steps,
                 guidance_scale=self.config.guidance_scale,
                 sampler=self.config.sampler,
             )
-            for picture in generate(self.pipeline, config):
+            for picture in generate(self.base, config):
                 drawings.append(Drawing(setting, concept, prompt, picture.seed, picture.image))
         return drawings
 
@@ -90,7 +89,7 @@ def joined(subjects: Sequence[str]) -> str:
     return f"{', a '.join(first)} and a {last}" if first else last
 
 
-def regions_of(subjects: Sequence[Subject], prompt: str) -> tuple[Region, ...]:
+def regions_of(subjects: Sequence[Subject], prompt: str, places: Sequence[Box]) -> tuple[Region, ...]:
     """One region for each subject, side by side, each with the whole prompt and its own trigger alone.
 
     The whole prompt, or each region would draw one thing in the middle of a ground of its own: what stands where is
@@ -98,8 +97,9 @@ def regions_of(subjects: Sequence[Subject], prompt: str) -> tuple[Region, ...]:
 
     Args:
         prompt: `{}` stands for the subjects.
+        places: where each of them stands.
     """
-    boxes = region_boxes(len(subjects)) if subjects else []
+    boxes = region_boxes(places)
     return tuple(
         Region(prompt.replace(SUBJECT, joined([subject_words(s) if s is own else s.class_word for s in subjects])), box)
         for own, box in zip(subjects, boxes, strict=True)

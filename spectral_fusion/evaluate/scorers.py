@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from spectral_fusion.base.interface import Base
 from spectral_fusion.errors import InputError
 
 BATCH = 32
@@ -28,17 +29,16 @@ class Scorers(Protocol):
         """(images, captions): the cosine of every picture with every caption."""
 
 
-def load_scorers(base: str, *, clip: str | None = None, dino: str | None = None) -> Scorers:
-    """The judges for a base: toybox's own for toybox, else CLIP for text and DINO for identity.
+def load_scorers(base: Base, *, clip: str | None = None, dino: str | None = None) -> Scorers:
+    """The judges for a base: its own where it has some, else CLIP for text and DINO for identity, on its device.
 
     Args:
-        clip, dino: folder or hub id; None takes `CLIP` and `DINO`, or toybox's own where the base is toybox.
+        clip, dino: folder or hub id; None takes `CLIP` and `DINO`, or the base's own.
     """
-    if base == "toybox" and clip is None and dino is None:
-        from spectral_fusion.toybox import scorers
-
-        return scorers
-    return PretrainedScorers(clip or CLIP, dino or DINO)
+    own = base.scorers()
+    if own is not None and clip is None and dino is None:
+        return own
+    return PretrainedScorers(clip or CLIP, dino or DINO, device=base.device)
 
 
 class PretrainedScorers:
@@ -52,13 +52,13 @@ class PretrainedScorers:
         InputError: a model is neither a folder nor in the hub's cache or reach, or of another kind.
     """
 
-    def __init__(self, clip: str = CLIP, dino: str = DINO):
+    def __init__(self, clip: str = CLIP, dino: str = DINO, device: str | torch.device = "cpu"):
         from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPProcessor
 
         if (kind := _model_type(clip)) != "clip":
             raise InputError(f"scorer {clip!r} is a {kind}; text is judged by a CLIP model, such as {CLIP}")
-        self._clip, self._clip_processor = _load(clip, CLIPModel, CLIPProcessor)
-        self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor)
+        self._clip, self._clip_processor = _load(clip, CLIPModel, CLIPProcessor, device)
+        self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor, device)
 
     @torch.no_grad()
     def embed_identity(self, images: Sequence[Image.Image]) -> Tensor:
@@ -66,7 +66,7 @@ class PretrainedScorers:
         parts = []
         for start in range(0, len(images), BATCH):
             inputs = self._dino_processor(images=list(images[start : start + BATCH]), return_tensors="pt")
-            parts.append(self._dino(**inputs).last_hidden_state[:, 0])
+            parts.append(self._dino(**inputs.to(self._dino.device)).last_hidden_state[:, 0].cpu())
         return F.normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()
@@ -78,8 +78,8 @@ class PretrainedScorers:
             inputs = self._clip_processor(
                 text=list(captions), images=batch, return_tensors="pt", padding=True, truncation=True
             )
-            seen = self._clip(**inputs)
-            parts.append(seen.image_embeds @ seen.text_embeds.T)
+            seen = self._clip(**inputs.to(self._clip.device))
+            parts.append((seen.image_embeds @ seen.text_embeds.T).cpu())
         return torch.cat(parts)
 
 
@@ -91,9 +91,9 @@ def _model_type(name: str) -> str:
         return AutoConfig.from_pretrained(name).model_type
 
 
-def _load(name: str, model: Any, processor: Any) -> tuple[Any, Any]:
+def _load(name: str, model: Any, processor: Any, device: str | torch.device) -> tuple[Any, Any]:
     with _loading(name):
-        return model.from_pretrained(name).eval(), processor.from_pretrained(name)
+        return model.from_pretrained(name).eval().to(device), processor.from_pretrained(name)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spectral_fusion.base.regions import Box
 from spectral_fusion.concept.images import ImageFolder, Photo
-from spectral_fusion.evaluate.boxes import Box, crop_square
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.scorers import Scorers
 
 

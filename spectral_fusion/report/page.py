@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.evaluate import SETTINGS, Evaluation
 from spectral_fusion.evaluate.result import Drawing
 from spectral_fusion.report import tables

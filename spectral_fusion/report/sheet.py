@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from spectral_fusion.concept.atomic import atomic_file
+from spectral_fusion.atomic import atomic_file
 from spectral_fusion.evaluate import Evaluation
 from spectral_fusion.evaluate.result import Setting
 from spectral_fusion.picture import contact_sheet

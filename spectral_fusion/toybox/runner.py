@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import Drawings, Example, loader
 
@@ -129,7 +129,7 @@ class Runner:
         return self.model.eval()
 
     def save(self) -> None:
-        """Writes the checkpoint: a temporary file, then a rename, so that a kill never leaves half of one."""
+        """Writes the checkpoint, whole or not at all."""
         tensors: dict[str, Tensor] = {}
         for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
             tensors[f"weight.{name}"], tensors[f"average.{name}"] = weight.detach(), average
@@ -137,11 +137,8 @@ class Runner:
                 tensors[f"optimizer.{key}.{name}"] = state
         for name, buffer in self.model.named_buffers():
             tensors[f"buffer.{name}"] = buffer
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         header = {"step": str(self.step), "settings": json.dumps(asdict(self.settings), sort_keys=True)}
-        save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, partial, header)
-        os.replace(partial, self.path)
+        write_safetensors(self.path, {key: tensor.clone() for key, tensor in tensors.items()}, header)
 
     def _load(self) -> None:
         with safe_open(self.path, "pt") as file:

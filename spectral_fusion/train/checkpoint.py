@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from spectral_fusion.concept.atomic import write_safetensors
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
 
 FILE_NAME = "checkpoint.safetensors"

@@ -1,19 +1,21 @@
 """Settings of one training. Each is documented once, here: the command line reads its help texts from the fields."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.presets import Preset, preset
 
 Mode = Literal["additive", "rotational"]
-BandOrder = Literal["top", "bottom"]
+BandSide = Literal["top", "bottom"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PredictionType = Literal["epsilon", "v_prediction"]
 
 OPEN: Any = None  # left to the base: `TrainConfig.resolved` fills it in
 
@@ -47,17 +49,20 @@ class TrainConfig:
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
     base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
+    prediction_type: Annotated[
+        PredictionType, Subject("What the base predicts. Default: as its files say, else the model is asked.")
+    ] = OPEN
     trigger: Annotated[str, Subject("Stands for the subject in prompts. Default: <NAME>.")] = OPEN
     vectors: Annotated[int, Subject("Token embeddings of the trigger.")] = OPEN
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
     rank: Annotated[int, Subject("Singular directions of each layer that the concept owns.")] = OPEN
     band: Annotated[
-        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-order.")
+        int | Literal["auto"], Subject("A number, or auto: the next that is free in the library, see --band-side.")
     ] = "auto"
-    band_order: Annotated[
-        BandOrder, Subject("auto begins at the top, the largest singular values, or at the bottom, the smallest.")
+    band_side: Annotated[
+        BandSide, Subject("Bands count from the top, the largest singular values, or from the bottom, the smallest.")
     ] = OPEN
-    beside: Annotated[
+    with_concepts: Annotated[
         tuple[str, ...],
         Subject("Concepts of the library to stay apart from in one picture: names, all of this base, or none."),
     ] = ("all",)
@@ -93,10 +98,10 @@ class TrainConfig:
     class_images: Annotated[str | None, Loss("Folder of pictures of the class, for prior preservation.")] = None
     num_class_images: Annotated[int, Loss("Class pictures wanted; missing ones are generated.")] = 0
     prior_weight: Annotated[float, Loss("Weight of the class pictures' loss.")] = 1.0
-    rehearsal_prompts: Annotated[
-        int, Loss("Prompts without the subject on which the base's own predictions are kept; 0: none.")
+    distillation_prompts: Annotated[
+        int, Loss("Prompts without the subject on which the base's own predictions are preserved; 0: none.")
     ] = OPEN
-    rehearsal_weight: Annotated[float, Loss("Weight of keeping them.")] = OPEN
+    distillation_weight: Annotated[float, Loss("Weight of preserving them.")] = OPEN
 
     resolution: Annotated[int, Pictures("Size to train at, in px. Default: the base's own.")] = OPEN
     aspect_buckets: Annotated[bool, Pictures("Keep the aspect ratio instead of a square crop.")] = True
@@ -118,7 +123,9 @@ class TrainConfig:
     checkpoint_every: Annotated[int, Watching("Steps between checkpoints to resume from.")] = OPEN
     sample_every: Annotated[int, Watching("Steps between sample grids; 0: none.")] = 0
     sample_prompts: Annotated[tuple[str, ...], Watching("Prompts of the grids, <TOK> for the trigger.")] = ()
-    validate_every: Annotated[int, Watching("Steps between measurements of the validation loss; 0: none.")] = 0
+    validate_every: Annotated[
+        int, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")
+    ] = 0
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -165,31 +172,34 @@ class TrainConfig:
     def prior_preservation(self) -> bool:
         return self.class_images is not None or self.num_class_images > 0
 
-    def resolved(self, *, resolution: int, prediction_type: str, precision: Precision) -> "TrainConfig":
+    def learning_rate_of(self, part: str) -> float:
+        """The learning rate of a part of a base, or of the token embeddings (`embedding`)."""
+        if part == "embedding":
+            return self.learning_rate_embedding
+        return self.learning_rate_text_encoder if part.startswith("text_encoder") else self.learning_rate_unet
+
+    def resolved(self, defaults: Mapping[str, Any], precision: Precision) -> "TrainConfig":
         """The same settings with all that was left open filled in.
 
         Args:
-            resolution: width of the pictures that the base was made for, in pixels.
-            prediction_type: the scheduler's, `epsilon` or `v_prediction`.
+            defaults: the base's own, as `Base.presets` gives them.
             precision: what the device is best at.
         """
-        defaults = preset(resolution, self.mode, self.preset) | {
+        filled_in = dict(defaults) | {
             "trigger": f"<{self.name}>",
-            "resolution": resolution,
             "precision": precision,
-            "min_snr_gamma": 5.0 if prediction_type == "epsilon" else 0.0,
             "cache_latents": not self.random_crop,
         }
         if self.optimizer == "prodigy":  # its rates are factors of the step size that it finds
-            defaults |= dict.fromkeys(LEARNING_RATES, 1.0)
-        filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+            filled_in |= dict.fromkeys(LEARNING_RATES, 1.0)
+        filled = replace(self, **{name: value for name, value in filled_in.items() if getattr(self, name) is None})
         text_is_frozen = filled.learning_rate_embedding == 0 and filled.learning_rate_text_encoder == 0
         return replace(filled, cache_text=text_is_frozen) if filled.cache_text is None else filled
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that the trained concept depends on, as JSON values: what its file keeps.
 
-        Of an absolute path only the last part: where a user keeps files is nobody else's business.
+        Of an absolute path only the last part, so that local paths are not published.
         """
         kept = {name for name, item in settings().items() if item.shapes_result}
         values: dict[str, Any] = {
@@ -206,14 +216,22 @@ def settings() -> dict[str, Setting]:
     return {name: hint.__metadata__[0] for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 
 
-LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
+RENAMED = {
+    "beside": "with_concepts",
+    "band_order": "band_side",
+    "rehearsal_prompts": "distillation_prompts",
+    "rehearsal_weight": "distillation_weight",
+}
+"""Settings under the names that files of format 1 give them."""
+
 CHOICES = {
     "mode": get_args(Mode),
-    "band_order": get_args(BandOrder),
+    "band_side": get_args(BandSide),
     "preset": get_args(Preset),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
+    "prediction_type": get_args(PredictionType),
 }
 RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers only
     "vectors": (1, 64),
@@ -232,8 +250,8 @@ RANGES: dict[str, tuple[float, float]] = {  # from a whole number: whole numbers
     "noise_offset": (0.0, 1),
     "num_class_images": (0, math.inf),
     "prior_weight": (0.0, math.inf),
-    "rehearsal_prompts": (0, math.inf),
-    "rehearsal_weight": (0.0, math.inf),
+    "distillation_prompts": (0, math.inf),
+    "distillation_weight": (0.0, math.inf),
     "resolution": (16, 4096),
     "caption_dropout": (0.0, 1),
     "keep_tags": (0, math.inf),

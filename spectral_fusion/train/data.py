@@ -7,39 +7,38 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from spectral_fusion.base.condition import Frame, Posterior
+from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.train.captions import TEMPLATES, draw_caption
 from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.loss import prediction_target
-from spectral_fusion.train.randomness import chance, generator, permutation, randint
+from spectral_fusion.train.randomness import chance, generator, permutation
 
 Position = tuple[float, float]
 """Share of a picture's slack that is cut off on the left and at the top, each in [0, 1]."""
 CENTRE: Position = (0.5, 0.5)
 
 
-class Example(Protocol):
-    """What one place of a batch holds: a picture, or something else to learn from."""
+@dataclass(frozen=True)
+class Example:
+    """One place of a batch: noisy latents, and what the denoiser should answer to them.
 
-    @property
-    def latents(self) -> Tensor: ...
-    @property
-    def timestep(self) -> int: ...
-    @property
-    def caption(self) -> str: ...
-    @property
-    def mask(self) -> Tensor | None: ...
-    @property
-    def weight(self) -> float: ...
+    noisy, target: (channels, height, width); mask: (1, height, width) in [0, 1], None for all ones; weight: of the
+    loss; frame: which part of its picture this is, None for a whole one.
+    """
 
-    def problem(self, scheduler: DDPMScheduler) -> tuple[Tensor, Tensor]:
-        """Noisy latents, and what the UNet should answer to them; (channels, height, width) each."""
+    noisy: Tensor
+    target: Tensor
+    time: float
+    caption: str
+    weight: float
+    mask: Tensor | None = None
+    frame: Frame | None = None
 
 
 class Source(Protocol):
@@ -49,30 +48,9 @@ class Source(Protocol):
         """The example at `index` of the global batch of `step`: a function of its arguments and the settings."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One picture of one step.
-
-    latents, noise: (channels, height, width), latents scaled as the UNet expects; mask: (1, height, width) in [0, 1],
-    None for all ones; weight: of its loss.
-    """
-
-    latents: Tensor
-    noise: Tensor
-    timestep: int
-    caption: str
-    mask: Tensor | None
-    weight: float
-
-    def problem(self, scheduler: DDPMScheduler) -> tuple[Tensor, Tensor]:
-        """Noisy latents, and what the UNet should answer to them."""
-        batch = self.latents[None], self.noise[None], torch.tensor([self.timestep])
-        return scheduler.add_noise(*batch)[0], prediction_target(scheduler, *batch)[0]
-
-
 def buckets(resolution: int, divisibility: int, *, aspect: bool) -> list[tuple[int, int]]:
     """(height, width) of the picture sizes to train at, each of about `resolution`² pixels; only the square one if not
-    `aspect`. Sides are multiples of `divisibility`, which the UNet's halvings need."""
+    `aspect`. Sides are multiples of `divisibility`, which the denoiser's halvings need."""
     if aspect:
         return generate_aspect_ratio_buckets(resolution, divisibility=divisibility)
     side = max(divisibility, round(resolution / divisibility) * divisibility)
@@ -93,6 +71,15 @@ def crop_box(size: tuple[int, int], bucket: tuple[int, int], position: Position)
     return left, top, min(width, left + box_width), min(height, top + box_height)
 
 
+def frame_of(size: tuple[int, int], bucket: tuple[int, int], position: Position, flip: bool) -> Frame:
+    """What `crop` shows of a picture of `size` (width, height)."""
+    width, height = size
+    left, top, right, _ = crop_box(size, bucket, position)
+    scale = bucket[1] / (right - left)
+    outside = width - right if flip else left
+    return Frame((height, width), (round(top * scale), round(outside * scale)), bucket)
+
+
 def crop(picture: Image.Image, bucket: tuple[int, int], position: Position, flip: bool) -> Image.Image:
     """`picture` cut and scaled to `bucket`, mirrored if `flip`."""
     box = crop_box(picture.size, bucket, position)
@@ -106,11 +93,11 @@ def _epoch_order(seed: int, purpose: str, epoch: int, length: int) -> list[int]:
 
 
 class Encoded(NamedTuple):
-    """A cropped picture as the autoencoder sees it: mean and std of its latents (channels, height, width), its mask."""
+    """A cropped picture as the autoencoder sees it, its mask (1, height, width), and where it was cropped."""
 
-    mean: Tensor
-    std: Tensor
+    posterior: Posterior
     mask: Tensor | None
+    frame: Frame
 
 
 class LatentPictures:
@@ -121,9 +108,9 @@ class LatentPictures:
 
     def __init__(
         self,
+        base: Base,
         folder: ImageFolder,
         config: TrainConfig,
-        pipeline: StableDiffusionPipeline,
         *,
         subject: str,
         captions: Sequence[str | None],
@@ -136,18 +123,14 @@ class LatentPictures:
             captions: own caption of each photo, None for a template.
             weight: of the loss of these pictures.
         """
-        self.folder, self.config, self.subject = folder, config, subject
+        self.base, self.folder, self.config, self.subject = base, folder, config, subject
         self.captions, self.weight = captions, weight
-        self.vae: AutoencoderKL = pipeline.vae
-        self.timesteps: int = pipeline.scheduler.config.num_train_timesteps
         self.places = [i for i, photo in enumerate(folder.photos) for _ in range(photo.repeats)]
-        halvings = len(pipeline.unet.config.block_out_channels) - 1
-        divisibility = pipeline.vae_scale_factor * 2**halvings
-        sizes = buckets(config.resolution, divisibility, aspect=config.aspect_buckets)
+        sizes = buckets(config.resolution, base.training_multiple, aspect=config.aspect_buckets)
         self.buckets = [sizes[find_nearest_bucket(p.height, p.width, sizes)] for p in folder.photos]
         self._cache: dict[tuple[int, bool], Encoded] = {}
 
-    def draw(self, step: int, index: int) -> Sample:
+    def draw(self, step: int, index: int) -> Example:
         """The picture at `index` of the global batch of `step`: each epoch shows every picture once, in a new order."""
         config = self.config
         epoch, place = divmod(step * config.batch_size + index, len(self.places))
@@ -156,24 +139,25 @@ class LatentPictures:
         across, down = torch.rand(2, generator=source).tolist()
         flip = chance(0.5, source) and config.flip
         caption = draw_caption(self.captions[number], self.subject, config, source)
-        timestep = randint(self.timesteps, source)
+        time = self.base.draw_time(source)
         encoded = self._encoded(number, (across, down) if config.random_crop else CENTRE, flip)
-        return self._sample(encoded, timestep, caption, config.noise_offset, source)
+        return self._example(encoded, time, caption, config.noise_offset, source)
 
-    def fixed(self, number: int, timestep: int) -> Sample:
+    def fixed(self, number: int, time: float) -> Example:
         """Photo `number`, centred and unflipped, with a noise that is the same in every training of this seed."""
-        source = generator(self.config.seed, self.subject, "validation", number, timestep)
+        source = generator(self.config.seed, self.subject, "validation", number, time)
         caption = self.captions[number] or TEMPLATES[0].format(self.subject)
-        return self._sample(self._encoded(number, CENTRE, False), timestep, caption, 0.0, source)
+        return self._example(self._encoded(number, CENTRE, False), time, caption, 0.0, source)
 
-    def _sample(
-        self, encoded: Encoded, timestep: int, caption: str, noise_offset: float, source: torch.Generator
-    ) -> Sample:
-        shape = encoded.mean.shape
-        latents = (encoded.mean + encoded.std * torch.randn(shape, generator=source)) * self.vae.config.scaling_factor
+    def _example(
+        self, encoded: Encoded, time: float, caption: str, noise_offset: float, source: torch.Generator
+    ) -> Example:
+        shape = encoded.posterior.mean.shape
+        latents = encoded.posterior.sample(torch.randn(shape, generator=source))
         noise = torch.randn(shape, generator=source)
         noise = noise + noise_offset * torch.randn(shape[0], 1, 1, generator=source)
-        return Sample(latents, noise, timestep, caption, encoded.mask, self.weight)
+        noisy, target = self.base.problem(latents[None], noise[None], torch.tensor([time]))
+        return Example(noisy[0], target[0], time, caption, self.weight, encoded.mask, encoded.frame)
 
     def _encoded(self, number: int, position: Position, flip: bool) -> Encoded:
         encoded = self._cache.get((number, flip)) or self._encode(number, position, flip)
@@ -181,16 +165,17 @@ class LatentPictures:
             self._cache[number, flip] = encoded
         return encoded
 
-    @torch.no_grad()
     def _encode(self, number: int, position: Position, flip: bool) -> Encoded:
         """One picture at a time: a batch of large ones is what runs out of memory."""
         photo, bucket = self.folder.photos[number], self.buckets[number]
-        pixels = _pixels(crop(self.folder.read(photo), bucket, position, flip)) * 2 - 1
-        posterior = self.vae.encode(pixels[None].to(self.vae.device, self.vae.dtype)).latent_dist
+        picture = self.folder.read(photo)
+        pixels = _pixels(crop(picture, bucket, position, flip)) * 2 - 1
+        whole = self.base.encode(pixels[None])
+        posterior = Posterior(whole.mean[0], whole.std[0], whole.scale, whole.shift)
         mask = None
-        if self.config.masked_loss and (picture := self.folder.read_mask(photo)) is not None:
-            mask = adaptive_avg_pool2d(_pixels(crop(picture, bucket, position, flip)), posterior.mean.shape[-2:])
-        return Encoded(posterior.mean[0].float().cpu(), posterior.std[0].float().cpu(), mask)
+        if self.config.masked_loss and (shown := self.folder.read_mask(photo)) is not None:
+            mask = adaptive_avg_pool2d(_pixels(crop(shown, bucket, position, flip)), posterior.mean.shape[-2:])
+        return Encoded(posterior, mask, frame_of(picture.size, bucket, position, flip))
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from spectral_fusion.pipeline.tokens import token_ids
+from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.randomness import generator
 
@@ -33,20 +32,20 @@ class TrainableRows(nn.Module):
         return torch.where(own.any(-1, keepdim=True), rows, hidden)
 
 
-def first_embeddings(pipeline: StableDiffusionPipeline, config: TrainConfig) -> Tensor:
-    """(vectors, width), float32: the first is the class word's, the others are noise that is a concept's own, by its
-    name: two concepts of one seed must not begin as synonyms."""
-    word = class_embedding(pipeline, config.class_word)
-    return torch.cat(
-        [word, word_like_noise(word, config.vectors - 1, generator(config.seed, config.name, "embeddings"))]
-    )
+def first_embeddings(base: Base, config: TrainConfig) -> Embeddings:
+    """(vectors, width) for each text part, float32: the first is the class word's, the others are noise that is a
+    concept's own, by its name, so that concepts trained with one seed do not start from the same vectors."""
+    first = {}
+    for part, text in base.texts.items():
+        word = text.word_embedding(config.class_word)
+        source = generator(config.seed, config.name, "embeddings", *_key(part))
+        first[part] = torch.cat([word, word_like_noise(word, config.vectors - 1, source)])
+    return first
 
 
-def class_embedding(pipeline: StableDiffusionPipeline, word: str) -> Tensor:
-    """(1, width), float32: the mean of the word's tokens."""
-    weight = pipeline.text_encoder.get_input_embeddings().weight.detach()
-    ids = pipeline.tokenizer(word, add_special_tokens=False).input_ids
-    return weight[ids].float().mean(0, keepdim=True)
+def _key(part: str) -> list[str]:
+    """What tells the noise of several text parts apart; the first one's needs nothing."""
+    return [] if part == "text_encoder" else [part]
 
 
 def word_like_noise(word: Tensor, count: int, source: torch.Generator) -> Tensor:
@@ -58,15 +57,16 @@ def word_like_noise(word: Tensor, count: int, source: torch.Generator) -> Tensor
 
 
 @contextmanager
-def trainable_rows(pipeline: StableDiffusionPipeline, config: TrainConfig) -> Iterator[None]:
+def trainable_rows(base: Base, config: TrainConfig) -> Iterator[None]:
     """Let the trigger's rows train, unless their learning rate is 0."""
     if config.learning_rate_embedding == 0:
         yield
         return
-    embedding = pipeline.text_encoder.get_input_embeddings()
-    rows = TrainableRows(embedding, token_ids(pipeline, config.trigger))
-    pipeline.text_encoder.set_input_embeddings(rows)
+    plain = {part: text.embedding for part, text in base.texts.items()}
+    for part, text in base.texts.items():
+        text.encoder.set_input_embeddings(TrainableRows(plain[part], text.token_ids(config.trigger)))
     try:
         yield
     finally:
-        pipeline.text_encoder.set_input_embeddings(embedding)
+        for part, text in base.texts.items():
+            text.encoder.set_input_embeddings(plain[part])

@@ -4,32 +4,33 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from spectral_fusion.concept import Concept, Library, base_fingerprint, check_name
-from spectral_fusion.concept.atomic import atomic_file
-from spectral_fusion.concept.attach import adapter_name, smallest_directions
+from spectral_fusion.atomic import atomic_file
+from spectral_fusion.base.attach import attach, detach, smallest_directions
+from spectral_fusion.base.interface import DTYPES, Base
+from spectral_fusion.base.load import open_base
+from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline.load import load_base
-from spectral_fusion.pipeline.tokens import check_trigger
-from spectral_fusion.spectral import Band
-from spectral_fusion.train.captions import with_trigger
+from spectral_fusion.names import check_trigger
+from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.train.checkpoint import Checkpoint, read_header
+from spectral_fusion.train.class_pictures import ClassPictures
 from spectral_fusion.train.config import Precision, TrainConfig
-from spectral_fusion.train.data import LatentPictures
+from spectral_fusion.train.distillation import Predictions
+from spectral_fusion.train.embeddings import first_embeddings
+from spectral_fusion.train.folder import TrainingFolder, choose_context, context_before, digests, training_facts
 from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.neighbours import choose_neighbours, digests, lessons, settings_beside
-from spectral_fusion.train.prior import class_folder
-from spectral_fusion.train.processes import deterministic, is_main, on_main, processes
-from spectral_fusion.train.run import Run, neighbours_before, run_facts
-from spectral_fusion.train.trainee import DTYPES, target_layers, trainee
-from spectral_fusion.train.watch import preview, sample_grid, validation_loss
+from spectral_fusion.train.model import check_untouched, target_layers
+from spectral_fusion.train.processes import is_main, on_main, processes
+from spectral_fusion.train.training import TrainingContext, train
+from spectral_fusion.train.watch import preview
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ def train_concept(
     config: TrainConfig,
     *,
     library: Library,
-    pipeline: StableDiffusionPipeline | None = None,
+    base: Base | None = None,
     resume: bool = False,
     force: bool = False,
+    predictions: Predictions | None = None,
     on_progress: OnProgress | None = None,
 ) -> Concept:
     """Train a concept and put it into the library, with a preview beside it.
@@ -53,9 +55,10 @@ def train_concept(
 
     Args:
         images: pictures of one subject.
-        pipeline: a loaded base instead of `config.base`; it is as before afterwards.
+        base: a loaded base instead of `config.base`; it is as before afterwards.
         resume: continue a stopped training of this name from its checkpoint, or start where it left none.
         force: replace a concept or a stopped training of this name; the old file goes to the library's trash.
+        predictions: what the base predicted for earlier trainings, to be shared.
         on_progress: called after each step. What it raises stops the training with a checkpoint to resume from.
 
     Raises:
@@ -66,168 +69,166 @@ def train_concept(
         check_trigger(config.trigger)
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
-        if pipeline is None:
-            device = processes().device
-            precision = config.precision or _best_precision(device)
-            pipeline = load_base(config.base, dtype=DTYPES[precision], device=device)
+        own = base is None
+        if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
+            base = open_base(config.base, device=processes().device, prediction_type=config.prediction_type)
         else:
-            config = replace(config, base=pipeline.config.get("_name_or_path") or "a loaded pipeline")
-        config = config.resolved(
-            resolution=pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
-            prediction_type=pipeline.scheduler.config.prediction_type,
-            precision=_best_precision(pipeline.device),
-        )
+            config = replace(config, base=base.name or "a loaded pipeline")
+        config = resolve(config, base)
         for warning in folder.size_warnings(config.resolution):
             logger.warning("%s", warning)
-        neighbours = _neighbours(library, config, base_fingerprint(pipeline), resume)
-        run = Run(
-            library,
-            config.name,
-            run_facts(config, folder, digests({c.name: library.path(c.name) for c in neighbours})),
-            force,
-        )
-        with run.locked() if is_main() else nullcontext():
-            if resume and not run.checkpoint.exists() and run.is_finished():
+        others = _context(library, config, base.fingerprint, resume)
+        class_pictures = ClassPictures.of(base, config, library.folder(config.name) / "training" / "class")
+        facts = training_facts(config, folder, digests({c.name: library.path(c.name) for c in others}))
+        if class_pictures is not None:
+            facts["class_pictures"] = class_pictures.facts()
+        home = TrainingFolder(library, config.name, facts, force)
+        with home.locked() if is_main() else nullcontext():
+            if resume and not home.checkpoint.exists() and home.is_finished():
                 return library.get(config.name)
-            return _run(run, pipeline, folder, config, neighbours, resume, on_progress)
+            return _Job(home, base, folder, config, others, class_pictures, predictions, own).run(resume, on_progress)
 
 
-def _neighbours(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
+def resolve(config: TrainConfig, base: Base) -> TrainConfig:
+    """The settings with what was left open filled in for this base."""
+    return config.resolved(base.presets(config.mode, config.preset), _best_precision(base.device))
+
+
+def _context(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
     """The same as before where a training is resumed, whatever the library holds by now."""
-    before = neighbours_before(library, config) if resume else None
-    return choose_neighbours(library, config if before is None else replace(config, beside=before), base)
+    before = context_before(library, config) if resume else None
+    return choose_context(library, config if before is None else replace(config, with_concepts=before), base)
 
 
-def _run(
-    run: Run,
-    pipeline: StableDiffusionPipeline,
-    folder: ImageFolder,
-    config: TrainConfig,
-    neighbours: Sequence[Concept],
-    resume: bool,
-    on_progress: OnProgress | None,
-) -> Concept:
-    main, config = is_main(), settings_beside(config, neighbours)
-    resuming, band = on_main(lambda: _begin(run, pipeline, config, resume))
-    checkpoint = Checkpoint.load(run.checkpoint) if resuming else None
-    if checkpoint is not None:
-        run = replace(run, force=checkpoint.facts["force"])
-    try:
-        pictures = _pictures(run, pipeline, folder, config)
-        with (
-            deterministic(pipeline.device),
-            lessons(pipeline, config, neighbours) as taught,
-            trainee(pipeline, config, band) as learner,
-        ):
-            loop = Loop(learner, pictures, config, taught)
-            if checkpoint is not None:
-                loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
-            _train(loop, pictures[0], run, band, on_progress)
-            concept = _collect(pipeline, config, run)
-            if main:
-                _save_picture(preview(learner, config), run.library.folder(config.name) / PREVIEW)
-    except BaseException:
-        if main and not run.checkpoint.exists():
-            run.library.release(config.name)
-        raise
-    if main:
-        if run.is_finished():  # killed last time between this and the next line
-            run.library.release(config.name)
+@dataclass(frozen=True)
+class _Job:
+    """One training and its folder: claims a band, writes checkpoints, puts the result into the library."""
+
+    home: TrainingFolder
+    base: Base
+    images: ImageFolder
+    config: TrainConfig
+    others: Sequence[Concept]
+    class_pictures: ClassPictures | None
+    predictions: Predictions | None
+    cast: bool
+    """Whether to cast the base to the training's precision, once its bands are known."""
+
+    def run(self, resume: bool, on_progress: OnProgress | None) -> Concept:
+        self._check()
+        resuming, band = on_main(lambda: self._begin(resume))
+        checkpoint = Checkpoint.load(self.home.checkpoint) if resuming else None
+        home = self.home if checkpoint is None else replace(self.home, force=checkpoint.facts["force"])
+        try:
+            bases = self._decompose(band)
+            concept = train(
+                self.base,
+                self.images,
+                self.config,
+                band,
+                TrainingContext(self.others, self._read_class_pictures(), self.predictions),
+                bases=bases,
+                facts=home.facts,
+                checkpoint=checkpoint,
+                on_step=_Keeper(home, band, on_progress),
+            )
+            if is_main():
+                _save_picture(self._preview(concept), home.library.folder(self.config.name) / PREVIEW)
+        except BaseException:
+            if is_main() and not home.checkpoint.exists():
+                home.library.release(self.config.name)
+            raise
+        if is_main():
+            self._file(concept, home)
+        return concept
+
+    def _check(self) -> None:
+        """What can be refused is refused before minutes of work."""
+        check_untouched(self.base)
+        target_layers(self.base, self.config)
+        self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
+
+    def _decompose(self, band: Band) -> dict[str, Triplets]:
+        """The band of each layer, of the weights before they are cast."""
+        bases = decompose({name: layer.weight for name, layer in target_layers(self.base, self.config).items()}, band)
+        if self.cast:
+            self.base.cast(DTYPES[self.config.precision])
+        return bases
+
+    def _begin(self, resume: bool) -> tuple[bool, Band]:
+        """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
+        config, home = self.config, self.home
+        resuming = home.check(resume=resume)
+        band = read_header(home.checkpoint)["facts"]["band"] if resuming else config.band
+        directions = smallest_directions(layer.weight for layer in target_layers(self.base, config).values())
+        return resuming, home.library.claim(
+            config.name,
+            config.trigger,
+            self.base.fingerprint,
+            config.rank,
+            band=None if band == "auto" else band,
+            side=config.band_side,
+            directions=directions,
+        )
+
+    def _read_class_pictures(self) -> ImageFolder | None:
+        if self.class_pictures is None:
+            return None
+        with processes().main_process_first():
+            return self.class_pictures.read()
+
+    def _preview(self, concept: Concept) -> Image.Image:
+        attach(self.base, concept)
+        try:
+            return preview(self.base, self.config)
+        finally:
+            detach(self.base, concept)
+
+    def _file(self, concept: Concept, home: TrainingFolder) -> None:
+        if home.is_finished():  # killed last time between this and the next line
+            home.library.release(concept.name)
         else:
-            run.library.add(concept, force=run.force)
-        run.checkpoint.unlink(missing_ok=True)
-    return concept
+            home.library.add(concept, force=home.force)
+        home.checkpoint.unlink(missing_ok=True)
 
 
-def _begin(run: Run, pipeline: StableDiffusionPipeline, config: TrainConfig, resume: bool) -> tuple[bool, Band]:
-    """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
-    resuming = run.check(resume=resume)
-    band = read_header(run.checkpoint)["facts"]["band"] if resuming else config.band
-    directions = smallest_directions(layer.weight for layer in target_layers(pipeline, config).values())
-    return resuming, run.library.claim(
-        config.name,
-        config.trigger,
-        base_fingerprint(pipeline),
-        config.rank,
-        band=None if band == "auto" else band,
-        last=config.band_order == "bottom",
-        directions=directions,
-    )
+@dataclass(frozen=True)
+class _Keeper:
+    """Keeps what a training leaves behind: checkpoints, between steps only, and grids of samples."""
 
+    home: TrainingFolder
+    band: Band
+    on_progress: OnProgress | None
 
-def _train(loop: Loop, pictures: LatentPictures, run: Run, band: Band, on_progress: OnProgress | None) -> None:
-    """Step until done. Checkpoints are written between steps only, when all that they hold is of one step."""
-    config, main = loop.config, is_main()
-    while loop.step < config.steps:
-        progress = loop.advance()
-        if main:
-            progress = _watch(loop, pictures, run, progress)
-            if loop.step % config.checkpoint_every == 0 or loop.step == config.steps:
-                _save_checkpoint(loop, run, band)
-        if on_progress is not None:
+    def __call__(self, loop: Loop, progress: Progress) -> None:
+        main = is_main()
+        if main and progress.samples is not None:
+            _save_picture(progress.samples, self.home.folder / "samples" / f"step-{loop.step:06d}.png")
+        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.step == loop.config.steps):
+            self._save(loop)
+        if self.on_progress is not None:
             try:
-                on_progress(progress)
+                self.on_progress(progress)
             except BaseException:
                 if main:
-                    _save_checkpoint(loop, run, band)
+                    self._save(loop)
                 raise
 
-
-def _watch(loop: Loop, pictures: LatentPictures, run: Run, progress: Progress) -> Progress:
-    config = loop.config
-    if config.validate_every and loop.step % config.validate_every == 0:
-        progress = replace(progress, validation_loss=validation_loss(loop.trainee, pictures))
-    if config.sample_every and loop.step % config.sample_every == 0:
-        grid = sample_grid(loop.trainee, config)
-        _save_picture(grid, run.folder / "samples" / f"step-{loop.step:06d}.png")
-        progress = replace(progress, samples=grid)
-    return progress
-
-
-def _save_checkpoint(loop: Loop, run: Run, band: Band) -> None:
-    tensors, rest = loop.state()
-    facts = {"run": run.facts, "config": asdict(loop.config), "band": band.index, "force": run.force, "loop": rest}
-    Checkpoint(loop.step, tensors, facts).save(run.checkpoint)
+    def _save(self, loop: Loop) -> None:
+        tensors, rest = loop.state()
+        facts: dict[str, Any] = {
+            "run": self.home.facts,
+            "config": asdict(loop.config),
+            "band": self.band.index,
+            "force": self.home.force,
+            "loop": rest,
+        }
+        Checkpoint(loop.step, tensors, facts).save(self.home.checkpoint)
 
 
 def _save_picture(picture: Image.Image, path: Path) -> None:
     with atomic_file(path) as part:
         picture.save(part, format="png")
-
-
-def subject_pictures(pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig) -> LatentPictures:
-    """The pictures of the subject, its trigger in every caption."""
-    own = [p.caption and with_trigger(p.caption, config.trigger, config.class_word) for p in folder.photos]
-    return LatentPictures(folder, config, pipeline, subject=f"{config.trigger} {config.class_word}", captions=own)
-
-
-def _pictures(
-    run: Run, pipeline: StableDiffusionPipeline, folder: ImageFolder, config: TrainConfig
-) -> list[LatentPictures]:
-    """The pictures of the subject, and those of its class where the prior is to be preserved."""
-    pictures = [subject_pictures(pipeline, folder, config)]
-    if config.prior_preservation:
-        with processes().main_process_first():
-            others = class_folder(pipeline, config, run.folder / "class")
-        captions = [photo.caption for photo in others.photos]
-        pictures.append(
-            LatentPictures(
-                others, config, pipeline, subject=config.class_word, captions=captions, weight=config.prior_weight
-            )
-        )
-    return pictures
-
-
-def _collect(pipeline: StableDiffusionPipeline, config: TrainConfig, run: Run) -> Concept:
-    return Concept.from_pipeline(
-        pipeline,
-        adapter_name(config.name),
-        name=config.name,
-        trigger=config.trigger,
-        class_word=config.class_word,
-        base_name=run.facts["base"],
-        training=run.facts,
-    )
 
 
 def _best_precision(device: torch.device) -> Precision:

@@ -1,8 +1,7 @@
 """The training loop: a step is a function of the parameters, the optimizer's state and the step's number."""
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.train.config import TrainConfig
+from spectral_fusion.train.context import Context
 from spectral_fusion.train.data import Example, Source
+from spectral_fusion.train.model import TrainingModel
 from spectral_fusion.train.optimizer import (
     LearningRate,
     build_optimizer,
@@ -23,18 +24,19 @@ from spectral_fusion.train.optimizer import (
 )
 from spectral_fusion.train.processes import processes
 from spectral_fusion.train.randomness import generator, randint
-from spectral_fusion.train.trainee import Trainee
+
+BAD_STEPS = 5  # steps in a row whose loss may be NaN or infinite in half precision
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After one step: `step` of `steps` are done. `validation_loss` and `samples` on the steps that made them."""
+    """After one step: `step` of `steps` are done. `probe_loss` and `samples` on the steps that made them."""
 
     step: int
     steps: int
     loss: float
     learning_rates: dict[str, float]
-    validation_loss: float | None = None
+    probe_loss: float | None = None
     samples: Image.Image | None = None
 
 
@@ -58,32 +60,30 @@ def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range
     return [range(start, start + size) for start in starts]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """Circumstances that a step may take place in, and what is learned there besides the pictures.
-
-    place: the step is done within it.
-    """
-
-    sources: Sequence[Source] = ()
-    place: Callable[[], AbstractContextManager[None]] = nullcontext
+class Diverged(InputError):
+    """The loss or a trained number is not finite."""
 
 
 class Loop:
-    """Trains a `Trainee` on pictures, an example of each source at a time, and on one of the lessons a step.
+    """Trains a `TrainingModel` on pictures, an example of each source at a time, in one of the contexts a step.
 
     `step` steps are done; `advance` does the next.
     """
 
     def __init__(
-        self, trainee: Trainee, pictures: Sequence[Source], config: TrainConfig, lessons: Sequence[Lesson] = (Lesson(),)
+        self,
+        model: TrainingModel,
+        pictures: Sequence[Source],
+        config: TrainConfig,
+        contexts: Sequence[Context] = (Context(),),
     ):
-        self.trainee, self.pictures, self.config, self.lessons = trainee, pictures, config, lessons
-        self.step = 0
-        self.parameters = trainee.parameters
+        self.model, self.pictures, self.config, self.contexts = model, pictures, config, contexts
+        self.step = self.bad_steps = 0
+        self.parameters = model.parameters
+        self._first = [value.detach().clone() for value in self.parameters.values()]
         self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
         self.learning_rate = LearningRate(self.optimizer, config)
-        self.scaler = torch.amp.GradScaler(trainee.pipeline.device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(model.base.device.type, enabled=config.precision == "fp16")
         state = processes()
         self.shares = shares(config.batch_size, config.gradient_accumulation, state.num_processes, state.process_index)
 
@@ -91,28 +91,52 @@ class Loop:
         """One optimizer step on the global batch.
 
         Raises:
-            InputError: the loss is not finite.
+            Diverged: the loss is not finite.
         """
         rates = self.learning_rate.set(self.step)
-        lesson = self.lessons[randint(len(self.lessons), generator(self.config.seed, "lesson", self.step))]
-        with lesson.place():
-            loss = self._reduce(self._gradients([*self.pictures, *lesson.sources]))
-        if not math.isfinite(loss) and not self.scaler.is_enabled():
-            raise InputError(
-                f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32"
-            )
+        context = self.contexts[randint(len(self.contexts), generator(self.config.seed, "lesson", self.step))]
+        with context.within():
+            loss = self._reduce(self._gradients([*self.pictures, *context.sources]))
+        self._check_finite(loss)
         self.scaler.unscale_(self.optimizer)
         if self.config.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise Diverged(
+                f"gradients overflow at step {self.step} however small the loss is scaled; lower "
+                "the learning rates or use --precision fp32"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
 
+    @torch.no_grad()
+    def check_moved(self) -> None:
+        """Raises InputError where training changed nothing, or left numbers that are not finite."""
+        values = list(self.parameters.values())
+        if not all(torch.isfinite(value).all() for value in values):
+            raise Diverged("the training ended in numbers that are not finite; lower the learning rates, use fp32")
+        if all(torch.equal(value, first) for value, first in zip(values, self._first, strict=True)):
+            raise InputError("the training changed nothing; raise the learning rates, or use --precision fp32")
+
+    def _check_finite(self, loss: float) -> None:
+        """Half precision overflows now and then, and the scaler skips such a step; many in a row teach nothing."""
+        self.bad_steps = 0 if math.isfinite(loss) else self.bad_steps + 1
+        if self.bad_steps == 0 or (self.scaler.is_enabled() and self.bad_steps < BAD_STEPS):
+            return
+        if self.step < self.bad_steps:  # none was good
+            raise Diverged(
+                f"the loss is {loss} from the first step on, before anything was learned: the base has weights that "
+                f"are not finite, or {self.config.precision} is too coarse for it; get the base again, or use "
+                "--precision fp32"
+            )
+        raise Diverged(f"the loss is {loss} at step {self.step}; lower the learning rates or use --precision fp32")
+
     def _gradients(self, sources: Sequence[Source]) -> Tensor:
         """Add up the gradients of this process' share of the batch; returns its loss, ()."""
-        total = torch.zeros((), device=self.trainee.pipeline.device)
+        total = torch.zeros((), device=self.model.base.device)
         for share in self.shares:
             part = self._weighted_loss([source.draw(self.step, index) for index in share for source in sources])
             self.scaler.scale(part).backward()
@@ -121,7 +145,7 @@ class Loop:
 
     def _weighted_loss(self, examples: list[Example]) -> Tensor:
         """This part's share of the mean over the global batch, summed over the sources by their weights."""
-        losses = self.trainee.losses(examples, min_snr_gamma=self.config.min_snr_gamma)
+        losses = self.model.losses(examples, min_snr_gamma=self.config.min_snr_gamma)
         weights = torch.tensor([example.weight for example in examples], device=losses.device)
         return (losses * weights).sum() / self.config.batch_size
 

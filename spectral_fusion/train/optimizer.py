@@ -13,17 +13,21 @@ from spectral_fusion.train.config import TrainConfig
 
 
 def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
-    """Embedding, text encoder and UNet, each with its own learning rate; parts that do not train are left out."""
-    rates = {
-        "embedding": config.learning_rate_embedding,
-        "text_encoder": config.learning_rate_text_encoder,
-        "unet": config.learning_rate_unet,
-    }
-    groups: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
+    """Token embeddings, text encoders and denoiser, each with its own learning rate, where they train.
+
+    Weight decay pulls towards zero, which is no change for an adapter's tensors, but another word for a token's vector:
+    these are not decayed.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"embedding": []}
     for name, parameter in parameters.items():
-        part = name.partition(".")[0]
-        groups["embedding" if name.endswith(".rows") else part].append(parameter)
-    return [{"params": group, "lr": rates[part], "name": part} for part, group in groups.items() if group]
+        group = "embedding" if name.endswith(".rows") else name.partition(".")[0]
+        groups.setdefault(group, []).append(parameter)
+    decay = {"embedding": {"weight_decay": 0.0}}
+    return [
+        {"params": group, "lr": config.learning_rate_of(name), "name": name} | decay.get(name, {})
+        for name, group in groups.items()
+        if group
+    ]
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

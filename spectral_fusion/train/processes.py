@@ -42,13 +42,15 @@ def on_main(function: Callable[[], T]) -> T:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Let a GPU sum in a fixed order, so that a resumed training gives the same file there too. CPUs do anyway."""
+    """Let a GPU sum in a fixed order, so that a resumed training gives the same file there too. CPUs do anyway.
+
+    Not as warnings only: PyTorch's fused attention then keeps its faster backward pass, which sums in any order.
+    """
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import hashlib
 import torch
 
 
-def generator(*key: int | str) -> torch.Generator:
+def generator(*key: int | float | str) -> torch.Generator:
     """A CPU generator whose seed is a hash of `key`: (seed, purpose), (seed, purpose, step, index), …
 
     Different keys give independent streams; on every device and machine the same key gives the same numbers.

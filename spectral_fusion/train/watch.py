@@ -1,68 +1,70 @@
-"""Looking at a training without touching it: a validation loss that has no luck in it, and grids of samples."""
+"""Looking at a training without changing it: a loss on fixed noise and timesteps, and grids of samples."""
 
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.utils import make_image_grid
 from PIL import Image
 
-from spectral_fusion.pipeline.samplers import make_sampler
+from spectral_fusion.base.interface import Base
 from spectral_fusion.train.captions import PLACEHOLDER, TEMPLATES
 from spectral_fusion.train.config import TrainConfig
 from spectral_fusion.train.data import LatentPictures
-from spectral_fusion.train.trainee import Trainee, autocast
+from spectral_fusion.train.model import TrainingModel
 
-VALIDATION_PHOTOS = 16
-VALIDATION_TIMESTEPS = 8
+PROBE_PHOTOS = 16
+PROBE_TIMES = 8
 SAMPLER = "DPM++ 2M"
 SAMPLE_STEPS = 20
 GUIDANCE_SCALE = 5.0
 
 
 @torch.no_grad()
-def validation_loss(trainee: Trainee, pictures: LatentPictures) -> float:
-    """Mean unweighted loss of the first pictures at evenly spread timesteps.
+def probe_loss(model: TrainingModel, pictures: LatentPictures) -> float:
+    """Mean unweighted loss of the first training pictures at evenly spread timesteps.
 
-    Pictures, crops, noises and timesteps are the same at every call, so the figure moves only when the weights do.
+    Pictures, crops, noises and timesteps are the same at every call, so the figure is comparable between steps. The
+    pictures are those that are learned: it says nothing of others.
     """
-    spread = [int((k + 0.5) / VALIDATION_TIMESTEPS * pictures.timesteps) for k in range(VALIDATION_TIMESTEPS)]
-    numbers = range(min(len(pictures.folder.photos), VALIDATION_PHOTOS))
-    losses = [trainee.losses([pictures.fixed(number, timestep) for timestep in spread]) for number in numbers]
+    times = model.base.even_times(PROBE_TIMES)
+    numbers = range(min(len(pictures.folder.photos), PROBE_PHOTOS))
+    losses = [model.losses([pictures.fixed(number, time) for time in times]) for number in numbers]
     return float(torch.cat(losses).mean())
 
 
-@torch.no_grad()
-def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, size: int) -> list[Image.Image]:
-    """One square picture of `size` pixels, in whole eights, for each prompt, all from the same seed."""
-    components = pipeline.components | {"scheduler": make_sampler(pipeline, SAMPLER)}
-    sampler = type(pipeline)(**components, requires_safety_checker=False)
-    sampler.set_progress_bar_config(disable=True)
-    return [
-        sampler(
-            prompt,
-            num_inference_steps=SAMPLE_STEPS,
+def sample(base: Base, prompts: list[str], seed: int, size: int) -> list[Image.Image]:
+    """One square picture of `size` pixels, in whole multiples of the base's, for each prompt, all from one seed."""
+    side = size // base.multiple * base.multiple
+    pictures = []
+    for prompt in prompts:
+        told = base.condition(["", prompt], weighted=True)
+        source = torch.Generator("cpu").manual_seed(seed)
+        noise = torch.randn(1, *base.latent_shape(side, side), generator=source, dtype=told.embeds.dtype)
+        *_, last = base.denoise(
+            told[1:],
+            noise,
+            sampler=SAMPLER,
+            steps=SAMPLE_STEPS,
+            uncondition=told[:1],
             guidance_scale=GUIDANCE_SCALE,
-            height=size // 8 * 8,
-            width=size // 8 * 8,
-            generator=torch.Generator("cpu").manual_seed(seed),
-        ).images[0]
-        for prompt in prompts
-    ]
+            generator=source,
+        )
+        pictures += base.decode(last.latents)
+    return pictures
 
 
-def sample_grid(trainee: Trainee, config: TrainConfig) -> Image.Image:
+def sample_grid(base: Base, config: TrainConfig) -> Image.Image:
     """The sample prompts as the adapter draws them now, in one row."""
     wanted = config.sample_prompts or (default_prompt(config), f"a {PLACEHOLDER} {config.class_word} on grass")
     prompts = [prompt.replace(PLACEHOLDER, config.trigger) for prompt in wanted]
-    with autocast(trainee.pipeline, config):
-        pictures = sample(trainee.pipeline, prompts, config.seed, config.resolution)
+    with base.autocast(config.precision):
+        pictures = sample(base, prompts, config.seed, config.resolution)
     return make_image_grid(pictures, rows=1, cols=len(pictures))
 
 
-def preview(trainee: Trainee, config: TrainConfig) -> Image.Image:
+def preview(base: Base, config: TrainConfig) -> Image.Image:
     """One picture of the subject."""
     prompt = default_prompt(config).replace(PLACEHOLDER, config.trigger)
-    with autocast(trainee.pipeline, config):
-        return sample(trainee.pipeline, [prompt], config.seed, config.resolution)[0]
+    with base.autocast(config.precision):
+        return sample(base, [prompt], config.seed, config.resolution)[0]
 
 
 def default_prompt(config: TrainConfig) -> str:

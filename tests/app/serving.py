@@ -16,7 +16,7 @@ from pathlib import Path
 
 from concepts import make_concept
 from spectral_fusion.concept import Library
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 START_SECONDS = 180
 
@@ -40,11 +40,11 @@ class Server:
 
 def make_place(folder: Path) -> Path:
     """A folder with a tiny base and a library of two concepts for it."""
-    pipeline = tiny_pipeline()
-    pipeline.save_pretrained(folder / "base")
+    base = tiny_base()
+    base.pipeline.save_pretrained(folder / "base")
     library = Library(folder / "concepts")
-    library.add(make_concept(pipeline, "rex"))
-    library.add(make_concept(pipeline, "tom", band=1, seed=1))
+    library.add(make_concept(base, "rex"))
+    library.add(make_concept(base, "tom", band=1, seed=1))
     return folder
 
 

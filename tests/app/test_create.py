@@ -1,5 +1,6 @@
 """What Create asks of the server, without a browser."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,35 @@ def test_a_form_becomes_pictures_in_the_order_of_their_seeds(desk: Desk, ann: As
     assert (shown["pictures"][0]["width"], shown["count"]) == (32, 3)
 
 
-def test_regions_belong_to_their_concept_in_the_order_of_the_form(desk: Desk, ann: Asking) -> None:
+def test_regions_hold_their_concept_in_the_order_of_the_form(desk: Desk, ann: Asking) -> None:
     regions = [{"concept": "tom", "prompt": "", "box": LEFT}, {"concept": "", "prompt": "a red ball", "box": RIGHT}]
-    [name] = create(ann, regions=regions)
-    assert parameters(desk, name).settings["Regions"] == (
-        '[["a dog and a <tom> cat", [0.0, 0.0, 0.5, 1.0]], ["a red ball", [0.5, 0.0, 1.0, 1.0]]]'
-    )
+    [name] = create(ann, regions=regions, concepts={"tom": 0.5})
+    told = json.loads(parameters(desk, name).settings["Regions"])
+    assert told[0] == {"prompt": "a dog and a <tom> cat", "box": LEFT, "concepts": {"tom": 0.5}}
+    assert told[1] == ["a red ball", RIGHT]
     kept = ann("picture", name)["form"]["regions"]
-    assert [(region["concept"], region["box"]) for region in kept] == [("tom", LEFT), ("", RIGHT)]
+    assert [(region["concept"], region["prompt"], region["box"]) for region in kept] == [
+        ("tom", "", LEFT),
+        ("", "a red ball", RIGHT),
+    ]
+    assert desk.studio._engine is not None
+    assert not desk.studio._engine.base.fused
+
+
+def test_a_place_that_is_found_is_shown_and_gives_the_picture_again(desk: Desk, ann: Asking) -> None:
+    regions = [{"concept": "rex", "box": None}, {"concept": "tom", "box": None}]
+    [name] = create(ann, regions=regions, steps=4)
+    kept = ann("picture", name)["form"]
+    assert all(len(region["box"]) == 4 for region in kept["regions"])
+    kept.pop("missing")
+    [again] = finished(ann, ann("create", kept)["id"])["pictures"]
+    assert parameters(desk, again).settings["Regions"] == parameters(desk, name).settings["Regions"]
+
+
+def test_a_concept_may_act_in_a_part_of_the_steps(desk: Desk, ann: Asking) -> None:
+    [name] = create(ann, spans={"rex": [0.5, 1.0], "tom": [0.0, 1.0]}, steps=4)
+    assert parameters(desk, name).settings["Concept steps"] == '{"rex": [0.5, 1.0]}'
+    assert ann("picture", name)["form"]["spans"] == {"rex": [0.5, 1.0]}
 
 
 def test_a_picture_gives_its_form_back_and_that_gives_the_picture(desk: Desk, ann: Asking) -> None:
@@ -149,6 +171,7 @@ def test_a_grid_of_seeds_and_samplers(desk: Desk, ann: Asking) -> None:
         ({"pictures": 100}, "pictures", "more than the 36"),
         ({"prompt": "x" * 3000}, "prompt", "characters"),
         ({"regions": [{"box": LEFT}]}, "regions", "no concept"),
+        ({"spans": {"rex": [0.9, 0.1]}}, "", "acts from"),
         ({"regions": [{"box": [0, 0, 2, 1], "prompt": "a cat"}]}, "regions", "outside"),
         ({"regions": [{"box": "x", "prompt": "a cat"}]}, "regions", "cannot be used"),
         ({"axes": [{"setting": "weights", "values": "-1e9, nan"}]}, "grid", "beyond"),

@@ -9,6 +9,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
 from spectral_fusion_app.create.draft import (
     Draft,
+    RegionDraft,
     parse_seed,
     region_phrase,
     remove,
@@ -45,7 +46,7 @@ def test_a_draft_becomes_a_request() -> None:
     draft = Draft(
         "a <rex> dog and a cat <lora:tom:0.5>",
         weights={"rex": 0.8, "other": 2.0},
-        regions=(("a <rex> dog", HALVES[0]), (" ", HALVES[1])),
+        regions=(RegionDraft("a <rex> dog", HALVES[0]), RegionDraft(" ", HALVES[1], "tom")),
         width=64.0,  # type: ignore[arg-type]  # sliders give floats
         seed=" 7 ",
         num_images=2,
@@ -69,7 +70,7 @@ def test_a_draft_becomes_a_request() -> None:
         (Draft("a dog", seed="seven"), "no whole number"),
         (Draft("a dog", axes=(("weights", "0, x"),)), "no numbers"),
         (Draft("a dog", axes=(("weights", "0, 1"),)), "weights of concepts"),
-        (Draft("a dog", regions=(("a cat", (0.5, 0.0, 0.5, 1.0)),)), "box"),
+        (Draft("a dog", regions=(RegionDraft("a cat", (0.5, 0.0, 0.5, 1.0)),)), "box"),
         (Draft("a dog", steps=0), "num_inference_steps"),
     ],
 )
@@ -88,7 +89,7 @@ def test_a_picture_brings_its_draft_back() -> None:
         "ugly",
         weights={"rex": 0.8},
         pinned=("rex",),
-        regions=(("a <rex> dog", HALVES[0]),),
+        regions=(RegionDraft("a <rex> dog", HALVES[0]),),
         sampler="Euler",
         steps=4,
         guidance_scale=3.0,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from concepts import make_concept
+from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import METHODS as KNOWN
-from spectral_fusion.pipeline.load import load_base
 from spectral_fusion_app.lab.evaluations import METHODS, EvaluateRequest, Evaluations
 from spectral_fusion_app.processes import VerbProcess
 from training import draw_photos
@@ -54,9 +54,9 @@ def test_one_evaluation_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_an_evaluation_ends_with_a_report(tmp_path: Path) -> None:
     library = Library(tmp_path / "library")
-    pipeline = load_base("toybox")
+    base = open_base("toybox")
     for band, name in enumerate(("rex", "tom")):
-        library.add(make_concept(pipeline, name, band=band, targets=("to_q",)))
+        library.add(make_concept(base, name, band=band, targets=("to_q",)))
     folder = draw_photos(tmp_path / "photos", size=(64, 64))
     shutil.copytree(folder, tmp_path / "other")
     evaluations = Evaluations(tmp_path / "out", library.root)

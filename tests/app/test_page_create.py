@@ -15,7 +15,7 @@ from serving import Server, make_place, serve
 from concepts import make_concept
 from spectral_fusion.concept import Library
 from spectral_fusion.picture import read_parameters
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +173,7 @@ def test_two_visitors_wait_for_one_another_and_cancel_their_own_alone(server: Se
     idle(other.page)
     expect(other.page.locator(".status")).not_to_contain_text("waiting")
     expect(page.locator("#cancel")).to_be_enabled()
-    Library(server.place / "concepts").add(make_concept(tiny_pipeline(), "kit", band=4))
+    Library(server.place / "concepts").add(make_concept(tiny_base(), "kit", band=4))
     for seen in (page, other.page):
         expect(seen.locator("#chip-kit")).to_be_visible()
     assert page.locator("#chip-kit img").count() == 0, "no picture of another concept"

@@ -12,7 +12,7 @@ from serving import Server, make_place, serve
 
 from concepts import make_concept
 from spectral_fusion.concept import Library
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_broken_file_is_refused_in_words_and_a_good_one_is_imported(
 ) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no concept")
-    good = make_concept(tiny_pipeline(), "sue", band=3).save(tmp_path / "sue.safetensors")
+    good = make_concept(tiny_base(), "sue", band=3).save(tmp_path / "sue.safetensors")
     go(page, "Library")
     page.set_input_files("#import-file", broken)
     expect(page.locator("[data-problem=import]")).to_contain_text("roken.safetensors")

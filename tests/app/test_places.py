@@ -21,7 +21,7 @@ from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import Begin
 from spectral_fusion_app.train.desk import TrainDesk
 from spectral_fusion_app.train.trainings import Trainings
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 
@@ -146,7 +146,7 @@ def test_the_library_is_shown_changed_and_brought_back(studio: Studio, library: 
     [file] = library("export", {"name": "rex", "to": "concept"})["files"]
     assert file["name"] == "rex.safetensors"
     assert file["url"].startswith("gradio_api/file=")
-    good = make_concept(tiny_pipeline(), "sue", band=3).save(uploads / "sue.safetensors")
+    good = make_concept(tiny_base(), "sue", band=3).save(uploads / "sue.safetensors")
     assert library("add", {"path": str(good)}) == {"name": "sue"}
     assert "already" in library("add", {"path": str(good)})["error"]
     assert "not in a folder" in library("add", {"path": "/etc/passwd"})["error"]
@@ -196,7 +196,7 @@ def test_the_head_tells_news_and_asks_before_others_lose_their_base(studio: Stud
     ann, bob = Asking(Head(studio, trainings), ANN), Asking(Head(studio, trainings), BOB)
     before = ann("look")
     assert before["state"]["kind"] == "ready"
-    Library(studio.settings.library).add(make_concept(tiny_pipeline(), "kit", band=4))
+    Library(studio.settings.library).add(make_concept(tiny_base(), "kit", band=4))
     assert ann("look")["library"] != before["library"]
     Library(studio.settings.library).remove("kit")
     job = studio.line.submit(BOB, lambda job: job._cancelled.wait(20))

@@ -19,7 +19,7 @@ from test_server import client, wait_until_ready
 
 from concepts import make_concept
 from spectral_fusion.concept import Library, read_info
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 QUICK = {"rank": 4, "steps": 3, "batch_size": 2, "resolution": 32, "sample_every": 2}
@@ -160,7 +160,7 @@ def test_files_of_the_server_are_no_uploads(server: Server) -> None:
 
 def bad_files(folder: Path) -> dict[str, Path]:
     """Files that are no concept, and a word of what is to be said of each."""
-    good = make_concept(tiny_pipeline(), "sue").save(folder / "sue.safetensors").read_bytes()
+    good = make_concept(tiny_base(), "sue").save(folder / "sue.safetensors").read_bytes()
     length = (2**62).to_bytes(8, "little")
     contents = {
         "pickle": pickle.dumps({"a": 1}),
@@ -197,7 +197,7 @@ def test_only_concepts_come_into_the_library(server: Server, user: Client, tmp_p
 def test_a_concept_goes_in_and_out_is_renamed_deleted_and_restored(
     server: Server, user: Client, tmp_path: Path
 ) -> None:
-    file = make_concept(tiny_pipeline(), "pip", band=3).save(tmp_path / "pip.safetensors")
+    file = make_concept(tiny_base(), "pip", band=3).save(tmp_path / "pip.safetensors")
     assert user.predict(handle_file(file), "", "", False, api_name="/import_concept")["trigger"] == "<pip>"
     with pytest.raises(AppError, match="already"):
         user.predict(handle_file(file), "", "", False, api_name="/import_concept")
@@ -246,8 +246,8 @@ def test_concepts_fuse_into_a_lora_and_into_a_pipeline_that_loads(server: Server
     assert len(embeddings) == 2
     path = Path(user.predict({"rex": 1.0, "tom": 0.5}, "both", api_name="/fuse_folder"))
     assert path == server.place / "out" / "fused" / "both"
-    pipeline = StableDiffusionPipeline.from_pretrained(path, safety_checker=None, local_files_only=True)
-    assert "<tom>" in pipeline.tokenizer.get_vocab()
+    base = StableDiffusionPipeline.from_pretrained(path, safety_checker=None, local_files_only=True)
+    assert "<tom>" in base.tokenizer.get_vocab()
     record = json.loads((path / "spectral_fusion.json").read_text(encoding="utf-8"))
     assert record["spectral_fusion.merged_from"] == "rex 1, tom 0.5"
     with pytest.raises(AppError, match="exists already"):

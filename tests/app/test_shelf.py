@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from concepts import make_concept
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.lab.fusing import Check
@@ -21,15 +21,15 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 
 @pytest.fixture(scope="module")
-def rex(shared_pipeline: StableDiffusionPipeline) -> Concept:
-    return make_concept(shared_pipeline, targets=("to_q",))
+def rex(shared_base: StableDiffusion) -> Concept:
+    return make_concept(shared_base, targets=("to_q",))
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, rex: Concept, shared_pipeline: StableDiffusionPipeline) -> Shelf:
+def shelf(tmp_path: Path, rex: Concept, shared_base: StableDiffusion) -> Shelf:
     library = Library(tmp_path / "concepts")
     library.add(replace(rex, class_word=EVIL, base_name=EVIL))
-    library.add(make_concept(shared_pipeline, "tom", band=2, targets=("to_q",)))
+    library.add(make_concept(shared_base, "tom", band=2, targets=("to_q",)))
     Image.new("RGB", (300, 300)).save(library.folder("rex") / "preview.png")
     return Shelf(library.root)
 
@@ -91,7 +91,7 @@ def test_a_training_is_told_in_words() -> None:
 
 
 def test_the_loss_is_a_line_of_bounded_length() -> None:
-    points = [Point(step, 0.5, float(step), validation_loss=0.4 if step == 7 else None) for step in range(1, 5001)]
+    points = [Point(step, 0.5, float(step), probe_loss=0.4 if step == 7 else None) for step in range(1, 5001)]
     svg = loss_svg(points)
     assert svg.count("<circle") == 1
     assert svg.count(",") < 1500

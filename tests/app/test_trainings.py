@@ -18,7 +18,7 @@ from spectral_fusion.journal import Journal
 from spectral_fusion_app.processes import VerbProcess
 from spectral_fusion_app.train.progress import ACTIVE
 from spectral_fusion_app.train.trainings import Training, Trainings, to_toml
-from tiny import tiny_pipeline
+from tiny import tiny_base
 from training import draw_photos
 
 QUICK = {
@@ -28,7 +28,7 @@ QUICK = {
     "steps": 3,
     "batch_size": 2,
     "resolution": 32,
-    "rehearsal_prompts": 0,
+    "distillation_prompts": 0,
 }
 Start = Callable[..., Training]
 
@@ -56,7 +56,7 @@ def write_steps(training: Training, *steps: int, pause: float = 0.0, append: boo
     with Journal(training.folder / "journal.jsonl", append=append) as journal:
         for step in steps:
             time.sleep(pause)
-            journal.write(step=step, steps=3, loss=1 / step, validation_loss=None, samples=False)
+            journal.write(step=step, steps=3, loss=1 / step, probe_loss=None, samples=False)
 
 
 def test_a_training_gets_a_copy_of_the_pictures_and_its_settings(
@@ -185,7 +185,7 @@ def test_only_so_many_wait(start: Start, trainings: Trainings, monkeypatch: pyte
 def test_a_trigger_that_another_concept_has_is_refused_at_once(
     start: Start, no_process: list[list[str]], trainings: Trainings
 ) -> None:
-    Library(trainings.library).add(make_concept(tiny_pipeline(), "kit"))
+    Library(trainings.library).add(make_concept(tiny_base(), "kit"))
     with pytest.raises(InputError, match="belongs to concept 'kit'"):
         start(name="Kit2", trigger="<KIT>")
     with pytest.raises(InputError, match="belongs to concept 'kit'"):
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_no_training_behind(
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
-    tiny_pipeline().save_pretrained(folder)
+    tiny_base().pipeline.save_pretrained(folder)
     return str(folder)
 
 

@@ -7,18 +7,20 @@ from typer.testing import CliRunner
 
 import fusion_study
 from judging import ColourScorers
+from spectral_fusion import toybox
+from spectral_fusion.base import load
 from spectral_fusion.errors import InputError
-from spectral_fusion.pipeline import load
+from spectral_fusion.toybox import scorers  # noqa: F401  # so that it is there to be replaced
 from study import settings
 from studying import SMALLEST
-from tiny import tiny_pipeline
+from tiny import tiny_base
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command on the tiny base, with the smallest settings."""
-    monkeypatch.setattr(load, "load_base", lambda base: tiny_pipeline())
-    monkeypatch.setattr("spectral_fusion.evaluate.load_scorers", lambda base: ColourScorers())
+    monkeypatch.setattr(load, "open_base", lambda base: tiny_base())
+    monkeypatch.setattr(toybox, "scorers", ColourScorers())
     monkeypatch.setattr(settings, "Settings", lambda: SMALLEST)
 
 

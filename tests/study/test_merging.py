@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from concepts import make_concept, same_weights, weights_of
-from spectral_fusion.evaluate import Loras
+from concepts import delta, make_concept, same_weights, weights_of
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.spectral import Factors
 from study.methods.applied import applying
@@ -31,29 +30,26 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def lora_of(pipeline: StableDiffusionPipeline, name: str, seed: int) -> Lora:
+def lora_of(base: StableDiffusion, name: str, seed: int) -> Lora:
     """A LoRA on two layers of the tiny base."""
     layers = {}
     for path in (
         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
         "text_encoder.encoder.layers.0.self_attn.q_proj",
     ):
-        component, _, inner = path.partition(".")
-        weight = getattr(pipeline, component).get_submodule(inner).weight
+        weight = base.layers()[path].weight
         A, B = random(RANK, weight.shape[1], seed=seed).float(), random(weight.shape[0], RANK, seed=seed + 1).float()
         layers[path] = (A, B)
-    return Lora(name, f"<{name}>", "dog", layers, random(1, 64, seed=seed).float(), {})
+    return Lora(name, f"<{name}>", "dog", layers, {"text_encoder": random(1, 64, seed=seed).float()}, {})
 
 
 @pytest.fixture
-def loras(shared_pipeline: StableDiffusionPipeline) -> list[Lora]:
-    return [lora_of(shared_pipeline, name, seed) for seed, name in ((1, "rex"), (5, "tom"), (9, "kit"))]
+def loras(shared_base: StableDiffusion) -> list[Lora]:
+    return [lora_of(shared_base, name, seed) for seed, name in ((1, "rex"), (5, "tom"), (9, "kit"))]
 
 
 @pytest.mark.parametrize("combination", ["ties", "dare_linear"])
-def test_merging_is_what_peft_makes_of_it(
-    combination: str, loras: list[Lora], shared_pipeline: StableDiffusionPipeline
-) -> None:
+def test_merging_is_what_peft_makes_of_it(combination: str, loras: list[Lora], shared_base: StableDiffusion) -> None:
     name, (A, B) = next(iter(loras[0].layers.items()))
     model = get_peft_model(
         nn.Sequential(nn.Linear(A.shape[1], B.shape[0])),
@@ -71,44 +67,47 @@ def test_merging_is_what_peft_makes_of_it(
     )
     merge = ties_merged if combination == "ties" else dare_merged
     alone = [Lora(x.name, x.trigger, x.class_word, {name: x.layers[name]}, x.embeddings, {}) for x in loras]
-    assert torch.equal(merge(shared_pipeline, alone)[name], B @ A)
+    assert torch.equal(delta(merge(shared_base, alone)[name]), B @ A)
 
 
 def test_matrixwise_combines_first_and_multiplies_then() -> None:
     parts = [Factors(random(OUT, RANK, seed=i), random(RANK, IN, seed=i + 5)) for i in range(3)]
     whole = matrixwise(lambda tensors: torch.stack(tensors).sum(0), parts)
-    assert torch.allclose(whole, sum(p.up for p in parts) @ sum(p.down for p in parts))
+    assert torch.allclose(delta(whole), sum(p.up for p in parts) @ sum(p.down for p in parts))
 
 
-def test_the_sum_of_loras_acts_as_diffusers_own(loras: list[Lora], pipeline: StableDiffusionPipeline) -> None:
-    name = next(iter(loras[0].layers))
-    path = name.removeprefix("unet.")
-    x = torch.randn(3, pipeline.unet.get_submodule(path).in_features)
-    for merge, reduce in ((summed, "sum"), (averaged, "mean")):
-        with Loras(tuple(loras), reduce).on(pipeline, range(3)):
-            theirs = pipeline.unet.get_submodule(path)(x)
-        with applying(merge)(pipeline, loras):
-            ours = pipeline.unet.get_submodule(path)(x)
+def test_the_sum_of_loras_acts_as_diffusers_own(loras: list[Lora], base: StableDiffusion) -> None:
+    layer = base.layers()[next(iter(loras[0].layers))]
+    x = torch.randn(3, layer.in_features)
+    for lora in loras:
+        base.pipeline.load_lora_weights(lora.state(), adapter_name=lora.name)
+    path = next(iter(loras[0].layers)).removeprefix("unet.")
+    answers = {}
+    for merge, weight in ((summed, 1.0), (averaged, 1 / 3)):
+        base.pipeline.set_adapters([lora.name for lora in loras], [weight] * 3)
+        answers[merge] = base.denoiser.get_submodule(path)(x)
+    base.pipeline.unload_lora_weights()
+    for merge, theirs in answers.items():
+        with applying(merge)(base, loras):
+            ours = layer(x)
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_the_sum_of_concepts_is_the_products_own(pipeline: StableDiffusionPipeline) -> None:
-    concepts = [make_concept(pipeline, name, band=band, seed=band) for band, name in enumerate(("rex", "tom"))]
-    with product_fuse("sum")(pipeline, concepts):
-        theirs = weights_of(pipeline)
-    with applying(summed)(pipeline, concepts):
-        ours = weights_of(pipeline)
+def test_the_sum_of_concepts_is_the_products_own(base: StableDiffusion) -> None:
+    concepts = [make_concept(base, name, band=band, seed=band) for band, name in enumerate(("rex", "tom"))]
+    with product_fuse("sum")(base, concepts):
+        theirs = weights_of(base)
+    with applying(summed)(base, concepts):
+        ours = weights_of(base)
     assert all(torch.allclose(theirs[name], ours[name], atol=1e-6) for name in theirs)
 
 
-def test_afterwards_the_pipeline_is_as_before_even_where_drawing_fails(
-    loras: list[Lora], pipeline: StableDiffusionPipeline
-) -> None:
-    before, words = weights_of(pipeline), len(pipeline.tokenizer)
-    with pytest.raises(ZeroDivisionError), applying(summed)(pipeline, loras):
+def test_afterwards_the_base_is_as_before_even_where_drawing_fails(loras: list[Lora], base: StableDiffusion) -> None:
+    before = weights_of(base)
+    with pytest.raises(ZeroDivisionError), applying(summed)(base, loras):
         raise ZeroDivisionError
-    assert same_weights(before, weights_of(pipeline))
-    assert len(pipeline.tokenizer) == words
+    assert same_weights(before, weights_of(base))
+    assert base.triggers() == []
 
 
 def test_concepts_that_are_kept_off_other_bands_do_not_reach_into_them() -> None:
@@ -119,17 +118,16 @@ def test_concepts_that_are_kept_off_other_bands_do_not_reach_into_them() -> None
         shifts = {"A": random(OUT, RANK, seed=i), "B": random(IN, RANK, seed=i + 5)}
         layers.append({"U": U[:, mine], "S": random(RANK, seed=i + 9).abs(), "V": V[:, mine], **shifts})
     for own, other in ((0, 1), (1, 0)):
-        up, down = off_others(layers, own)
-        delta = up @ down
-        assert delta.norm() > 0.1
-        assert (layers[other]["U"].T @ delta).abs().max() < 1e-12
-        assert (delta @ layers[other]["V"]).abs().max() < 1e-12
+        moved = delta(off_others(layers, own))
+        assert moved.norm() > 0.1
+        assert (layers[other]["U"].T @ moved).abs().max() < 1e-12
+        assert (moved @ layers[other]["V"]).abs().max() < 1e-12
 
 
-def test_keeping_off_other_bands_changes_nothing_for_a_concept_alone(pipeline: StableDiffusionPipeline) -> None:
-    concept = make_concept(pipeline, "rex", size=0.5)
-    alone = summed(pipeline, [concept])
-    assert all(torch.allclose(delta, alone[name], atol=1e-5) for name, delta in off_bands(pipeline, [concept]).items())
+def test_keeping_off_other_bands_changes_nothing_for_a_concept_alone(base: StableDiffusion) -> None:
+    concept = make_concept(base, "rex", size=0.5)
+    alone, kept = summed(base, [concept]), off_bands(base, [concept])
+    assert all(torch.allclose(delta(kept[name]), delta(alone[name]), atol=1e-5) for name in alone)
 
 
 def problem(inputs: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -137,8 +135,8 @@ def problem(inputs: int) -> tuple[list[Tensor], list[Tensor]]:
     return [random(OUT, IN, seed=i) for i in range(3)], [random(IN, inputs, seed=i + 10) for i in range(3)]
 
 
-def squares(delta: Tensor, deltas: list[Tensor], inputs: list[Tensor]) -> float:
-    return float(sum(((delta - own) @ X).square().sum() for own, X in zip(deltas, inputs, strict=True)))
+def squares(found: Tensor, deltas: list[Tensor], inputs: list[Tensor]) -> float:
+    return float(sum(((found - own) @ X).square().sum() for own, X in zip(deltas, inputs, strict=True)))
 
 
 def test_gradient_fusion_solves_the_least_squares() -> None:

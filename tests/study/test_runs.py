@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from fusion_study import RESULTS
+from judging import ColourScorers
+from spectral_fusion.base.load import open_base
+from study.conduct import RUNS, Laboratory
 from study.judging import Seen
 from study.runs import Journal, Key, Run
+from study.settings import Settings
 
 SEEN = Seen(wanted=1, prompt=0, seed=3, similarity=[0.1, 0.8], nearest=[0.2, 0.9], alignment=0.4)
 KEY = Key("fused", "lora-sum", 0, 2)
@@ -22,6 +27,11 @@ def journal(path: Path, study: str = "here") -> tuple[Journal, list[str]]:
 
 def test_a_run_is_read_as_it_was_written() -> None:
     assert Run.from_line(done().to_line()) == done()
+
+
+def test_the_published_runs_are_those_of_the_default_settings(tmp_path: Path) -> None:
+    runs = [Run.from_line(line) for line in (RESULTS / "fusion-study" / RUNS).read_text(encoding="utf-8").splitlines()]
+    assert {run.study for run in runs} == {Laboratory(tmp_path, open_base(), ColourScorers(), Settings()).digest}
 
 
 def test_what_was_added_is_there_again(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from studying import SMALLEST, laboratory
 @pytest.mark.slow
 def test_every_method_goes_through_and_the_base_is_as_before(tmp_path: Path) -> None:
     lab, told = laboratory(tmp_path / "study")
-    before = weights_of(lab.pipeline)
+    before = weights_of(lab.base)
     plan = Plan(SMALLEST, list(all_methods(SMALLEST).values()), {})
     assert lab.conduct(plan) == 0
     journal = lab.journal()
     assert {run.key for run in journal} == set(plan.runs())
     assert [run for run in journal if run.status != "done"] == []
-    assert same_weights(before, weights_of(lab.pipeline))
+    assert same_weights(before, weights_of(lab.base))
     told.clear()
     assert lab.conduct(plan) == 0
     assert told == []

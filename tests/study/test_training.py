@@ -7,20 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from concepts import same_weights, weights_of
+from concepts import delta, same_weights, weights_of
 from spectral_fusion.concept import Concept
-from spectral_fusion.concept.fingerprint import pipeline_layers
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora
-from spectral_fusion.spectral import band_overlap, leading_triplets
+from spectral_fusion.spectral import band_overlap, singular_triplets
+from spectral_fusion.train.loop import Diverged
 from study.activations import output_energy
 from study.conduct import Laboratory
-from study.failure import Diverged
 from study.families import FAMILIES, OWN, matched_rank
 from study.identities import study_subjects
 from study.methods.applied import applying
 from study.methods.inputs import neutral_inputs
-from study.methods.merging import sum_of, summed
+from study.methods.merging import summed
 from study.methods.registry import Method
 from study.plan import Plan
 from study.sizes import trainable_numbers
@@ -41,8 +40,12 @@ def trained(lab: Laboratory, family: str, slot: int, **changes) -> Concept | Lor
     return lab.shelf.get(job)[0][0]
 
 
+def words_of(adapter: Concept | Lora) -> torch.Tensor:
+    return adapter.embeddings["text_encoder"]
+
+
 def weight_of(lab: Laboratory) -> torch.Tensor:
-    return pipeline_layers(lab.pipeline)[LAYER].weight
+    return lab.base.layers()[LAYER].weight
 
 
 @pytest.mark.parametrize("family", ["additive", "interleaved", "balanced", "rotational"])
@@ -53,7 +56,7 @@ def test_concepts_of_different_slots_have_different_directions_of_the_base(lab: 
 
 
 def test_the_lowest_bands_are_counted_from_the_smallest_singular_value(lab: Laboratory) -> None:
-    values = leading_triplets(weight_of(lab), 0, 32).S
+    values = singular_triplets(weight_of(lab), 0, 32).S
     assert torch.allclose(trained(lab, "lowest", 0).layers[LAYER].basis.S, values[30:32], rtol=1e-2)
     assert torch.allclose(trained(lab, "lowest", 1).layers[LAYER].basis.S, values[28:30], rtol=1e-2)
 
@@ -64,12 +67,12 @@ def test_all_in_one_band_means_the_first(lab: Laboratory) -> None:
 
 
 def test_private_deltas_stay_orthogonal_through_training(lab: Laboratory) -> None:
-    deltas = [sum_of([trained(lab, "private", slot).factors(LAYER)]) for slot in (0, 1)]
+    deltas = [delta(trained(lab, "private", slot).factors(LAYER)) for slot in (0, 1)]
     scale = deltas[0].norm() * deltas[1].norm()
     assert scale > 0
     assert (deltas[0].T @ deltas[1]).norm() < 1e-2 * scale  # the file is in half precision
     assert (deltas[0] @ deltas[1].T).norm() < 1e-2 * scale
-    free = [sum_of([trained(lab, "additive", slot).factors(LAYER)]) for slot in (0, 1)]
+    free = [delta(trained(lab, "additive", slot).factors(LAYER)) for slot in (0, 1)]
     assert (free[0].T @ free[1]).norm() > 1e-2 * free[0].norm() * free[1].norm()
 
 
@@ -86,7 +89,7 @@ def test_orthogonal_adaptation_trains_b_on_slices_of_one_basis(lab: Laboratory) 
 def test_embeddings_alone_have_no_delta(lab: Laboratory) -> None:
     learned = trained(lab, "embeddings", 0)
     assert learned.layers == {}
-    assert not torch.equal(learned.embeddings, trained(lab, "embeddings", 0, seed=1).embeddings)
+    assert not torch.equal(words_of(learned), words_of(trained(lab, "embeddings", 0, seed=1)))
 
 
 def test_families_have_as_many_trainable_numbers(lab: Laboratory) -> None:
@@ -105,25 +108,25 @@ def test_a_matched_rank_sets_as_many_numbers_where_there_is_room() -> None:
 
 
 def test_joint_training_gives_one_delta_and_tokens_for_all(lab: Laboratory) -> None:
-    before = weights_of(lab.pipeline)
+    before = weights_of(lab.base)
     adapters, _ = lab.shelf.get(Job(FAMILIES["joint"], tuple(SUBJECTS[:2]), 0, 0))
     assert [adapter.trigger for adapter in adapters] == [subject.trigger for subject in SUBJECTS[:2]]
     assert isinstance(adapters[0], Concept)
     assert adapters[0].band.rank == 2 * SMALLEST.rank
     assert adapters[1].layers == {}
-    assert not torch.equal(adapters[0].embeddings, adapters[1].embeddings)
-    assert same_weights(before, weights_of(lab.pipeline))
+    assert not torch.equal(words_of(adapters[0]), words_of(adapters[1]))
+    assert same_weights(before, weights_of(lab.base))
 
 
 def test_energy_of_outputs_is_what_the_layer_puts_out(lab: Laboratory) -> None:
     factors = trained(lab, "additive", 0).factors(LAYER)
     x = torch.randn(factors.down.shape[1], 9)
-    assert output_energy(factors, x @ x.T) == pytest.approx(float((sum_of([factors]) @ x).square().sum()), rel=1e-4)
+    assert output_energy(factors, x @ x.T) == pytest.approx(float((delta(factors) @ x).square().sum()), rel=1e-4)
 
 
 def test_the_penalty_makes_deltas_quieter_on_neutral_prompts(lab: Laboratory) -> None:
     names = list(trained(lab, "additive", 0).layers)
-    grams = neutral_inputs(lab.pipeline, names, SMALLEST)
+    grams = neutral_inputs(lab.base, names, SMALLEST)
     loud = Job(replace(OWN, name="loud"), (SUBJECTS[0],), 0, 0, 30.0)
     quiet = Job(replace(OWN, name="quiet", neutral_penalty=100.0), (SUBJECTS[0],), 0, 0, 30.0)
     energies = []
@@ -161,4 +164,4 @@ def test_a_slot_without_room_is_refused(lab: Laboratory) -> None:
     settings = replace(SMALLEST, slots=20)
     job = Job(OWN, (SUBJECTS[0],), 16, 0)
     with pytest.raises(InputError, match="needs 34 directions, the base has 32"):
-        make_recipe(lab.pipeline, job, lab.shelf.folders(job), settings)
+        make_recipe(lab.base, job, lab.shelf.folders(job), settings)

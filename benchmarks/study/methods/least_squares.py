@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from spectral_fusion.spectral import Factors
+from spectral_fusion.base.interface import Base
+from spectral_fusion.spectral import Factors, sum_factors
 from study.activations import Grams
 from study.methods.applied import Deltas, Merge
 from study.methods.inputs import concept_inputs
@@ -23,8 +23,8 @@ RIDGE = 1e-6  # of the mean diagonal: two concepts with parallel deltas leave th
 def gradient_fusion(settings: Settings) -> Merge:
     """Mix-of-Show's fusion (Gu et al., 2023, section 3.3): one weight that answers each concept's inputs as its own."""
 
-    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
-        grams = concept_inputs(pipeline, adapters, settings)
+    def merge(base: Base, adapters: Sequence[Adapter]) -> Deltas:
+        grams = concept_inputs(base, adapters, settings)
         return {
             name: _layer_delta(factors, _of_layer(grams, name), settings.fusion_iterations)
             for name, factors in present_factors(adapters)
@@ -36,13 +36,12 @@ def gradient_fusion(settings: Settings) -> Merge:
 def closed_form_weights(settings: Settings) -> Merge:
     """The sum with the weights, of each layer, that answer each concept's inputs most nearly as the concept alone."""
 
-    def merge(pipeline: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
-        grams = concept_inputs(pipeline, adapters, settings)
+    def merge(base: Base, adapters: Sequence[Adapter]) -> Deltas:
+        grams = concept_inputs(base, adapters, settings)
         deltas = {}
         for name, factors in present_factors(adapters):
-            own = [f.up @ f.down for f in factors]
-            weights = best_weights(own, _of_layer(grams, name)).float()
-            deltas[name] = torch.einsum("k,koi->oi", weights, torch.stack(own))
+            weights = best_weights([f.up @ f.down for f in factors], _of_layer(grams, name)).float()
+            deltas[name] = sum_factors([Factors(w * f.up, f.down) for w, f in zip(weights, factors, strict=True)])
         return deltas
 
     return merge
@@ -96,8 +95,9 @@ def best_weights(deltas: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
     return torch.linalg.solve(normal + ridge * torch.eye(len(stacked), dtype=normal.dtype), aim)
 
 
-def _layer_delta(factors: Sequence[Factors], grams: Sequence[Tensor], iterations: int) -> Tensor:
-    return least_squares_delta([part.up @ part.down for part in factors], grams, iterations).float()
+def _layer_delta(factors: Sequence[Factors], grams: Sequence[Tensor], iterations: int) -> Factors:
+    dense = least_squares_delta([part.up @ part.down for part in factors], grams, iterations).float()
+    return Factors(dense, torch.eye(dense.shape[1]))
 
 
 def _of_layer(grams: Sequence[Grams], name: str) -> list[Tensor]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
 import torch
-from diffusers import StableDiffusionPipeline
 from peft.utils.merge_utils import dare_linear, ties
 from torch import Tensor
 
+from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.spectral import Factors, additive_factors, project_onto
+from spectral_fusion.spectral import Factors, additive_factors, sum_factors
 from study.methods.applied import Deltas, Fuse
+from study.partition import project_onto
 from study.training import Adapter
 
 DENSITY = 0.5  # share of the numbers that ties and dare keep: what PEFT's guide on merging uses
@@ -24,8 +25,8 @@ def product_fuse(reduce: Reduce) -> Fuse:
     """What this project ships, bands that overlap allowed."""
 
     @contextmanager
-    def fused(pipeline: StableDiffusionPipeline, concepts: Sequence[Adapter]) -> Iterator[None]:
-        fusion = fuse(pipeline, dict.fromkeys(concepts, 1.0), reduce=reduce, on_overlap="allow")  # type: ignore[arg-type]
+    def fused(base: Base, concepts: Sequence[Adapter]) -> Iterator[None]:
+        fusion = fuse(base, dict.fromkeys(concepts, 1.0), reduce=reduce, on_overlap="allow")  # type: ignore[arg-type]
         try:
             yield
         finally:
@@ -34,17 +35,17 @@ def product_fuse(reduce: Reduce) -> Fuse:
     return fused
 
 
-def summed(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
+def summed(_: Base, adapters: Sequence[Adapter]) -> Deltas:
     """The sum of the deltas."""
-    return {name: sum_of(present) for name, present in present_factors(adapters)}
+    return {name: sum_factors(present) for name, present in present_factors(adapters)}
 
 
-def averaged(_: StableDiffusionPipeline, adapters: Sequence[Adapter]) -> Deltas:
+def averaged(base: Base, adapters: Sequence[Adapter]) -> Deltas:
     """The sum over the number of concepts, as federated averaging takes it (FedAvg, McMahan et al., 2017)."""
-    return {name: sum_of(present) / len(adapters) for name, present in present_factors(adapters)}
+    return {name: Factors(up / len(adapters), down) for name, (up, down) in summed(base, adapters).items()}
 
 
-def off_bands(_: StableDiffusionPipeline, concepts: Sequence[Adapter]) -> Deltas:
+def off_bands(_: Base, concepts: Sequence[Adapter]) -> Deltas:
     """The sum of additive concepts, each with its A and B projected off the bands of all others.
 
     No delta then reaches into a direction that another concept has: `U_j^T delta_i = 0` and `delta_i V_j = 0`.
@@ -54,7 +55,7 @@ def off_bands(_: StableDiffusionPipeline, concepts: Sequence[Adapter]) -> Deltas
     deltas = {}
     for name in names:
         layers = [concept.layers[name].tensors() for concept in spectral if name in concept.layers]
-        deltas[name] = sum_of([off_others(layers, own) for own in range(len(layers))])
+        deltas[name] = sum_factors([off_others(layers, own) for own in range(len(layers))])
     return deltas
 
 
@@ -71,7 +72,7 @@ def off_others(layers: Sequence[Mapping[str, Tensor]], own: int) -> Factors:
     return additive_factors(**tensors)
 
 
-def ties_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
+def ties_merged(_: Base, loras: Sequence[Adapter]) -> Deltas:
     """PEFT's `combination_type="ties"` (Yadav et al., 2023), all weights one."""
     return {
         name: matrixwise(lambda part: ties(part, torch.ones(len(part)), DENSITY), present)
@@ -79,7 +80,7 @@ def ties_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
     }
 
 
-def dare_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
+def dare_merged(_: Base, loras: Sequence[Adapter]) -> Deltas:
     """PEFT's `combination_type="dare_linear"` (Yu et al., 2023), all weights one; which numbers go is seeded."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -89,16 +90,10 @@ def dare_merged(_: StableDiffusionPipeline, loras: Sequence[Adapter]) -> Deltas:
         }
 
 
-def matrixwise(combine: Callable[[list[Tensor]], Tensor], factors: Sequence[Factors]) -> Tensor:
-    """Combine all A and all B by themselves, then multiply, as PEFT's `add_weighted_adapter` does; (out, in)."""
+def matrixwise(combine: Callable[[list[Tensor]], Tensor], factors: Sequence[Factors]) -> Factors:
+    """Combine all A and all B by themselves, as PEFT's `add_weighted_adapter` does."""
     down = combine([part.down for part in factors])
-    return combine([part.up for part in factors]) @ down
-
-
-def sum_of(factors: Iterable[Factors]) -> Tensor:
-    """(out, in)."""
-    ups, downs = zip(*factors, strict=True)
-    return torch.cat(ups, dim=1) @ torch.cat(downs)
+    return Factors(combine([part.up for part in factors]), down)
 
 
 def present_factors(adapters: Sequence[Adapter]) -> Iterator[tuple[str, list[Factors]]]:

@@ -1,18 +1,28 @@
 """Scanning a folder of pictures by the conventions of kohya, OneTrainer, Mix-of-Show and Hugging Face `imagefolder`."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from spectral_fusion.concept.images import captions
-from spectral_fusion.concept.images.picture import ENDINGS, background_colour, is_transparent, read_mask, read_picture
-from spectral_fusion.errors import InputError
+from spectral_fusion.concept.images.beside import MASK_SUFFIX, Shelf, find_caption, find_mask, shelves, side_file
+from spectral_fusion.concept.images.captions import read_caption, tidy
+from spectral_fusion.concept.images.layout import PICTURES_FOLDERS, Layout, class_of, find_layout, kohya_prefix
+from spectral_fusion.concept.images.picture import (
+    ENDINGS,
+    background_colour,
+    is_picture,
+    is_transparent,
+    read_mask,
+    read_picture,
+)
+from spectral_fusion.concept.images.table import Table, read_table
+from spectral_fusion.errors import InputError, printable
 
-MASK_SUFFIX = "-masklabel"
-PICTURES_FOLDERS = ("images", "image")
-KOHYA_FOLDER = re.compile(r"(?P<repeats>[1-9]\d{0,3})_(?P<words>\S.*)")
+__all__ = ["MASK_SUFFIX", "ImageFolder", "Photo"]
+
+LONGEST_SIDE = 2.0  # times the shorter one: the most that pictures are trained at
+NAMED = 50  # lines about files that nothing used
 
 
 @dataclass(frozen=True)
@@ -38,40 +48,65 @@ class ImageFolder:
     background: str = "white"
 
     @classmethod
-    def scan(cls, path: str | Path, *, background: str = "white") -> "ImageFolder":
+    def scan(cls, path: str | Path, *, background: str = "white", class_word: str | None = None) -> "ImageFolder":
         """Read the folder `path`; nothing in it is changed.
 
-        Layouts: pictures with captions (`a.txt`, `a.caption`, `metadata.jsonl`) and masks (`a-masklabel.png`) beside
-        them; Mix-of-Show's `image/ caption/ mask/`; kohya's `10_rex dog/` (repeats and class word), itself or inside
-        `path`. A file that cannot be used is named in `warnings` and left out.
+        Layouts: pictures with captions (`a.txt`, `a.caption`) and masks (`a-masklabel.png`) beside them; captions in
+        `metadata.jsonl` or `metadata.csv`, there or above; Mix-of-Show's `image/ caption/ mask/`; kohya's `10_rex dog/`
+        (repeats and class word), itself or inside `path`. What cannot be used is named in `warnings` and left out.
 
         Args:
             background: colour that transparency is flattened on, a name or `#rrggbb`.
+            class_word: what the pictures show, where that is known: numbered folders of other words are then one set.
 
         Raises:
-            InputError: no such folder, no usable picture in it, a caption or metadata file that cannot be read, or a
-                mask that does not fit its picture.
+            InputError: no such folder, no usable picture in it, a caption or metadata file that cannot be read, a
+                mask that does not fit its picture, or numbered folders of several subjects.
         """
         path = Path(path)
         background_colour(background)
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             raise InputError(f"{path} {what}; give a folder of pictures")
-        parts = [_scan_one(folder, background) for folder in _picture_folders(path)]
+        layout = find_layout(path)
+        tables = [read_table(folder) for folder in _table_folders(path, layout)]
+        parts = [_scan_one(folder, background, tables) for folder in layout.folders]
         photos = tuple(photo for part in parts for photo in part.photos)
         notes = [note for part in parts for note in part.warnings]
+        notes += _left_out(layout.left_out, tables) + [note for table in tables for note in _missing(table, photos)]
         if not photos:
             raise InputError(_nothing_usable(path, notes))
+        words = _class_word([part for part in parts if part.photos], class_word)
         if len(photos) == 1:
             notes.append(f"{photos[0].path} is the only picture: the concept will repeat it; five or more are better")
-        return cls(path, photos, tuple(notes), next((p.class_word for p in parts if p.class_word), None), background)
+        return cls(path, photos, tuple(map(printable, notes)), words, background)
 
     def size_warnings(self, resolution: int) -> list[str]:
         """A line for each picture smaller than a quarter of `resolution`, in pixels."""
         small = [photo for photo in self.photos if min(photo.width, photo.height) * 4 < resolution]
         return [
-            f"{photo.path} is {photo.width}x{photo.height}, under a quarter of {resolution} px: it will look blurred"
+            printable(
+                f"{photo.path} is {photo.width}x{photo.height}, under a quarter of {resolution} px: "
+                "it will look blurred"
+            )
             for photo in small
+        ]
+
+    def shape_warnings(self, *, aspect_buckets: bool = True) -> list[str]:
+        """A line for each picture so long that a training cuts a good part of it away; says how much it keeps.
+
+        Args:
+            aspect_buckets: whether pictures are trained at their own shape, as far as that goes, or as squares.
+        """
+        most = LONGEST_SIDE if aspect_buckets else 1.0
+        kept = {photo: most * min(photo.width, photo.height) / max(photo.width, photo.height) for photo in self.photos}
+        return [
+            printable(
+                f"{photo.path} is {photo.width}x{photo.height}: {max(1, round(100 * share))} % of it is seen at a "
+                "time; crop it to what shows the subject"
+            )
+            for photo, share in kept.items()
+            if share < 0.95
         ]
 
     def read(self, photo: Photo) -> Image.Image:
@@ -85,22 +120,31 @@ class ImageFolder:
         return read_mask(photo.mask).resize((photo.width, photo.height), Image.Resampling.BILINEAR)
 
 
-def _picture_folders(path: Path) -> list[Path]:
-    """The folders whose files are the pictures of `path`: kohya's numbered ones, `images/`, or `path` itself."""
-    if any(_is_picture(file) for file in path.iterdir()):
-        return [path]
-    numbered = sorted(sub for sub in path.iterdir() if sub.is_dir() and KOHYA_FOLDER.fullmatch(sub.name))
-    inner = [path / name for name in PICTURES_FOLDERS if (path / name).is_dir()]
-    return numbered or inner[:1] or [path]
+def find_pictures(path: Path) -> list[Path]:
+    """The picture files that `ImageFolder.scan` would read, by their names alone; empty for a folder without any."""
+    files = [file for folder in find_layout(path).folders for file in sorted(folder.iterdir()) if is_picture(file)]
+    stems = {file.stem for file in files}
+    return [file for file in files if not side_file(file.stem, stems)]
 
 
-def _scan_one(folder: Path, background: str) -> ImageFolder:
-    repeats, class_word = _kohya_prefix(folder.name)
-    metadata = captions.read_metadata(folder)
-    photos, notes, used = [], [], {captions.METADATA}
-    for file in sorted(folder.iterdir()):
-        if not _is_picture(file) or file.stem.endswith(MASK_SUFFIX):
+def _table_folders(path: Path, layout: Layout) -> list[Path]:
+    """Where a table of captions may lie: with the pictures, above them as far as `path`, and beside `images/`."""
+    folders = [*layout.folders, path]
+    if path.name in PICTURES_FOLDERS:
+        folders.append(path.parent)
+    return list(dict.fromkeys(folders))
+
+
+def _scan_one(folder: Path, background: str, tables: list[Table]) -> ImageFolder:
+    repeats, words = kohya_prefix(folder.name)
+    captions, masks = shelves(folder, "caption"), shelves(folder, "mask")
+    files = [file for file in sorted(folder.iterdir()) if is_picture(file)]
+    stems = {file.stem for file in files}
+    photos, notes = [], []
+    for file in files:
+        if side_file(file.stem, stems):
             continue
+        masks[0].used.add(file)
         try:
             picture = read_picture(file, background)
         except InputError as error:
@@ -108,48 +152,26 @@ def _scan_one(folder: Path, background: str) -> ImageFolder:
             continue
         if is_transparent(file):
             notes.append(f"{file} is transparent: flattened on {background}")
-        photo = Photo(file, *picture.size, repeats=repeats)
-        photo = replace(photo, caption=_caption(photo, metadata, notes), mask=_mask(photo))
-        used |= {mask.name for mask in [photo.mask] if mask} | {file.stem + ending for ending in captions.ENDINGS}
-        photos.append(photo)
-    notes += _strangers(folder, used, metadata)
-    return ImageFolder(folder, tuple(photos), tuple(notes), class_word, background)
+        caption = _caption(file, captions, tables, notes)
+        photos.append(_masked(Photo(file, *picture.size, caption, None, repeats), masks))
+    notes += _strangers(folder, captions, masks, {table.path for table in tables})
+    return ImageFolder(folder, tuple(photos), tuple(notes), words, background)
 
 
-def _kohya_prefix(name: str) -> tuple[int, str | None]:
-    """(repeats, class word) of a folder name: `10_rex dog` and `10_dog` give (10, "dog"), other names (1, None)."""
-    match = KOHYA_FOLDER.fullmatch(name)
-    if match is None:
-        return 1, None
-    words = match["words"].split(maxsplit=1)
-    return int(match["repeats"]), words[-1].strip()
+def _caption(file: Path, places: list[Shelf], tables: list[Table], notes: list[str]) -> str | None:
+    if beside := find_caption(file.stem, places):
+        caption = read_caption(beside)
+        if caption is None:
+            notes.append(f"{beside} is empty: a caption is made from the class word")
+        return caption
+    return next((tidy(text) for table in tables if (text := table.caption(file))), None)
 
 
-def _siblings(photo: Photo, name: str) -> list[Path]:
-    """Where captions or masks of `photo` may lie: beside it, and in the folder `name` beside Mix-of-Show's `image/`."""
-    folder = photo.path.parent
-    return [folder, folder.parent / name] if folder.name in PICTURES_FOLDERS else [folder]
-
-
-def _caption(photo: Photo, metadata: dict[str, str], notes: list[str]) -> str | None:
-    for folder in _siblings(photo, "caption"):
-        file = captions.caption_beside(folder / photo.path.stem)
-        if file is not None:
-            caption = captions.read_caption(file)
-            if caption is None:
-                notes.append(f"{file} is empty: a caption is made from the class word")
-            return caption
-    return metadata.get(photo.path.name) or None
-
-
-def _mask(photo: Photo) -> Path | None:
-    """The mask file of `photo`, checked to be readable and of the photo's shape (another scale is fine)."""
-    beside, *sibling = _siblings(photo, "mask")
-    candidates = [beside / f"{photo.path.stem}{MASK_SUFFIX}.png"]
-    candidates += [folder / (photo.path.stem + ending) for folder in sibling for ending in ENDINGS]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+def _masked(photo: Photo, places: list[Shelf]) -> Photo:
+    """The photo with its mask, checked to be readable and of the photo's shape (another scale is fine)."""
+    file = find_mask(photo.path.stem, places)
     if file is None:
-        return None
+        return photo
     width, height = read_mask(file).size
     # Half a pixel of the smaller of the two may be lost to rounding when one was scaled from the other.
     if abs(width * photo.height - height * photo.width) > max(width, height, photo.width, photo.height):
@@ -157,26 +179,55 @@ def _mask(photo: Photo) -> Path | None:
             f"{file} is {width}x{height}, its picture {photo.width}x{photo.height}; "
             "give the mask the shape of the picture or remove it"
         )
-    return file
+    return replace(photo, mask=file)
 
 
-def _strangers(folder: Path, used: set[str], metadata: dict[str, str]) -> list[str]:
-    """A line for each entry of `folder` that nothing used. Hidden files are nobody's business."""
+def _class_word(parts: list[ImageFolder], given: str | None) -> str | None:
+    """The class word of numbered folders. Raises InputError where they are of several subjects and none is given."""
+    words = {part.class_word for part in parts}
+    if len(words) > 1 and given is None:
+        names = ", ".join(f"{part.path.name!r}" for part in parts)
+        raise InputError(
+            f"{parts[0].path.parent} has folders of several subjects: {names}; train each by itself, such as "
+            f"{parts[0].path}, or say with --class what they are if they are one"
+        )
+    return class_of(parts[0].class_word)
+
+
+def _strangers(folder: Path, captions: list[Shelf], masks: list[Shelf], tables: set[Path | None]) -> list[str]:
+    """A line for each entry of `folder`, or of the folders beside it, that nothing used; hidden files have none."""
+    used = {file for place in (*captions, *masks) for file in place.used} | tables
     notes = []
-    names = {file.name for file in folder.iterdir()}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or file.name in used or (_is_picture(file) and MASK_SUFFIX not in file.stem):
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry in used:
             continue
-        kind = "a folder" if file.is_dir() else "no picture, and belongs to none"
-        notes.append(f"left out: {file} is {kind}")
+        if is_picture(entry):
+            notes.append(f"left out: {entry} is a mask or condition that another tool keeps beside a picture")
+        else:
+            notes.append(f"left out: {entry} is {'a folder' if entry.is_dir() else 'no picture, and belongs to none'}")
     notes += [
-        f"{folder / captions.METADATA} names {name}, which is not there" for name in metadata if name not in names
+        f"left out: {file} belongs to no picture" for place in (*captions[1:], *masks[1:]) for file in place.unused()
     ]
-    return notes
+    return _shortened(notes)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith(".")
+def _left_out(entries: tuple[tuple[Path, str], ...], tables: list[Table]) -> list[str]:
+    used = {table.path for table in tables}
+    return _shortened([f"left out: {entry}, since {reason}" for entry, reason in entries if entry not in used])
+
+
+def _missing(table: Table, photos: tuple[Photo, ...]) -> list[str]:
+    """A line for each picture that a table names and that is not there, or for a table that names none of them."""
+    keys = {table.key(photo.path) for photo in photos}
+    gone = [name for name in table.rows if name not in keys and table.path and not (table.path.parent / name).exists()]
+    notes = [f"{table.path} names {name}, which is not there" for name in gone]
+    if table.path and not keys & table.rows.keys():
+        notes.insert(0, f"{table.path} is not used: it names none of the pictures")
+    return _shortened(notes)
+
+
+def _shortened(notes: list[str]) -> list[str]:
+    return notes if len(notes) <= NAMED else [*notes[:NAMED], f"left out: {len(notes) - NAMED} more such files"]
 
 
 def _nothing_usable(path: Path, notes: list[str]) -> str:

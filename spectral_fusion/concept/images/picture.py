@@ -1,15 +1,15 @@
-"""Reading one picture file into 8-bit RGB, and refusing what is no still picture of reasonable size."""
+"""One picture of a folder as 8-bit RGB, and its mask as 8-bit grey."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
+from spectral_fusion.reading import load_picture, read_header
+from spectral_fusion.reading.pictures import ENDINGS, HEIF
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif")
-SMALLEST_SIDE = 8  # pixels; less than one latent cell of Stable Diffusion
+__all__ = ["ENDINGS", "background_colour", "is_picture", "is_transparent", "read_mask", "read_picture"]
 
 
 def background_colour(name: str) -> tuple[int, int, int]:
@@ -20,18 +20,24 @@ def background_colour(name: str) -> tuple[int, int, int]:
     """
     try:
         return ImageColor.getrgb(name)[:3]
-    except ValueError:
-        raise InputError(f"background {name!r} is not a colour; give a name such as white or a code #rrggbb") from None
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(
+            f"background {shown(name)} is not a colour; give a name such as white or a code #rrggbb"
+        ) from None
+
+
+def is_picture(path: Path) -> bool:
+    """Whether this is a picture by its name; hidden files are none."""
+    return path.suffix.lower() in (*ENDINGS, *HEIF) and not path.name.startswith(".") and path.is_file()
 
 
 def read_picture(path: Path, background: str = "white") -> Image.Image:
     """The picture in `path`: upright (EXIF rotation applied), 8-bit RGB, transparency flattened on `background`.
 
     Raises:
-        InputError: not readable, truncated, animated, larger than Pillow's limit against decompression bombs,
-            or smaller than `SMALLEST_SIDE` pixels.
+        InputError: as `reading.load_picture`.
     """
-    return _flatten(_decode(path), background_colour(background))
+    return _flatten(load_picture(path), background_colour(background))
 
 
 def read_mask(path: Path) -> Image.Image:
@@ -40,7 +46,7 @@ def read_mask(path: Path) -> Image.Image:
     Raises:
         InputError: as `read_picture`, or the mask is black all over.
     """
-    picture = _decode(path)
+    picture = load_picture(path)
     mask = picture if picture.mode == "L" else _flatten(picture, (0, 0, 0)).convert("L")
     if mask.getextrema() == (0, 0):
         raise InputError(f"{path} is black all over, so nothing would be learned; paint the subject white or remove it")
@@ -49,39 +55,15 @@ def read_mask(path: Path) -> Image.Image:
 
 def is_transparent(path: Path) -> bool:
     """Whether the file has an alpha channel or a transparent palette colour; reads the header only."""
-    with Image.open(path) as image:
-        return image.has_transparency_data
-
-
-def _decode(path: Path) -> Image.Image:
-    """All pixels of `path`, upright, in the file's own mode."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        limit = Image.MAX_IMAGE_PIXELS or 0
-        raise InputError(f"{path} has more than {limit // 10**6} million pixels; scale it down") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on a broken header
-        raise InputError(f"{path} is not a readable picture ({_first_line(error)}); replace or remove it") from error
-    with image:
-        # Cameras write still pictures with an embedded preview as MPO, which counts as two frames.
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":
-            raise InputError(f"{path} is animated ({frames} frames); save one frame as a still picture")
-        if min(image.size) < SMALLEST_SIDE:
-            raise InputError(f"{path} is {image.width}x{image.height} px; give at least {SMALLEST_SIDE} px a side")
-        try:
-            image.load()
-            return ImageOps.exif_transpose(image)
-        except Exception as error:  # as above, on broken or truncated pixel data
-            raise InputError(f"{path} is broken or truncated ({_first_line(error)}); replace or remove it") from error
+    return read_header(path).transparent
 
 
 def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """`image` in any mode as 8-bit RGB on `background`."""
     if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":  # TIFF: numbers of any range
+        image = _stretched(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -89,5 +71,8 @@ def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Imag
     return Image.alpha_composite(flat, image).convert("RGB")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _stretched(image: Image.Image) -> Image.Image:
+    """Floating point as 8 bits: 0 to 1 where the numbers lie there, else their own range."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
+    return Image.fromarray(((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8))

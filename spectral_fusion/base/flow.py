@@ -1,0 +1,240 @@
+"""What transformers trained by flow matching have in common: times, target, samplers, frozen text encoders.
+
+Noisy latents are `(1 - s) x + s n` for a share s of noise, and the model answers `n - x` (rectified flow, Liu et al.,
+2023; Esser et al., 2024). A time here is 1000 s, as diffusers' schedulers count.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+from PIL import Image
+from torch import Tensor, nn
+
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
+from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.interface import Base, Embeddings
+from spectral_fusion.base.texts import TextPart
+from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
+
+TIMES = 1000
+# Samplers that integrate a flow; those of the other families are for noise schedules.
+SOLVERS = {
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+}
+FLOW_SAMPLERS = ("Euler", "Heun", *SOLVERS)
+# After SD3's and FLUX's LoRA scripts in diffusers: attention of pictures and text, rate 1e-4, no noise offset.
+JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+FULL_SIZE: dict[str, Any] = {
+    "target": JOINT_ATTENTION,
+    "vectors": 0,
+    "batch_size": 1,
+    "learning_rate_embedding": 0.0,
+    "learning_rate_text_encoder": 0.0,
+    "learning_rate_unet": 1e-4,
+    "noise_offset": 0.0,
+    "min_snr_gamma": 0.0,
+}
+
+
+class FlowTransformer(Base):
+    """A transformer with joint attention whose text encoders stay frozen: a trigger is a rare word of the prompt.
+
+    Raises:
+        InputError: the pipeline is of another family.
+    """
+
+    pipeline_class: str
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        if type(pipeline).__name__ != self.pipeline_class:
+            raise InputError(
+                f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
+            )
+        super().__init__(pipeline)
+        self._triggers: list[str] = []
+
+    @property
+    def transformer(self) -> nn.Module:
+        return self.pipeline.transformer
+
+    @property
+    def vae(self) -> nn.Module:
+        return self.pipeline.vae
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {"transformer": self.transformer}
+
+    @property
+    def texts(self) -> dict[str, TextPart]:
+        return {}
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        encoders = (getattr(self.pipeline, f"text_encoder{ending}", None) for ending in ("", "_2", "_3"))
+        return [self.vae, *(encoder for encoder in encoders if encoder is not None)]
+
+    def triggers(self) -> list[str]:
+        return sorted(self._triggers)
+
+    def check_words(self, trigger: str, embeddings: Embeddings) -> None:
+        super().check_words(trigger, embeddings)
+        if check_trigger(trigger) in self._triggers:
+            raise InputError(f"trigger {trigger} is on this base already; choose another trigger")
+
+    def add_words(self, triggers: Mapping[str, Embeddings]) -> None:
+        super().add_words(triggers)
+        self._triggers += triggers
+
+    def remove_words(self, triggers: Sequence[str]) -> None:
+        for trigger in triggers:
+            if trigger not in self._triggers:
+                raise InputError(f"trigger {trigger} is not in this base; nothing to remove")
+        self._triggers = [trigger for trigger in self._triggers if trigger not in triggers]
+
+    # Pictures and latents
+
+    @property
+    @abstractmethod
+    def patch(self) -> int:
+        """Latents that become one token of the transformer, along one side."""
+
+    @property
+    def multiple(self) -> int:
+        return self.pipeline.vae_scale_factor * self.patch
+
+    @property
+    def training_multiple(self) -> int:
+        return self.multiple
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        scale = self.pipeline.vae_scale_factor
+        return self.vae.config.latent_channels, height // scale, width // scale
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Posterior:
+        found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        config = self.vae.config
+        return Posterior(found.mean.float().cpu(), found.std.float().cpu(), config.scaling_factor, config.shift_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        config = self.vae.config
+        latents = latents.to(self.vae.dtype) / config.scaling_factor + config.shift_factor
+        return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
+
+    # Learning
+
+    @abstractmethod
+    def shift(self, shape: tuple[int, int]) -> float:
+        """How far times are moved towards noise for latents of (height, width): `s' = k s / (1 + (k - 1) s)`."""
+
+    def draw_time(self, source: torch.Generator) -> float:
+        """Logit-normal (Esser et al., 2024), shifted as in sampling at the base's own size."""
+        share = torch.sigmoid(torch.randn((), generator=source)).item()
+        return TIMES * shifted(share, self._own_shift())
+
+    def even_times(self, count: int) -> list[float]:
+        return [TIMES * shifted((k + 0.5) / count, self._own_shift()) for k in range(count)]
+
+    def _own_shift(self) -> float:
+        _, height, width = self.latent_shape(self.size, self.size)
+        return self.shift((height, width))
+
+    def problem(self, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        share = (times.to(latents) / TIMES)[:, None, None, None]
+        return (1 - share) * latents + share * noise, noise - latents
+
+    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
+        """Ones: the distribution of times is the weighting."""
+        return torch.ones(len(times), device=times.device)
+
+    @property
+    def min_snr_gamma(self) -> float:
+        return 0.0
+
+    @contextmanager
+    def gradient_checkpointing(self) -> Iterator[None]:
+        self.transformer.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            self.transformer.disable_gradient_checkpointing()
+
+    def presets(self, mode: str, name: str) -> dict[str, Any]:
+        chosen = super().presets(mode, name) | FULL_SIZE
+        return chosen | ({"learning_rate_unet": 1e-2} if mode == "rotational" else {})
+
+    # Drawing
+
+    def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
+        """A new scheduler of that name; raises InputError where it does not integrate a flow."""
+        by_lower = {known.lower(): known for known in FLOW_SAMPLERS}
+        if sampler.lower() not in by_lower:
+            near = get_close_matches(sampler.lower(), by_lower, n=1)
+            advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(FLOW_SAMPLERS)}"
+            raise InputError(f"sampler {sampler!r} is not for bases of the family {self.family}; {advice}")
+        name, shift = by_lower[sampler.lower()], self.shift(shape)
+        if name in SOLVERS:
+            kind, settings = SOLVERS[name]
+            flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+            return getattr(diffusers, kind)(num_train_timesteps=TIMES, **flow, **settings)
+        kind = f"FlowMatch{name}DiscreteScheduler"
+        return getattr(diffusers, kind)(num_train_timesteps=TIMES, shift=shift)
+
+    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
+        """Set the timesteps of a scheduler as the family's own pipeline does."""
+        scheduler.set_timesteps(steps, device=self.device)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        condition: Condition,
+        noise: Tensor,
+        *,
+        sampler: str,
+        steps: int,
+        uncondition: Condition | None = None,
+        guidance_scale: float = 1.0,
+        generator: Generators = None,
+        start: Start | None = None,
+    ) -> Iterator[DenoisingStep]:
+        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]))
+        self.set_steps(scheduler, steps)
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            start=start,
+        )
+
+    def save(self, folder: str) -> None:
+        self.pipeline.save_pretrained(folder)
+
+
+def shifted(share: float, shift: float) -> float:
+    """A share of noise moved towards 1 by the factor `shift` of its odds."""
+    return shift * share / (1 + (shift - 1) * share)
+
+
+def shift_of_length(tokens: int, config: Mapping[str, Any]) -> float:
+    """The shift that a scheduler with dynamic shifting takes for so many picture tokens: exp of a linear function."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return math.exp(least + (most - least) * (tokens - low) / (high - low))

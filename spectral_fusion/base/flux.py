@@ -1,0 +1,106 @@
+"""FLUX.1: a transformer of packed latents, told by T5 and a pooled CLIP text; its guidance is an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline, SchedulerMixin
+from torch import Tensor
+
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
+from spectral_fusion.base.flow import FlowTransformer, shift_of_length
+
+PATCH = 2
+TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
+
+
+class Flux(FlowTransformer):
+    """FLUX.1 dev and schnell. The guidance scale is an input of dev's; a negative prompt has no effect."""
+
+    family = "flux"
+    pipeline_class = "FluxPipeline"
+    pipeline: FluxPipeline
+
+    @property
+    def size(self) -> int:
+        return self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
+
+    @property
+    def patch(self) -> int:
+        return PATCH
+
+    def shift(self, shape: tuple[int, int]) -> float:
+        config = self.pipeline.scheduler.config
+        if not config.get("use_dynamic_shifting", False):
+            return config.get("shift", 1.0)
+        return shift_of_length((shape[0] // PATCH) * (shape[1] // PATCH), config)
+
+    @torch.no_grad()
+    def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
+        if weighted:
+            for prompt in prompts:
+                self.check_prompt(prompt)
+        words, pooled, _ = self.pipeline.encode_prompt(list(prompts), None, device=self.device)
+        return Condition(words, pooled)
+
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        count, _, height, width = noisy.shape
+        guidance = condition.extra.get("guidance")
+        if guidance is None and self.transformer.config.guidance_embeds:
+            guidance = torch.full((count,), TRAINING_GUIDANCE, device=noisy.device)
+        answer = self.transformer(
+            hidden_states=pack(noisy).to(self.transformer.dtype),
+            timestep=times.expand(count).to(noisy) / 1000,
+            guidance=guidance,
+            pooled_projections=condition.pooled,
+            encoder_hidden_states=condition.embeds,
+            txt_ids=noisy.new_zeros(condition.embeds.shape[1], 3),
+            img_ids=place_ids(height // PATCH, width // PATCH).to(noisy),
+            return_dict=False,
+        )[0]
+        return unpack(answer, height, width)
+
+    def denoise(
+        self,
+        condition: Condition,
+        noise: Tensor,
+        *,
+        sampler: str,
+        steps: int,
+        uncondition: Condition | None = None,
+        guidance_scale: float = 1.0,
+        generator: Generators = None,
+        start: Start | None = None,
+    ) -> Iterator[DenoisingStep]:
+        if self.transformer.config.guidance_embeds:
+            scale = torch.full((len(condition),), guidance_scale, device=self.device)
+            condition = replace(condition, extra={"guidance": scale})
+        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator, start=start)
+
+    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
+        if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+            scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
+        else:
+            super().set_steps(scheduler, steps)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(n, channels, height, width) -> (n, height/2 * width/2, 4 * channels): squares of four latents as one token."""
+    count, channels, height, width = latents.shape
+    squares = latents.reshape(count, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack`."""
+    squares = tokens.unflatten(1, (height // PATCH, width // PATCH)).unflatten(3, (-1, PATCH, PATCH))
+    return squares.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def place_ids(height: int, width: int) -> Tensor:
+    """(height * width, 3): zero, row and column of each token, for rotary positions."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).flatten(0, 1)

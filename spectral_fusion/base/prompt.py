@@ -1,0 +1,98 @@
+"""Prompts as users of this field write them, turned into text embeddings by compel.
+
+`(word:1.3)`, `(word)` and `[word]` weigh a word by 1.3, 1.1 and 1/1.1, nested ones multiply, `\\(` is a bracket;
+prompts may be longer than the tokenizer's limit; `<lora:name:0.8>` asks for a concept by name.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from spectral_fusion.errors import InputError
+
+FACTORS = {"(": 1.1, "[": 1 / 1.1}
+LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
+TRIGGER = re.compile(r"<[\w-]+>")
+SYNTAX = re.compile(r"\\(?P<escaped>[()\[\]\\])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<bracket>[()\[\]])")
+
+
+def weigh(prompt: str) -> list[tuple[str, float]]:
+    """Split a prompt into texts with their weights: `a (red:1.3) dog` -> `[("a ", 1.0), ("red", 1.3), (" dog", 1.0)]`.
+
+    A bracket that is never closed reaches to the end; a closing one that was never opened is text.
+    """
+    texts: list[str] = []
+    weights: list[float] = []
+    opened: list[tuple[str, int]] = []
+
+    def close(bracket: str, factor: float) -> bool:
+        if not opened or opened[-1][0] != bracket:
+            return False
+        _, first = opened.pop()
+        weights[first:] = [weight * factor for weight in weights[first:]]
+        return True
+
+    def add(text: str) -> None:
+        texts.append(text)
+        weights.append(1.0)
+
+    position = 0
+    for match in SYNTAX.finditer(prompt):
+        add(prompt[position : match.start()])
+        position = match.end()
+        bracket = match["bracket"] or ""
+        if match["escaped"]:
+            add(match["escaped"])
+        elif bracket and bracket in "([":
+            opened.append((bracket, len(texts)))
+        else:
+            kind = "[" if bracket == "]" else "("
+            factor = float(match["weight"]) if match["weight"] else FACTORS[kind]
+            if not close(kind, factor):
+                add(match.group())
+    add(prompt[position:])
+    while opened:
+        close(opened[-1][0], FACTORS[opened[-1][0]])
+    return _join_equals(texts, weights)
+
+
+def _join_equals(texts: list[str], weights: list[float]) -> list[tuple[str, float]]:
+    """Neighbours of one weight as one text: cut anywhere else, a word would be read as two."""
+    joined: list[tuple[str, float]] = []
+    for text, weight in zip(texts, weights, strict=True):
+        if joined and (joined[-1][1] == weight or not text):
+            joined[-1] = (joined[-1][0] + text, joined[-1][1])
+        elif text:
+            joined.append((text, weight))
+    return joined or [("", 1.0)]
+
+
+def take_lora_tags(prompt: str) -> tuple[str, dict[str, float]]:
+    """Take `<lora:name:0.8>` out of a prompt: the prompt without, and the weight of each name (1 where none is given).
+
+    Raises:
+        InputError: a weight that is no number.
+    """
+    weights: dict[str, float] = {}
+    for name, weight in LORA_TAG.findall(prompt):
+        try:
+            weights[name] = weights.get(name, 0.0) + float(weight or 1)
+        except ValueError as error:
+            raise InputError(f"<lora:{name}:{weight}> has no number as its weight; write <lora:{name}:1>") from error
+    return " ".join(LORA_TAG.sub(" ", prompt).split()) if weights else prompt, weights
+
+
+def check_triggers(prompt: str, known: Sequence[str]) -> None:
+    """Raises InputError where a prompt names a concept that is not loaded: `<rxe>` suggests `<rex>`."""
+    if tag := LORA_TAG.search(prompt):
+        raise InputError(
+            f"{tag.group()} stands where it has no effect; write it in the picture's prompt, not a region's"
+        )
+    for trigger in TRIGGER.findall(prompt):
+        if trigger not in known:
+            near = get_close_matches(trigger, known, n=1, cutoff=0.5)
+            if near:
+                advice = f"did you mean {near[0]}?"
+            else:
+                advice = f"known are {', '.join(known)}" if known else "add its concept"
+            raise InputError(f"the prompt names {trigger}, which no loaded concept has; {advice}")

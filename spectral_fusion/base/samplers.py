@@ -1,0 +1,66 @@
+"""Samplers under the names that users of this field know (those of AUTOMATIC1111's web UI)."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
+
+from spectral_fusion.errors import InputError
+
+# Name -> class in diffusers and its settings.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
+    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ 2M SDE Karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+    ),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "DDIM": ("DDIMScheduler", {}),
+    "DDPM": ("DDPMScheduler", {}),
+    "PLMS": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "LCM": ("LCMScheduler", {}),
+}
+
+NO_ZERO_SNR = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler")
+
+
+def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
+    """A new scheduler of that name with a base's noise schedule and prediction type.
+
+    Args:
+        settings: the configuration of the base's own scheduler.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    by_lower = {known.lower(): known for known in SAMPLERS}
+    if name.lower() not in by_lower:
+        near = get_close_matches(name.lower(), by_lower, n=1)
+        advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(SAMPLERS)}"
+        raise InputError(f"sampler {name!r} is unknown; {advice}")
+    kind, changes = SAMPLERS[by_lower[name.lower()]]
+    # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
+    clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
+    zero_snr = {"trained_betas": zero_snr_betas(settings)} if kind in NO_ZERO_SNR and is_zero_snr(settings) else {}
+    return getattr(diffusers, kind).from_config(settings, **clip, **changes, **zero_snr)
+
+
+def is_zero_snr(settings: Mapping[str, Any]) -> bool:
+    """Whether the last timestep of this noise schedule is pure noise."""
+    return bool(settings.get("rescale_betas_zero_snr", False))
+
+
+def zero_snr_betas(settings: Mapping[str, Any]) -> list[float]:
+    """The rescaled noise schedule as plain betas, for samplers that cannot rescale it themselves."""
+    kept = DPMSolverMultistepScheduler.from_config(settings).alphas_cumprod.double()
+    return (1 - kept / torch.cat([torch.ones(1).double(), kept[:-1]])).tolist()

@@ -1,0 +1,237 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention, one CLIP text encoder, an autoencoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from spectral_fusion import toybox
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
+from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
+from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
+from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.precision import check_pixels, in_float32
+from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.regions import Box
+from spectral_fusion.base.samplers import make_sampler
+from spectral_fusion.base.texts import TextPart
+from spectral_fusion.errors import InputError
+
+WHOLE = re.compile(r"(^|\.)(time_emb_proj|time_embedding|add_embedding|class_embedding)(\.|$)")  # no cells, no words
+
+
+class StableDiffusion(Base):
+    """Stable Diffusion 1.x, 2.x, and toybox, which has their classes.
+
+    Raises:
+        InputError: the pipeline is of another family.
+    """
+
+    family = "sd"
+    pipeline_class = "StableDiffusionPipeline"
+    pipeline: StableDiffusionPipeline
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        if type(pipeline).__name__ != self.pipeline_class:
+            raise InputError(
+                f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
+            )
+        super().__init__(pipeline)
+        self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
+        """Whether the bundled weights were loaded, from wherever; deltas come and go without changing that."""
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.pipeline.unet
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self.pipeline.text_encoder
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipeline.tokenizer
+
+    @property
+    def vae(self) -> nn.Module:
+        return self.pipeline.vae
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {"unet": self.unet, "text_encoder": self.text_encoder}
+
+    @property
+    def texts(self) -> dict[str, TextPart]:
+        return {"text_encoder": TextPart(self.tokenizer, self.text_encoder)}
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        return [self.vae]
+
+    @property
+    def size(self) -> int:
+        return self.unet.config.sample_size * self.multiple_of_latents
+
+    @property
+    def multiple_of_latents(self) -> int:
+        """Pixels a latent is wide."""
+        return self.pipeline.vae_scale_factor
+
+    @property
+    def multiple(self) -> int:
+        return 8
+
+    @property
+    def training_multiple(self) -> int:
+        halvings = len(self.unet.config.block_out_channels) - 1
+        return self.multiple_of_latents * 2**halvings
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        scale = self.multiple_of_latents
+        return self.unet.config.in_channels, height // scale, width // scale
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Posterior:
+        with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
+            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        pixels = self.vae.decode(latents).sample
+        check_pixels(pixels)
+        return self.pipeline.image_processor.postprocess(pixels)
+
+    def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
+        if weighted:
+            for prompt in prompts:
+                self.check_prompt(prompt)
+        encode = encode_weighted if weighted else encode_plain
+        return Condition(encode(self.texts["text_encoder"], prompts))
+
+    def prompt_chunks(self, prompts: Sequence[str]) -> list[int]:
+        return chunk_counts(self.texts["text_encoder"], prompts)
+
+    @cached_property
+    def noise_schedule(self) -> DDPMScheduler:
+        """The forward process. Raises InputError where the base predicts neither noise nor velocity."""
+        return noise_scheduler(self.pipeline.scheduler)
+
+    def draw_time(self, source: torch.Generator) -> int:
+        return int(torch.randint(self.noise_schedule.config.num_train_timesteps, (), generator=source))
+
+    def even_times(self, count: int) -> list[int]:
+        return [int((k + 0.5) / count * self.noise_schedule.config.num_train_timesteps) for k in range(count)]
+
+    def problem(self, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        schedule = self.noise_schedule
+        return schedule.add_noise(latents, noise, times), prediction_target(schedule, latents, noise, times)
+
+    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
+        return min_snr_weights(self.noise_schedule, times, min_snr_gamma)
+
+    @property
+    def min_snr_gamma(self) -> float:
+        return 5.0 if self.noise_schedule.config.prediction_type == "epsilon" else 0.0
+
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        return self.unet(noisy.to(self.unet.dtype), times, condition.embeds, return_dict=False)[0]
+
+    @contextmanager
+    def gradient_checkpointing(self) -> Iterator[None]:
+        encoders = [text.encoder for text in self.texts.values()]
+        self.unet.enable_gradient_checkpointing()
+        for encoder in encoders:
+            encoder.activation_checkpointing_enable({"use_reentrant": False})
+            encoder.train()  # transformers recomputes in this mode only; CLIP has no dropout
+        try:
+            yield
+        finally:
+            self.unet.disable_gradient_checkpointing()
+            for encoder in encoders:
+                encoder.activation_checkpointing_disable()
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        condition: Condition,
+        noise: Tensor,
+        *,
+        sampler: str,
+        steps: int,
+        uncondition: Condition | None = None,
+        guidance_scale: float = 1.0,
+        generator: Generators = None,
+        start: Start | None = None,
+    ) -> Iterator[DenoisingStep]:
+        scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
+        scheduler.set_timesteps(steps, device=self.device)
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            start=start,
+        )
+
+    def layer_kind(self, layer: str) -> Kind:
+        part, _, path = layer.partition(".")
+        if part != "unet" or path.endswith((".attn2.to_k", ".attn2.to_v")):
+            return "text"
+        return "whole" if WHOLE.search(path) else "image"
+
+    @contextmanager
+    def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
+        embeds = [text.embeds for text in texts]
+        with replaced_attention(self.unet, lambda _: RegionalAttention(embeds, placement, half=half)):
+            yield
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        text = self.texts["text_encoder"]
+        ids = {number for word in words for number in text.token_ids(word)}
+        plain = "".join(part for part, _ in weigh(prompt))
+        run = [number for chunk in text.chunks(plain) for number in chunk]
+        return [position for position, number in enumerate(run) if number in ids]
+
+    @contextmanager
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> Iterator[Callable[[], Tensor | None]]:
+        watch = AttentionWatch(tokens, Masks([], *size).size)
+        with replaced_attention(self.unet, lambda processor: WatchedAttention(processor, watch)):
+            yield watch.mean
+
+    def save(self, folder: str) -> None:
+        self.pipeline.save_pretrained(folder)
+
+    def scorers(self) -> ModuleType | None:
+        if not self.is_toybox:
+            return None
+        from spectral_fusion.toybox import scorers  # loads its models when first asked
+
+        return scorers
+
+    def places(self, count: int) -> list[Box]:
+        if not self.is_toybox:
+            return super().places(count)
+        from spectral_fusion.toybox.layout import standing_boxes
+
+        return [Box(*box) for box in standing_boxes(count)]

@@ -1,0 +1,53 @@
+"""Stable Diffusion 3 and 3.5: a joint-attention transformer told by two CLIPs and, where it is loaded, T5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from torch import Tensor
+
+from spectral_fusion.base.condition import Condition
+from spectral_fusion.base.flow import FlowTransformer, shift_of_length
+
+
+class StableDiffusion3(FlowTransformer):
+    """Stable Diffusion 3 and 3.5. Brackets in prompts are text: the words of T5 have no weights."""
+
+    family = "sd3"
+    pipeline_class = "StableDiffusion3Pipeline"
+    pipeline: StableDiffusion3Pipeline
+
+    @property
+    def size(self) -> int:
+        return self.transformer.config.sample_size * self.pipeline.vae_scale_factor
+
+    @property
+    def patch(self) -> int:
+        return self.transformer.config.patch_size
+
+    def shift(self, shape: tuple[int, int]) -> float:
+        config = self.pipeline.scheduler.config
+        if not config.get("use_dynamic_shifting", False):
+            return config.get("shift", 1.0)
+        return shift_of_length((shape[0] // self.patch) * (shape[1] // self.patch), config)
+
+    @torch.no_grad()
+    def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
+        if weighted:
+            for prompt in prompts:
+                self.check_prompt(prompt)
+        words, _, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
+        )
+        return Condition(words, pooled)
+
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        return self.transformer(
+            hidden_states=noisy.to(self.transformer.dtype),
+            timestep=times.expand(len(noisy)).to(noisy.device),
+            encoder_hidden_states=condition.embeds,
+            pooled_projections=condition.pooled,
+            return_dict=False,
+        )[0]

@@ -1,0 +1,96 @@
+"""What other programs call an adapted layer in a LoRA file.
+
+Layers are named here as diffusers names its modules: `unet.down_blocks.1.attentions.0.….to_k`, `text_encoder_2.…`.
+kohya's scripts train XL on the original code's UNet, so its files, which ComfyUI and Forge read, have the original
+block names: `lora_unet_input_blocks_4_1_…`. The names are those of kohya's `sdxl_model_util` and of diffusers' loader.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+PER_LEVEL = 3  # blocks a level in XL's original layout: two of a resnet, then one that changes the size
+XL_ENDS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+XL_RESNET = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+XL_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+XL_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
+TEXT_ENCODERS = {"text_encoder": "te1", "text_encoder_2": "te2"}
+LEFT_BY_KOHYA = tuple(f"unet.{end}" for end in XL_ENDS)
+
+
+class Keys(NamedTuple):
+    """Names of a layer's tensors; diffusers' files carry no alpha."""
+
+    down: str
+    up: str
+    alpha: str | None
+
+
+def diffusers_keys(layer: str) -> Keys:
+    """As diffusers' `save_lora_weights` writes them."""
+    part, _, path = layer.partition(".")
+    if part in TEXT_ENCODERS:
+        key = f"{part}.{clip_path(path)}.lora_linear_layer"
+        return Keys(f"{key}.down.weight", f"{key}.up.weight", None)
+    return Keys(f"{layer}.lora_A.weight", f"{layer}.lora_B.weight", None)
+
+
+def kohya_keys(layer: str, family: str) -> Keys:
+    """As kohya's scripts write them.
+
+    Args:
+        family: "sdxl" for the original block names and numbered text encoders; else as for Stable Diffusion 1.x.
+    """
+    part, _, path = layer.partition(".")
+    if part in TEXT_ENCODERS:
+        key = f"lora_{TEXT_ENCODERS[part] if family == 'sdxl' else 'te'}_{clip_path(path)}"
+    else:
+        key = f"lora_unet_{original_path(path) if family == 'sdxl' else path}"
+    key = key.replace(".", "_")
+    return Keys(f"{key}.lora_down.weight", f"{key}.lora_up.weight", f"{key}.alpha")
+
+
+def clip_path(path: str) -> str:
+    """The path as all published files have it: transformers dropped `text_model.` from it in version 5."""
+    return f"text_model.{path.removeprefix('text_model.')}"
+
+
+def original_path(path: str) -> str:
+    """A module of diffusers' XL UNet under its name in the original code.
+
+    `down_blocks.1.attentions.0.proj_in` -> `input_blocks.4.1.proj_in`.
+    """
+    if path in XL_ENDS:
+        return XL_ENDS[path]
+    if middle := XL_MIDDLE.fullmatch(path):
+        kind, index, rest = middle.groups()
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{XL_RESNET.get(rest, rest)}"
+    block = XL_BLOCK.fullmatch(path)
+    if not block:
+        raise ValueError(f"{path} is no layer of a Stable Diffusion XL UNet")
+    side, level, kind, index, rest = block.groups()
+    first = int(level) * PER_LEVEL
+    if kind == "downsamplers":
+        return f"input_blocks.{first + PER_LEVEL}.0.op"
+    if kind == "upsamplers":
+        return f"output_blocks.{first + PER_LEVEL - 1}.2.conv"
+    number = first + int(index) + (1 if side == "down" else 0)
+    slot = 1 if kind == "attentions" else 0
+    return f"{'input' if side == 'down' else 'output'}_blocks.{number}.{slot}.{XL_RESNET.get(rest, rest)}"
+
+
+def left_by_kohya(layers: Iterable[str]) -> list[str]:
+    """The layers that kohya's scripts do not load: they adapt attention, resnets and what changes the size."""
+    return [layer for layer in layers if layer in LEFT_BY_KOHYA]

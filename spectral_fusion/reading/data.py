@@ -1,0 +1,60 @@
+"""JSON: its nesting, its numbers, its strings."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from spectral_fusion.errors import InputError, shown
+from spectral_fusion.reading.text import LARGEST, read_text
+
+DEEPEST = 32
+LONGEST_NUMBER = 40  # digits
+
+
+def read_json(path: Path, *, largest: int = LARGEST) -> Any:
+    """The value that a JSON file holds. Raises InputError: as `read_text` and `parse_json`."""
+    return parse_json(read_text(path, largest=largest), str(path))
+
+
+def parse_json(text: str, source: str) -> Any:
+    """The value of a JSON text; `source` names it in errors.
+
+    Raises:
+        InputError: it is no JSON, nested deeper than `DEEPEST`, or holds a number that is not finite or has more than
+            `LONGEST_NUMBER` digits, or half a surrogate pair, which no file can hold.
+    """
+    try:
+        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        _check(value, 0)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source} is not JSON ({error.msg} at character {error.pos}); mend it") from None
+    except RecursionError:
+        raise InputError(f"{source} is nested deeper than {DEEPEST} levels; flatten it") from None
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{source} cannot be used ({error}); mend it") from None
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shown(text)} is not finite")
+    return value
+
+
+def _check(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("it holds half a surrogate pair")
+    elif isinstance(value, (dict, list)):
+        if depth == DEEPEST:
+            raise RecursionError
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check(item, depth + 1)

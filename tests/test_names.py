@@ -1,0 +1,31 @@
+"""Names and triggers: one rule for what is allowed and for when two are the same."""
+
+import pytest
+
+from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_name, check_trigger, same
+
+
+def test_names_come_out_in_one_form() -> None:
+    assert check_name("cafe\u0301") == "caf\u00e9"
+    assert check_trigger("<cafe\u0301>") == "<caf\u00e9>"
+
+
+@pytest.mark.parametrize(("first", "second"), [("Rex", "rex"), ("cafe\u0301", "CAF\u00c9"), ("<straße>", "<STRASSE>")])
+def test_case_and_form_make_no_difference(first: str, second: str) -> None:
+    assert same(first, second)
+    assert not same(first, "tom")
+
+
+def test_a_name_fits_into_a_file_name() -> None:
+    assert check_name("\U00020000" * 48)
+    with pytest.raises(InputError, match="192 bytes"):
+        check_name("\U00020000" * 49)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 10**6, "\ud800", "a\x00", None, 3, "rex\n", "nul", "COM1"])
+def test_what_is_no_name_is_refused_briefly(name: object) -> None:
+    for check in (check_name, check_trigger):
+        with pytest.raises(InputError) as caught:
+            check(name)  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 400
