@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from serving import make_place
 
+from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.picture import read_parameters
 from spectral_fusion_app.create.desk import Desk
 from spectral_fusion_app.create.history import History
@@ -106,14 +108,20 @@ def test_regions_hold_their_concept_in_the_order_of_the_form(desk: Desk, ann: As
     assert not desk.studio._engine.base.fused
 
 
-def test_a_place_that_is_found_is_shown_and_gives_the_picture_again(desk: Desk, ann: Asking) -> None:
-    regions = [{"concept": "rex", "box": None}, {"concept": "tom", "box": None}]
-    [name] = create(ann, regions=regions, steps=4)
+def test_a_place_that_was_found_is_shown_and_gives_the_picture_again(desk: Desk, ann: Asking) -> None:
+    mask = torch.zeros(4, 4)
+    mask[:, :2] = 1
+    [name] = create(ann, regions=[{"concept": "rex", "box": None, "mask": tensor_text(mask)}], steps=4)
     kept = ann("picture", name)["form"]
-    assert all(len(region["box"]) == 4 for region in kept["regions"])
+    [region] = kept["regions"]
+    assert (region["concept"], region["box"]) == ("rex", [0.0, 0.0, 0.5, 1.0])
     kept.pop("missing")
     [again] = finished(ann, ann("create", kept)["id"])["pictures"]
-    assert parameters(desk, again).settings["Regions"] == parameters(desk, name).settings["Regions"]
+    assert desk.studio.history.find(again).read_bytes() == desk.studio.history.find(name).read_bytes()
+
+
+def test_the_model_may_be_asked_to_find_the_place(ann: Asking) -> None:
+    assert len(create(ann, regions=[{"concept": name, "box": None} for name in ("rex", "tom")], steps=4)) == 1
 
 
 def test_a_concept_may_act_in_a_part_of_the_steps(desk: Desk, ann: Asking) -> None:
