@@ -91,9 +91,10 @@ class Engine:
         self, config: GenerateConfig, concepts: Mapping[Concept, float], watch: Callable[[Step], bool]
     ) -> list[Picture]:
         """Pictures; those that are done where `watch` says False. `concepts`: at work in their places, not fused."""
-        from spectral_fusion.generate import generate
+        from spectral_fusion.generate import Placeable, generate
 
-        return generate(self.base, config, concepts=concepts, on_step=watch)
+        placed: dict[Placeable, float] = dict(concepts.items())
+        return generate(self.base, config, concepts=placed, on_step=watch)
 
 
 def free_memory() -> None:

@@ -20,7 +20,7 @@ from spectral_fusion_app.library.shelf_html import thumbnail
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
-from spectral_fusion_app.web import Answer, picture_url
+from spectral_fusion_app.web import Answer, field_of, picture_url
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -179,6 +179,7 @@ class Desk:
         told["pictures"] = [path.name for path in job.result] if isinstance(job.result, list) else []
         if job.error is not None:
             told["error"] = str(job.error) if isinstance(job.error, InputError) else "this failed; the log says more"
+            told["field"] = field_of(told["error"])
         if isinstance(job.update, Progress):
             update = job.update
             told |= {"step": update.step, "steps": update.steps, "picture": update.picture, "of": update.pictures}

@@ -77,7 +77,7 @@ $(".file").addEventListener("change", event => { const [file] = event.target.fil
 element.addEventListener("dragover", event => event.preventDefault());
 element.addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) openFile(file); });
 document.addEventListener("keydown", keys);
-new ResizeObserver(() => state.form && fitFrame()).observe($(".viewer"));
+new ResizeObserver(() => { if (state.form) { fitFrame(); refreshSize(); } }).observe($(".viewer"));
 document.addEventListener("spectral-fusion:library", () => start(false));
 document.addEventListener("spectral-fusion:open", event => { const add = () => { if (concept(event.detail)) insert(event.detail); }; concept(event.detail) ? add() : start(false).then(add); });
 start();

@@ -69,7 +69,7 @@ function show(answer) {
 
 // Once for each job that is over: its error where it belongs; the picture to show, a grid's sheet or the first.
 function ended(job) {
-  if (job.state === "failed") { problem(job.error); status("Nothing was made."); return null; }
+  if (job.state === "failed") { problem(job.error, job.field); status("Nothing was made."); return null; }
   if (!job.pictures.length) { status("Stopped."); return null; }
   return job.pictures.at(-1).endsWith("-grid.png") ? job.pictures.at(-1) : job.pictures[0];
 }

@@ -35,6 +35,12 @@ function sizeWords(picture) {
   return `${picture.width} × ${picture.height} px${shown}`;
 }
 
+// The size in words again, after the window has changed.
+function refreshSize() {
+  const picture = state.pictures.find(one => one.name === state.chosen);
+  if (picture && /px, shown|px$/.test($(".status").textContent)) status(sizeWords(picture));
+}
+
 function choose(name, focus = false) {
   state.chosen = name;
   const picture = state.pictures.find(one => one.name === name);
@@ -57,6 +63,12 @@ function choose(name, focus = false) {
   if ($("#made").open) showMade();
 }
 
+function regionWords(region) {
+  const edges = region.box?.map(edge => `${Math.round(edge * 100)} %`);
+  const place = edges ? `from ${edges[0]}, ${edges[1]} to ${edges[2]}, ${edges[3]}` : "where the model finds it";
+  return `${[region.concept, region.prompt].filter(Boolean).join(": ")}, ${place}${region.mask ? ", found" : ""}`;
+}
+
 async function showMade() {
   const name = state.chosen;
   if (!name || $("#made .facts").children.length) return;
@@ -64,6 +76,7 @@ async function showMade() {
   if (!made || name !== state.chosen) return;
   if (made.error) return $("#made .facts").replaceChildren(make("dd", {}, made.error));
   const rows = {Prompt: made.prompt, "Negative prompt": made.negative, ...made.settings, File: name};
+  if (rows.Regions) rows.Regions = made.form.regions.map(regionWords).join("\n");
   $("#made .facts").replaceChildren(...Object.entries(rows).filter(([, value]) => value)
     .flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)]));
   const image = $(".frame img");

@@ -65,5 +65,10 @@ document.addEventListener("keydown", event => {
   next.click();
   next.focus();
 });
-document.addEventListener("spectral-fusion:place", event => document.getElementById(`tab-${event.detail}-button`)?.click());
+// On a very narrow screen Gradio puts the last tabs into a menu, whose entries have no id.
+document.addEventListener("spectral-fusion:place", event => {
+  const label = event.detail[0].toUpperCase() + event.detail.slice(1);
+  const hidden = [...document.querySelectorAll(".overflow-dropdown button")].find(one => one.textContent.trim() === label);
+  (document.getElementById(`tab-${event.detail}-button`) ?? hidden)?.click();
+});
 look();

@@ -31,6 +31,7 @@ ADVANCED = {  # fields of TrainConfig, and what the page sets where that differs
     "seed": 0,
     "flip": False,
     "caption_dropout": None,
+    "distillation_prompts": None,
     "validate_every": 0,
     "sample_every": 50,
 }

@@ -56,7 +56,7 @@ class TrainDesk:
             "desk": self.desk,
             "photos": self.photos,
             "train": self.train,
-            "trainings": self.list,
+            "trainings": self.all,
             "training": self.training,
             "cancel": self.cancel,
             "resume": self.resume,
@@ -95,7 +95,7 @@ class TrainDesk:
         )
         return described(self.begin.start(given))
 
-    def list(self, _: Visitor, __: Any) -> dict[str, Any]:
+    def all(self, _: Visitor, __: Any) -> dict[str, Any]:
         """All trainings in short, the newest first."""
         return {"trainings": [self._short(training) for training in self.trainings.list()]}
 

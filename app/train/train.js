@@ -162,7 +162,7 @@ async function choose(id) {
 
 async function drawChosen() {
   const id = chosen, one = await ask("training", {id, ...shown});
-  if (!one || one.error || id !== chosen) return;
+  if (!one || one.field !== undefined || id !== chosen) return;  // a failed training has an error of its own
   const bar = $(".watch progress");
   bar.hidden = one.state === "finished" || one.state === "failed" || one.state === "stopped";
   if (one.steps) bar.value = one.step / one.steps; else bar.removeAttribute("value");

@@ -61,7 +61,8 @@ def test_from_photos_to_a_picture_while_the_page_is_loaded_again(server: Server,
     page.click("#train-advanced summary")
     wide = page.locator("#train-advanced .grid").evaluate("node => getComputedStyle(node).gridTemplateColumns")
     assert len(wide.split()) >= 2, "not one narrow column"
-    quick = {"steps": "20", "rank": "4", "batch-size": "2", "resolution": "32", "sample-every": "10"}
+    quick = {"steps": "10", "rank": "4", "batch-size": "2", "resolution": "32", "sample-every": "5"}
+    quick["distillation-prompts"] = "2"
     for name, value in quick.items():
         page.fill(f"#train-{name}", value)
     page.click("#start-training")
@@ -69,7 +70,7 @@ def test_from_photos_to_a_picture_while_the_page_is_loaded_again(server: Server,
     visit.open_again()
     go(page, "Train")
     expect(page.locator("#training-state")).to_contain_text("kit")
-    page.wait_for_selector("#training-state[data-kind=finished]", timeout=240_000)
+    page.wait_for_selector("#training-state[data-kind=finished]", timeout=600_000)
     expect(page.locator("#training-samples img").first).to_be_visible()
     expect(page.locator(".thumbs img")).to_have_count(6)
     page.locator(".watch details summary").click()
