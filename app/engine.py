@@ -12,7 +12,7 @@ from spectral_fusion.errors import InputError
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
-    from spectral_fusion.generate import GenerateConfig, Picture, Step
+    from spectral_fusion.generation import GenerateConfig, Picture, Step
 
 
 class Engine:
@@ -68,7 +68,7 @@ class Engine:
         if not concepts:
             yield {}
             return
-        from spectral_fusion.fuse import fuse
+        from spectral_fusion.fusion import fuse
 
         fusion = fuse(self.base, concepts)
         try:
@@ -91,7 +91,7 @@ class Engine:
         self, config: GenerateConfig, concepts: Mapping[Concept, float], watch: Callable[[Step], bool]
     ) -> list[Picture]:
         """Pictures; those that are done where `watch` says False. `concepts`: at work in their places, not fused."""
-        from spectral_fusion.generate import Placeable, generate
+        from spectral_fusion.generation import Placeable, generate
 
         placed: dict[Placeable, float] = dict(concepts.items())
         return generate(self.base, config, concepts=placed, on_step=watch)

@@ -13,8 +13,8 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import Loras, train_loras
 from spectral_fusion.evaluate.lora import Lora, lora_adapter, train_lora, training_config
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import TrainConfig, train_concept
-from spectral_fusion.train.model import training_model
+from spectral_fusion.training import TrainConfig, train_concept
+from spectral_fusion.training.model import training_model
 from tiny import tiny_base
 
 TRAINING = TrainConfig(

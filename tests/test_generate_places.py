@@ -15,10 +15,10 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.community import LoraFile
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, Picture, generate
-from spectral_fusion.generate.bound import Live, bound
-from spectral_fusion.generate.found import share_out
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, Picture, generate
+from spectral_fusion.generation.bound import Live, bound
+from spectral_fusion.generation.found import share_out
 from spectral_fusion.picture import Parameters
 from spectral_fusion.spectral import Factors
 
@@ -134,7 +134,7 @@ def test_a_picture_says_how_its_places_were_and_makes_them_again(
 
 
 def test_places_are_found_and_recorded(base: StableDiffusion, rex: Concept, tom: Concept, monkeypatch) -> None:
-    monkeypatch.setattr("spectral_fusion.generate.found.CONTRAST", 1.0)  # a random UNet attends evenly
+    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)  # a random UNet attends evenly
     regions = (Region(PROMPT, concepts={"rex": 1.0}), Region(PROMPT, concepts={"tom": 1.0}))
     picture = generate(base, replace(CONFIG, regions=regions), concepts={rex: 1.0, tom: 1.0})[0]
     assert picture.parameters.settings["Places"] == "found"

@@ -15,7 +15,7 @@ from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
+from spectral_fusion.training import Progress, TrainConfig, train_concept, watch
 from tiny import tiny_base
 from training import draw_photos
 

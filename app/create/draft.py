@@ -79,7 +79,7 @@ class Draft:
         """
         from spectral_fusion.base.prompt import take_lora_tags
         from spectral_fusion.base.regions import Region
-        from spectral_fusion.generate import GenerateConfig
+        from spectral_fusion.generation import GenerateConfig
 
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")
@@ -121,7 +121,7 @@ class Draft:
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> Draft:
         """The draft of a picture that is there. Raises InputError where its settings cannot be read."""
-        from spectral_fusion.generate import GenerateConfig
+        from spectral_fusion.generation import GenerateConfig
 
         config = GenerateConfig.from_parameters(parameters)
         grid = parameters.settings.get("Grid", "")

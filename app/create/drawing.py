@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from spectral_fusion.concept import Concept
-    from spectral_fusion.generate import GenerateConfig, Picture, Step
+    from spectral_fusion.generation import GenerateConfig, Picture, Step
 
 PREVIEWS = 8  # of each picture: each costs a run of the decoder
 SHEET_EDGE = 192  # px that a picture takes on a sheet at least, so that the labels have room

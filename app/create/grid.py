@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.generation import GenerateConfig
 
 LARGEST_FACTOR = 10
 OF_CONCEPT = "weight of "

@@ -16,7 +16,7 @@ from spectral_fusion_app.visitors import Visitor
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
-    from spectral_fusion.fuse import OnOverlap
+    from spectral_fusion.fusion import OnOverlap
 
 LoraFormat = Literal["diffusers", "kohya"]
 
@@ -49,7 +49,7 @@ class Fusing:
         Raises:
             InputError: none was named, one is not in the library, or they are of different bases.
         """
-        from spectral_fusion.fuse import OVERLAP_TOLERANCE, check_together
+        from spectral_fusion.fusion import OVERLAP_TOLERANCE, check_together
 
         concepts = self._concepts(dict.fromkeys(names, 1.0))
         matrix = [[1.0 if i == j else 0.0 for j in range(len(concepts))] for i in range(len(concepts))]
@@ -75,7 +75,7 @@ class Fusing:
                 concepts do not go together.
         """
         from spectral_fusion.concept import check_name
-        from spectral_fusion.fuse import fuse
+        from spectral_fusion.fusion import fuse
 
         if not weights:
             raise InputError("no concept is chosen; choose one or more")
@@ -99,7 +99,7 @@ class Fusing:
             InputError: they do not go together, a weight is no number, or the format is unknown.
         """
         from spectral_fusion.concept import export_embedding, export_lora
-        from spectral_fusion.fuse import check_together
+        from spectral_fusion.fusion import check_together
 
         concepts = self._concepts(weights)
         check_together(list(concepts), allowed(overlap))

@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args, get_type_hints
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.config import settings as train_settings
+from spectral_fusion.training import ResolvedConfig
+from spectral_fusion.training.config import settings as train_settings
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.photos import Photos
 from spectral_fusion_app.train.trainings import Training, Trainings, check_bounds
 
-ADVANCED = {  # fields of TrainConfig, and what the page sets where that differs from their default
+ADVANCED = {  # fields of ResolvedConfig, and what the page sets where that differs from their default
     "trigger": None,
     "steps": None,
     "rank": None,
@@ -89,8 +89,8 @@ class Begin:
 
 
 def described_setting(name: str, value: Any) -> dict[str, Any]:
-    """One field of `TrainConfig` for the page: its kind, help text and value."""
-    kind = get_type_hints(TrainConfig)[name]
+    """One field of `ResolvedConfig` for the page: its kind, help text and value."""
+    kind = get_type_hints(ResolvedConfig)[name]
     choices = list(get_args(kind))
     sort = "check" if kind is bool else "choice" if choices else "number" if kind in (int, float) else "text"
     label = name.replace("_", " ").capitalize().replace("unet", "UNet")
@@ -110,7 +110,7 @@ def parse_setting(name: str, value: Any) -> Any:
     Raises:
         InputError: it is no number and should be one.
     """
-    kind = get_type_hints(TrainConfig)[name]
+    kind = get_type_hints(ResolvedConfig)[name]
     if value in (None, ""):
         return None
     if kind not in (int, float):

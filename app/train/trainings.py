@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.train import TrainConfig
+from spectral_fusion.training import TrainConfig
 from spectral_fusion_app.processes import STOPPING, Runs, VerbProcess
 from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.train.progress import ACTIVE, TrainingState, read_points
@@ -116,7 +116,7 @@ class Trainings(Runs[Training]):
                 another concept has its trigger, or too many trainings wait.
         """
         from spectral_fusion.concept import Library
-        from spectral_fusion.train.folder import stopped_settings
+        from spectral_fusion.training.folder import stopped_settings
 
         given = {key: value for key, value in settings.items() if value is not None}
         config = TrainConfig(**given)

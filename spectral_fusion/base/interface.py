@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior, Start
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -56,14 +57,14 @@ class Base(ABC):
         """The models that concepts adapt, by name, the denoiser first. A layer is called `<part>.<module path>`."""
 
     @property
-    @abstractmethod
     def texts(self) -> dict[str, TextPart]:
         """The text parts that can learn new words, by the name that they have in `parts`; empty where none can."""
+        return {}
 
     @property
-    @abstractmethod
     def frozen(self) -> list[nn.Module]:
         """Models that no concept adapts, such as the autoencoder."""
+        return []
 
     @property
     def denoiser(self) -> nn.Module:
@@ -212,22 +213,22 @@ class Base(ABC):
         latents, noise: (n, channels, height, width); times: (n,) -> two tensors of the latents' shape.
         """
 
-    @abstractmethod
     def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
-        """(n,): weights of the loss at these timesteps; ones for gamma 0."""
+        """(n,): weights of the loss at these timesteps; ones for gamma 0, and where a family knows no such weights."""
+        return torch.ones(len(times), device=times.device)
 
     @abstractmethod
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The denoiser's answer to (n, channels, height, width), of the same shape. Gradients pass."""
 
-    @abstractmethod
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """Within the `with` block, activations are computed again instead of kept."""
+        return nullcontext()
 
     @property
-    @abstractmethod
     def min_snr_gamma(self) -> float:
         """The default of that setting; 0 for none."""
+        return 0.0
 
     def autocast(self, precision: str) -> torch.autocast:
         """The precision that is computed in, on the base's device: fp32, fp16 or bf16."""
@@ -247,7 +248,20 @@ class Base(ABC):
 
     # Drawing
 
+    @property
+    def plain_sampler(self) -> str:
+        """The sampler that adds no noise and takes one answer a step, for what the base is asked in training."""
+        return "DDIM"
+
     @abstractmethod
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
+        """A new scheduler of that name for latents of a (height, width). Raises InputError where it is unknown."""
+
+    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
+        """Set the timesteps of a scheduler as the family's own pipeline does."""
+        scheduler.set_timesteps(steps, device=self.device)
+
+    @torch.no_grad()
     def denoise(
         self,
         condition: Condition,
@@ -273,6 +287,18 @@ class Base(ABC):
         Raises:
             InputError: the sampler is unknown.
         """
+        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
+        self.set_steps(scheduler, steps)
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            start=start,
+        )
 
     def layer_kind(self, layer: str) -> Kind:
         """What a layer sees: cells of the picture, text, or neither. Raises InputError where that is not settled."""
@@ -331,9 +357,9 @@ class Base(ABC):
         with self.read_places(texts, Placement([], Masks(regions, *size)), half=guided):
             yield
 
-    @abstractmethod
     def save(self, folder: str) -> None:
         """Write a folder that a stock diffusers pipeline loads."""
+        self.pipeline.save_pretrained(folder)
 
     # Judging
 

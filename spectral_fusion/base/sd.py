@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, SchedulerMixin, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
@@ -19,8 +19,7 @@ from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
-from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
@@ -166,31 +165,8 @@ class StableDiffusion(Base):
             for encoder in encoders:
                 encoder.activation_checkpointing_disable()
 
-    @torch.no_grad()
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-        start: Start | None = None,
-    ) -> Iterator[DenoisingStep]:
-        scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
-        scheduler.set_timesteps(steps, device=self.device)
-        yield from denoising_steps(
-            self.predict,
-            scheduler,
-            condition,
-            noise.to(self.device),
-            uncondition=uncondition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            start=start,
-        )
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
+        return make_sampler(self.pipeline.scheduler.config, sampler)
 
     def layer_kind(self, layer: str) -> Kind:
         part, _, path = layer.partition(".")
@@ -218,9 +194,6 @@ class StableDiffusion(Base):
         watch = AttentionWatch(tokens, Masks([], *size).size)
         with replaced_attention(self.unet, lambda processor: WatchedAttention(processor, watch)):
             yield watch.mean
-
-    def save(self, folder: str) -> None:
-        self.pipeline.save_pretrained(folder)
 
     def scorers(self) -> ModuleType | None:
         if not self.is_toybox:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 
 
 class Command(TyperCommand):
@@ -53,11 +53,24 @@ def read_config_file(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the file's settings the defaults of the verb, so that a flag on the command line overrides them."""
     if path is None or ctx.resilient_parsing:
         return path
-    takes_list = {p.name: getattr(p, "multiple", False) for p in ctx.command.params if p.name not in ("config", "help")}
-    settings = parse_config(path, [name for name in takes_list if name])
-    as_lists = {key: [value] for key, value in settings.items() if takes_list[key] and not isinstance(value, list)}
-    ctx.default_map = {**(ctx.default_map or {}), **settings, **as_lists}
+    options = [p for p in ctx.command.params if p.name not in (None, "config", "help")]
+    named = {key(flag): p for p in options for flag in (p.name, *p.opts)}
+    defaults: dict[str, Any] = {}
+    for name, value in parse_config(path, list(named)).items():
+        option, many = named[name], getattr(named[name], "multiple", False)
+        if isinstance(value, dict) or (isinstance(value, list) and not many):
+            raise InputError(f"settings file {path} has {name} = {shown(value)}; give one value")
+        # As text, as a flag gives it, so that the parser checks its type: int(2.5) would be 2.
+        defaults[option.name] = [str(v) for v in (value if isinstance(value, list) else [value])]
+        if not many:
+            (defaults[option.name],) = defaults[option.name]
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
+
+
+def key(flag: str) -> str:
+    """A flag as a settings file names it: `batch_size` for `--batch-size`."""
+    return flag.lstrip("-").replace("-", "_")
 
 
 def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
@@ -75,12 +88,12 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
         raise InputError(f"settings file {path} cannot be read: {error.strerror}; give --config a TOML file") from error
     except ValueError as error:
         raise InputError(f"settings file {path} is not valid TOML: {error}; mend that line") from error
-    named = {key.replace("-", "_"): value for key, value in settings.items()}
-    for key in named:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
+    named = {key(name): value for name, value in settings.items()}
+    for name in named:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
             advice = f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(sorted(known))}"
-            raise InputError(f"settings file {path} has an unknown setting '{key}'; {advice}")
+            raise InputError(f"settings file {path} has an unknown setting '{name}'; {advice}")
     return named
 
 

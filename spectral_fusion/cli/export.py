@@ -39,10 +39,10 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors; LoRA files are of that format")
     folder = out.with_name(f"{out.stem}-embeddings")
-    for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts)):
+    for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts if concept.embeddings)):
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
-    for concept in concepts:
+    for concept in (concept for concept in concepts if concept.embeddings):
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
         typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")

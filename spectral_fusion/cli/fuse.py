@@ -38,7 +38,7 @@ def fuse(
     config: ConfigFile = None,
 ) -> None:
     """Fuse concepts into one pipeline or one LoRA; without --out, check whether they go together."""
-    from spectral_fusion.fuse import check_together, scaled_weights
+    from spectral_fusion.fusion import check_together, scaled_weights
 
     chosen = select_concepts(concepts, weights, library)
     scaled = scaled_weights(chosen, reduce)
@@ -65,7 +65,7 @@ def _write_folder(
     force: bool,
 ) -> None:
     from spectral_fusion.base.quiet import quietly
-    from spectral_fusion.fuse import fuse as fuse_concepts
+    from spectral_fusion.fusion import fuse as fuse_concepts
 
     if out.exists() and not force:
         raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
@@ -78,7 +78,7 @@ def _write_folder(
 
 
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
-    from spectral_fusion.fuse import OVERLAP_TOLERANCE
+    from spectral_fusion.fusion import OVERLAP_TOLERANCE
 
     console, concepts = Console(), list(weights)
     console.print(concept_table(concepts, list(weights.values())))

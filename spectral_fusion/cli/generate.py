@@ -17,7 +17,7 @@ from spectral_fusion.errors import InputError
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
-    from spectral_fusion.generate import GenerateConfig, Picture
+    from spectral_fusion.generation import GenerateConfig, Picture
 
 Option = typer.Option
 
@@ -54,7 +54,7 @@ def generate(
 ) -> None:
     """Generate pictures that hold any number of concepts."""
     from spectral_fusion.base.prompt import take_lora_tags
-    from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.generation import GenerateConfig
 
     prompt, tagged = take_lora_tags(prompt)
     chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
@@ -114,7 +114,7 @@ def _draw_seed() -> int:
 @contextmanager
 def _fused(base: "Base", concepts: dict["Concept", float], options: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Concepts in the base's weights while the context lasts; yields what pictures shall say of them."""
-    from spectral_fusion.fuse import fuse
+    from spectral_fusion.fusion import fuse
 
     if not concepts:
         yield {}
@@ -139,7 +139,7 @@ def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
 
 def _generate_and_save(base: "Base", settings: "GenerateConfig", out: Path, on_step: Any) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
-    from spectral_fusion.generate import generate as generate_pictures
+    from spectral_fusion.generation import generate as generate_pictures
     from spectral_fusion.picture import save_picture
 
     pictures = []

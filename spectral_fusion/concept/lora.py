@@ -14,10 +14,11 @@ from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
 from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
-from spectral_fusion.concept.metadata import OURS, check_weight, library_versions
+from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
 
 LoraFormat = Literal["diffusers", "kohya"]
+KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
 
 
 def export_lora(
@@ -98,8 +99,8 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 def _generation(concept: Concept) -> tuple[str, str]:
     """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    if concept.family == "sdxl":
-        return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
+    if concept.family in ARCHITECTURES and concept.family != "sd":
+        return ARCHITECTURES[concept.family], KOHYA_VERSIONS.get(concept.family, concept.family)
     width = next(iter(concept.embeddings.values())).shape[1]
     return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
 

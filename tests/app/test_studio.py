@@ -10,7 +10,7 @@ from PIL import Image
 from serving import make_place
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate import GenerateConfig
+from spectral_fusion.generation import GenerateConfig
 from spectral_fusion.picture import read_parameters
 from spectral_fusion_app.create.draft import picture_draft
 from spectral_fusion_app.create.drawing import Progress, Request
