@@ -170,7 +170,7 @@ def test_a_grid_of_seeds_and_samplers(desk: Desk, ann: Asking) -> None:
         ({"prompt": "a <rxe> dog"}, "prompt", "did you mean <rex>"),
         ({"seed": "-5"}, "seed", "whole number"),
         ({"seed": "9" * 30}, "seed", "whole number"),
-        ({"steps": 0}, "steps", "positive"),
+        ({"steps": 0}, "steps", "is 0"),
         ({"steps": "many"}, "steps", "cannot be used"),
         ({"steps": 10**9}, "steps", ""),
         ({"width": 65}, "width", "multiple of 8"),

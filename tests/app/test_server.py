@@ -65,6 +65,12 @@ def test_the_api_describes_itself(user: Client) -> None:
     assert "PNG" in described["/generate"]["description"]
 
 
+def test_every_endpoint_has_an_example(user: Client) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    examples = set(re.findall(r"""["`](/\w+)["`]""", text))
+    assert examples == user.view_api(return_format="dict")["named_endpoints"].keys()
+
+
 def test_pictures_through_the_api(user: Client) -> None:
     assert [concept["trigger"] for concept in user.predict(api_name="/concepts")] == ["<rex>", "<tom>"]
     regions = [{"prompt": "a <rex> dog", "box": [0, 0, 0.5, 1]}]

@@ -38,7 +38,7 @@ def generate(tmp_path: Path) -> Any:
         {"weights": {"rex": {}}},
         {"weights": {"\ud800": 1}},
         {"regions": {"prompt": "a"}},
-        {"regions": [{"prompt": "a"}]},
+        {"regions": [{"prompt": 5}]},
         {"regions": [{"prompt": "a", "box": [0, 0, 1]}]},
         {"regions": [{"prompt": "a", "box": [0, 0, 1, "x"]}]},
         {"seed": 10**29},
