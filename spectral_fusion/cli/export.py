@@ -34,7 +34,7 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     """Write one LoRA and, in a folder beside it, an embedding for each concept; say where they are and their use."""
     import torch
 
-    from spectral_fusion.concept import export_embedding, export_lora
+    from spectral_fusion.concept import export_lora
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors; LoRA files are of that format")
@@ -43,6 +43,14 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
+    write_embeddings(concepts, out)
+
+
+def write_embeddings(concepts: dict["Concept", float], out: Path) -> None:
+    """Write an embedding for each concept in a folder beside a LoRA, and say their use."""
+    from spectral_fusion.concept import export_embedding
+
+    folder = out.with_name(f"{out.stem}-embeddings")
     for concept in (concept for concept in concepts if concept.embeddings):
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
         typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spectral_fusion.concept.file import Concept
+from spectral_fusion.concept.joint import Overlap
 from spectral_fusion.concept.lora_names import NUMBERED, NUMBERED_TARGETS, LayerNames, split_key
 from spectral_fusion.concept.lora_tensors import to_factors
 from spectral_fusion.concept.read import find_file, read_tensors
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Factors
+from spectral_fusion.spectral import Factors, delta_overlap
 
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
@@ -104,6 +106,22 @@ def read_lora(path: str | Path, layers: Mapping[str, tuple[int, ...]]) -> LoraFi
         raise InputError(f"no key of {path} fits a layer of this base ({_some(groups)}); load the base it was made for")
     trigger = metadata.get("modelspec.trigger_phrase", "") or " ".join(embeddings)
     return LoraFile(_name(path), dict(sorted(found.items())), trigger, embeddings, tuple(sorted(unmatched)))
+
+
+def lora_overlaps(lora: LoraFile, concepts: Sequence[Concept]) -> list[Overlap]:
+    """How much a LoRA has in common with each concept, in the layer where it is most.
+
+    A LoRA has no band: the value is the absolute cosine of the two deltas, `spectral.delta_overlap`. Concepts without a
+    common layer are left out.
+    """
+    found = []
+    for concept in concepts:
+        both = [name for name in lora.layers if name in concept.layers]
+        values = {name: delta_overlap(lora.factors(name), concept.factors(name)) for name in both}
+        if values:
+            worst = max(values, key=values.__getitem__)
+            found.append(Overlap(lora.name, concept.name, worst, values[worst]))
+    return found
 
 
 def _lora_path(path: str | Path) -> Path:

@@ -65,7 +65,8 @@ def obedience(images: Sequence[Image.Image], scenes: Sequence[Scene], folder: Pa
 
 def marked_scenes(count: int) -> list[Scene]:
     """One thing each, with marks of which all have names."""
-    rng, scenes = random.Random("held out marks"), []
+    rng = random.Random("held out marks")
+    scenes: list[Scene] = []
     while len(scenes) < count:
         thing = identity(rng.randrange(1_000_000))
         named = thing.color in COLOR_NAMES and thing.marks and (thing.marks.pattern or thing.marks.accessories)
@@ -99,7 +100,8 @@ def through(vae: AutoencoderKL, images: Sequence[Image.Image]) -> list[Image.Ima
 
 def identity_kept(vae: AutoencoderKL, folder: Path, things: int, count: int = 48) -> float:
     """Mean cosine between the identities in photos and in what comes back from the autoencoder."""
-    rng, scenes = random.Random(f"held out photos {things}"), []
+    rng = random.Random(f"held out photos {things}")
+    scenes: list[Scene] = []
     while len(scenes) < count:
         scene = arrange([identity(rng.randrange(1_000_000)) for _ in range(things)], rng)
         if hidden(scene.things) < 0.3:
