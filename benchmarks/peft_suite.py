@@ -149,7 +149,9 @@ def replacement(kind: str, name: str, node: ast.Assign, folder: Path) -> str | N
             for case, (model, settings) in CUSTOM.items()
         )
     if name == "MULTIPLE_ACTIVE_ADAPTERS_TEST_CASES":
-        one, same, other = ({"r": 2, "target_modules": [layer], "band": band} for layer, band in PAIRS)
+        one, same, other = (
+            {"r": 2, "target_modules": [layer], "band": band, "init_weights": False} for layer, band in PAIRS
+        )
         return listed(
             f"('Spectral {mode} {case}', 'spectral', SpectralConfig, {one | extra!r}, {second | extra!r})"
             for mode, extra in MODES.items()
