@@ -25,7 +25,7 @@ from spectral_fusion.base.presets import ATTENTION
 from spectral_fusion.concept import Concept, LayerTensors
 from spectral_fusion.concept.fingerprint import weight_fingerprint
 from spectral_fusion.concept.joint import joint_factors, measure_overlaps
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from spectral_fusion.spectral import Band, Triplets
 
 RANK = 8

@@ -1,15 +1,17 @@
-"""Preparing bands at r=8 for every attention projection of SD 1.5's UNet and text encoder.
+"""Preparing bands at r=8 for every attention projection of SD 1.5's UNet and text encoder, and of SDXL's widths.
 
     python benchmarks/svd.py [--small]
 
-Band 0 from the top, band 0 from the bottom, and one in the middle, each in four ways in turn on each layer: a full SVD
-in float32 and in float64, ours with an empty cache, ours with a full one. Random weights have a flat spectrum, the
-hardest case for an iteration; the second half of the table gives the same weights the falling spectrum of trained ones.
+Band 0 from the top, band 0 from the bottom, and one in the middle, each in four ways in turn on a weight of each shape:
+a full SVD in float32 and in float64, ours with an empty cache, ours with a full one. Random weights have a flat
+spectrum, the hardest case for an iteration; the other half of the table gives the same weights the falling spectrum of
+trained ones. Times are processor time, so that a busy machine slows all alike.
 """
 
 import argparse
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,22 +23,30 @@ from report import write_report
 from spectral_fusion.base.presets import ATTENTION
 from spectral_fusion.spectral import Band, Triplets, cached_triplets
 
-RANK = 8
+RANK, ROUNDS = 8, 3
 PLACES = ("top", "bottom", "middle")
-DECAY = 0.5  # singular value number i is proportional to (i + 1) ** -DECAY
+WAYS = ("SVD in float64", "SVD in float32", "ours, cold", "ours, cached")
+DECAY = 0.5  # singular value number i is multiplied by (i + 1) ** -DECAY
+SDXL = ((640, 2048), (1280, 2048))  # keys and values of its cross-attention; the other shapes are among SD 1.5's
+
+Shape = tuple[int, int]
 
 
-def attention_weights(*, small: bool) -> list[Tensor]:
-    """The weights of all attention projections, in the order of the modules."""
-    models = sd15.unet(small=small), sd15.text_encoder(small=small)
+def attention_shapes(*, small: bool) -> Counter[Shape]:
+    """How many attention projections of SD 1.5 have which shape."""
+    with torch.device("meta"):
+        models = sd15.unet(small=small), sd15.text_encoder(small=small)
     modules = (module for model in models for name, module in model.named_modules() if name.endswith(ATTENTION))
-    return [module.weight.detach() for module in modules]
+    return Counter(tuple(module.weight.shape) for module in modules)
 
 
-def with_falling_spectrum(weight: Tensor) -> Tensor:
-    """The weight with its singular vectors and a power law for singular values; (out, in)."""
+def make_weight(shape: Shape, spectrum: str) -> Tensor:
+    """(out, in): random, or with singular values that fall off as trained ones do."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / shape[1] ** 0.5
+    if spectrum == "flat":
+        return weight
     U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
-    return U * (S[0] * torch.arange(1, len(S) + 1) ** -DECAY) @ Vh
+    return U * (S * torch.arange(1, len(S) + 1) ** -DECAY) @ Vh
 
 
 def error(exact: Triplets, found: Triplets) -> float:
@@ -52,53 +62,72 @@ def full(weight: Tensor, span: range, dtype: torch.dtype) -> Triplets:
     return Triplets(U, S, Vh.T).part(span.start, span.stop)
 
 
-def compare(name: str, weights: list[Tensor], place: str) -> list[list[object]]:
-    """The table's rows for one set of weights; the ways take turns, so that a busy machine slows all alike."""
-    with tempfile.TemporaryDirectory() as folder:
+def measure(weight: Tensor, place: str) -> dict[str, tuple[float, float]]:
+    """Seconds, the least of the rounds, and error of each way on one weight."""
+    directions = min(weight.shape)
+    middle = Band(directions // RANK // 2, RANK)
+    span = {"top": Band(0, RANK), "bottom": Band(0, RANK, "bottom"), "middle": middle}[place].within(directions)
+    taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, Triplets] = {}
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
 
-        def ours(weight: Tensor, span: range) -> Triplets:
-            return cached_triplets(weight, span.start, span.stop, cache_dir=Path(folder))
+            def ours(cache: str = folder) -> Triplets:
+                return cached_triplets(weight, span.start, span.stop, cache_dir=Path(cache))
 
-        ways: dict[str, Callable[[Tensor, range], Triplets]] = {
-            "SVD in float64": lambda weight, span: full(weight, span, torch.float64),
-            "SVD in float32": lambda weight, span: full(weight, span, torch.float32),
-            "ours, cold": ours,
-            "ours, cached": ours,
-        }
-        seconds, worst = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
-        for weight in weights:
-            directions = min(weight.shape)
-            middle = Band(directions // RANK // 2, RANK)
-            span = {"top": Band(0, RANK), "bottom": Band(0, RANK, "bottom"), "middle": middle}[place].within(directions)
-            exact = ways["SVD in float64"](weight, span)
-            for way, decompose in ways.items():
-                start = time.perf_counter()
-                found = decompose(weight, span)
-                seconds[way] += time.perf_counter() - start
-                worst[way] = max(worst[way], error(exact, found))
-    slow = [seconds[way] for way in ("SVD in float64", "SVD in float32")]
-    return [
-        [f"{name}, {place}: {way}", f"{taken:.2f}", *(f"{other / taken:.1f}" for other in slow), f"{worst[way]:.0e}"]
-        for way, taken in seconds.items()
-    ]
+            jobs: list[Callable[[], Triplets]] = [
+                lambda: full(weight, span, torch.float64),
+                lambda: full(weight, span, torch.float32),
+                ours,
+                ours,
+            ]
+            for way, job in zip(WAYS, jobs, strict=True):
+                start = time.process_time()
+                found[way] = job()
+                taken[way].append(time.process_time() - start)
+    return {way: (min(taken[way]), error(found[WAYS[0]], found[way])) for way in WAYS}
+
+
+def row(name: str, figures: dict[str, list[tuple[float, float]]], counts: list[int]) -> list[object]:
+    """One line: seconds over all layers, how many times faster ours is, and the worst errors."""
+    seconds = {way: sum(n * s for n, (s, _) in zip(counts, figures[way], strict=True)) for way in WAYS}
+    worst = {way: max(e for _, e in figures[way]) for way in WAYS}
+    ratios = [f"{seconds[way] / seconds['ours, cold']:.1f}" for way in WAYS[:2]]
+    times = [f"{seconds[way]:.3g}" for way in WAYS]
+    return [name, *times, *ratios, f"{worst['SVD in float32']:.0e}", f"{worst['ours, cold']:.0e}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--small", action="store_true", help="narrow models, for a quick look; writes no report")
     settings = parser.parse_args()
-    weights = attention_weights(small=settings.small)
-    sets = {"flat": weights, "falling": [with_falling_spectrum(weight) for weight in weights]}
-    rows = [row for name, members in sets.items() for place in PLACES for row in compare(name, members, place)]
-    remarks = f"""One band at r={RANK} of all {len(weights)} attention projections of the Stable Diffusion 1.5 UNet and
-of CLIP ViT-L's text encoder: the first from the top, the first from the bottom, and one in the middle, which takes a
-full decomposition the first time and serves its neighbours from then on. Random weights have a flat spectrum, in which
-neighbouring singular values differ by a thousandth: the hardest case. "Falling" gives the same weights singular values
-that fall as the number to the power of -{DECAY}, as those of trained weights roughly do. The error is the sine of the
-largest angle between the band and that of a full SVD in float64, the worst of all layers. At the bottom values lie so
-close, relative to the largest, that a full SVD in float32 turns a band, and two machines would not agree on it."""
-    columns = ["weights: way", "seconds", "times faster than float64", "than float32", "worst error"]
-    write_report("svd", "Preparing bands", columns, rows, remarks, save=not settings.small)
+    counts = attention_shapes(small=settings.small)
+    rows, single = [], []
+    for spectrum in ("flat", "falling"):
+        weights = {shape: make_weight(shape, spectrum) for shape in counts}
+        for place in PLACES:
+            measured = {shape: measure(weight, place) for shape, weight in weights.items()}
+            figures = {way: [measured[shape][way] for shape in counts] for way in WAYS}
+            rows.append(row(f"{spectrum}, {place}: SD 1.5", figures, list(counts.values())))
+            if place == "bottom":
+                measured |= {shape: measure(make_weight(shape, spectrum), place) for shape in SDXL}
+                for shape, one in measured.items():
+                    name = f"{spectrum}, {place}: {shape[0]} x {shape[1]}"
+                    single.append(row(name, {way: [one[way]] for way in WAYS}, [1]))
+    remarks = f"""One band at r={RANK}: the first from the top, the first from the bottom, and one in the middle, which
+takes a full decomposition the first time and serves its neighbours from then on. "SD 1.5" are all {counts.total()}
+attention projections of its UNet and of CLIP ViT-L's text encoder, each shape measured once and counted as often as it
+occurs. Random weights have a flat spectrum, in which neighbouring singular values differ by a thousandth: the hardest
+case. "Falling" multiplies the values by their number to the power of -{DECAY}. toybox's trained weights look like that:
+the largest value is several times the median, and the smallest is near zero where the weight is square. Processor
+seconds, the least of {ROUNDS} rounds. The error is the sine of the largest angle between the band and that of a full
+SVD in float64, the worst of all layers. At the bottom of square weights, values lie so close, relative to the largest,
+that a full SVD in float32 turns a band, and two machines would not agree on it: ours is found in float64 there."""
+    columns = [
+        *("weights", *(f"{way}, s" for way in WAYS)),
+        *("cold: times faster than float64", "than float32", "error of float32", "of ours"),
+    ]
+    write_report("svd", "Preparing bands", columns, rows + single, remarks, save=not settings.small)
 
 
 if __name__ == "__main__":

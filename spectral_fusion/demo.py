@@ -13,11 +13,11 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox.world import identity
-from spectral_fusion.train import Progress, TrainConfig, train_concept
+from spectral_fusion.training import Progress, TrainConfig, train_concept
 
 OnProgress = Callable[[str], None]
 PHOTOS = 6

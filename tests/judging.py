@@ -13,7 +13,7 @@ from torch import Tensor
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
-from spectral_fusion.generate import GenerateConfig, Picture
+from spectral_fusion.generation import GenerateConfig, Picture
 from spectral_fusion.picture import Parameters
 from spectral_fusion.spectral import Factors
 from tiny import TEXT_WIDTH

@@ -11,9 +11,9 @@ from spectral_fusion.adapter import SpectralConfig
 from spectral_fusion.concept import Library
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from spectral_fusion.spectral import Band, Triplets, decompose
-from spectral_fusion.train import TrainConfig, train_concept
+from spectral_fusion.training import TrainConfig, train_concept
 from tiny import tiny_base
 from training import draw_photos
 

@@ -1,54 +1,22 @@
 """Regional prompts: cross-attention per box, restored exactly."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.base.regions import Masks, Region, RegionalAttention, regional_prompts
+from spectral_fusion.adapter.regional import RegionalAttention
+from spectral_fusion.base.condition import Condition
+from spectral_fusion.base.painted import mask_tensor, mask_text, read_mask, tensor_text
+from spectral_fusion.base.regions import Region
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 from words import encode_prompts
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-
-
-class Echo:
-    """A stand-in for cross-attention: every position gets the mean of the keys."""
-
-    def __call__(self, attn: object, hidden_states: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        return encoder_hidden_states.mean(dim=(1, 2))[:, None, None].expand_as(hidden_states)
-
-
-def attended(boxes: list[tuple[float, float, float, float]], positions: int, guided: bool = True) -> Tensor:
-    """The picture's prompt answers 0, box number i answers i, the negative prompt -1; latents of 4 x 6."""
-    regions = [Region("x", box) for box in boxes]
-    embeddings = torch.stack([torch.full((3, 2), float(i + 1)) for i in range(len(boxes))])
-    keys = torch.cat([torch.full((1, 3, 2), -1.0), torch.zeros(1, 3, 2)]) if guided else torch.zeros(1, 3, 2)
-    processor = RegionalAttention(Echo(), embeddings, Masks(regions, 4, 6), guided)
-    return processor(None, torch.zeros(len(keys), positions, 5), keys)
-
-
-def test_each_box_answers_to_its_own_prompt_and_the_rest_to_the_pictures() -> None:
-    out = attended([(0, 0, 0.5, 1), (0.5, 0.5, 1, 1)], 24)
-    expected = torch.tensor([[1.0, 1, 1, 0, 0, 0]] * 2 + [[1.0, 1, 1, 2, 2, 2]] * 2)
-    assert torch.equal(out[1, :, 0].reshape(4, 6), expected)
-    assert (out[0] == -1).all(), "the negative prompt rules everywhere"
-
-
-def test_boxes_that_overlap_share_evenly() -> None:
-    out = attended([WHOLE, WHOLE, (0, 0, 0.5, 1)], 24)
-    assert torch.allclose(out[1, :, 0].reshape(4, 6)[:, 3:], torch.tensor(1.5))
-    assert torch.allclose(out[1, :, 0].reshape(4, 6)[:, :3], torch.tensor(2.0))
-
-
-def test_without_guidance_the_whole_batch_is_conditional() -> None:
-    assert (attended([WHOLE], 24, guided=False) == 1).all()
-
-
-def test_coarser_levels_of_the_unet_get_coarser_masks() -> None:
-    assert torch.equal(attended([(0, 0, 0.5, 1)], 6)[1, :, 0].reshape(2, 3), torch.tensor([[1.0, 0, 0]] * 2))
-    tiny_box = attended([(0.4, 0.4, 0.45, 0.45)], 2)
-    assert tiny_box[1].max() == 1, "a box smaller than a cell still has one"
 
 
 def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_base: StableDiffusion) -> None:
@@ -59,7 +27,7 @@ def test_any_number_of_regions_changes_the_picture_only_where_asked(shared_base:
     sample = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
 
     def predict(regions: list[Region], keys: Tensor) -> Tensor:
-        with regional_prompts(shared_base.unet, regions, keys, height=16, width=16, guided=True), torch.no_grad():
+        with shared_base.regions(regions, Condition(keys), size=(16, 16), guided=True), torch.no_grad():
             return unet(sample, 500, embeddings[:2]).sample
 
     plain = predict([], embeddings[:0])
@@ -76,7 +44,7 @@ def test_the_unet_is_as_before_afterwards(shared_base: StableDiffusion) -> None:
     embeddings = encode_prompts(shared_base, [region.prompt])
 
     def fail() -> None:
-        with regional_prompts(shared_base.unet, [region], embeddings, height=16, width=16, guided=True):
+        with shared_base.regions([region], Condition(embeddings), size=(16, 16), guided=True):
             wrapped = shared_base.unet.attn_processors
             assert all(isinstance(p, RegionalAttention) == (".attn2." in name) for name, p in wrapped.items())
             raise KeyboardInterrupt
@@ -97,3 +65,62 @@ def test_boxes_that_cannot_be_used(box: str) -> None:
 
 def test_a_box_is_read_from_text() -> None:
     assert Region.parse("a dog", "0.05, 0.2,0.5,.95") == Region("a dog", (0.05, 0.2, 0.5, 0.95))
+
+
+def test_boxes_masks_and_places_to_be_found() -> None:
+    painted = tensor_text(torch.eye(4))
+    assert torch.equal(Region("x", painted=painted).mask(4, 4), torch.eye(4))
+    assert Region.parse("x", "auto").is_found
+    assert Region("x").at(painted) == Region("x", painted=painted)
+    with pytest.raises(InputError, match="no place yet"):
+        Region("x").mask(4, 4)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Region("a dog", (0, 0, 0.5, 1)),
+        Region("", (0, 0, 0.5, 1), concepts={"rex": 1.0, "style": 0.5}),
+        Region("a dog", painted=tensor_text(torch.eye(4)), concepts=(("rex", -1.0),)),
+        Region("a dog"),
+    ],
+)
+def test_a_region_is_recorded_and_read_back(region: Region) -> None:
+    assert Region.from_json(json.loads(json.dumps(region.to_json()))) == region
+    assert hash(region) == hash(Region.from_json(region.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"prompt": " "}, "neither a prompt nor a concept"),
+        ({"prompt": "x", "concepts": {"rex": float("nan")}}, "weight nan of 'rex'|'rex' the weight nan"),
+        ({"prompt": "x", "box": (0, 0, 1, 1), "painted": tensor_text(torch.eye(2))}, "a box and a mask"),
+        ({"prompt": "x", "painted": "no base64!"}, "mask cannot be read"),
+        ({"prompt": "x", "painted": "aGVsbG8="}, "mask cannot be read"),
+    ],
+)
+def test_regions_that_cannot_be_used(settings: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Region(**settings)
+
+
+def test_masks_from_files(tmp_path: Path) -> None:
+    """White counts, transparent does not, large ones are made small."""
+    image = Image.new("L", (400, 200))
+    image.paste(255, (0, 0, 200, 200))
+    image.save(tmp_path / "mask.png")
+    mask = mask_tensor(read_mask(tmp_path / "mask.png"))
+    assert mask.shape == (64, 128)
+    assert (mask[:, :64] == 1).all()
+    assert (mask[:, 64:] == 0).all()
+    cut_out = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    cut_out.putpixel((0, 0), (255, 255, 255, 255))
+    assert mask_tensor(mask_text(cut_out)).sum() == 1
+    with pytest.raises(InputError, match="is empty"):
+        mask_text(Image.new("L", (9, 9)))
+    (tmp_path / "no.png").write_text("no picture")
+    with pytest.raises(InputError, match="not a readable picture"):
+        read_mask(tmp_path / "no.png")
+    with pytest.raises(InputError, match="not a readable picture"):
+        read_mask(tmp_path / "none.png")

@@ -18,7 +18,7 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "gradio", "numpy", "PIL")
 
 def probe(
     prompt: str,
-    names: Annotated[list[str] | None, typer.Option()] = None,
+    names: Annotated[list[str] | None, typer.Option("--names", "--name")] = None,
     weights: Annotated[list[float] | None, typer.Option()] = None,
     batch_size: int = 1,
     fail: str = "",
@@ -122,6 +122,21 @@ def test_flags_override_the_settings_file(tmp_path: Path) -> None:
     file.write_text('names = "rex"\nweights = [1, 0.5]\nbatch-size = 4\n')
     assert run("probe", "x", "--config", str(file)).stdout == "x ['rex'] [1.0, 0.5] 4\n"
     assert run("probe", "x", "--config", str(file), "--batch-size", "2").stdout == "x ['rex'] [1.0, 0.5] 2\n"
+
+
+def test_a_settings_file_names_settings_as_the_flags(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('name = "rex"\n')
+    assert run("probe", "x", "--config", str(file)).stdout == "x ['rex'] None 1\n"
+
+
+@pytest.mark.parametrize("text", ["batch-size = 2.5", "batch-size = true", "batch-size = [4]", 'weights = ["much"]'])
+def test_a_value_of_another_type_in_a_settings_file_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    result = run("probe", "x", "--config", str(file))
+    assert result.exit_code == 2
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(

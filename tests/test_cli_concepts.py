@@ -13,7 +13,7 @@ from concepts import make_concept, picture
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from tiny import tiny_base
 
 

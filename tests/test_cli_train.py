@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
-from spectral_fusion.train import TrainConfig, watch
-from spectral_fusion.train.config import settings
+from spectral_fusion.training import TrainConfig, watch
+from spectral_fusion.training.config import settings
 from tiny import tiny_base
 from training import draw_photos
 
@@ -54,7 +54,7 @@ def train(base: Path, photos: Path, library: Library, monkeypatch: pytest.Monkey
 
 def config_of(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replace the job by one that notes what it was asked for."""
-    import spectral_fusion.train.job as job
+    import spectral_fusion.training.job as job
 
     asked: list[dict[str, Any]] = []
 
@@ -194,7 +194,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, photos: Path, library: L
 def test_resuming_takes_the_settings_of_the_stopped_training(
     train: Callable[..., Result], library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spectral_fusion.train.loop import Loop
+    from spectral_fusion.training.loop import Loop
 
     advance = Loop.advance
 

@@ -241,3 +241,18 @@ def test_names_that_torch_uses_itself_are_no_trouble(base: StableDiffusion, name
     attach(base, concept)
     detach(base, concept)
     assert structure(base) == shape
+
+
+def test_a_concept_that_cannot_be_attached_whole_leaves_nothing(
+    base: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concept, before = make_concept(base), structure(base)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(base.text_encoder, "add_adapter", full)
+    with pytest.raises(MemoryError):
+        attach(base, concept)
+    assert structure(base) == before
+    assert not any(parameter.grad is not None for parameter in base.unet.parameters())

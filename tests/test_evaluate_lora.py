@@ -11,8 +11,10 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import Loras, train_loras
-from spectral_fusion.evaluate.lora import Lora, train_lora
-from spectral_fusion.train import TrainConfig, train_concept
+from spectral_fusion.evaluate.lora import Lora, lora_adapter, train_lora, training_config
+from spectral_fusion.spectral import Band
+from spectral_fusion.training import TrainConfig, train_concept
+from spectral_fusion.training.model import training_model
 from tiny import tiny_base
 
 TRAINING = TrainConfig(
@@ -109,3 +111,14 @@ def test_a_concept_that_does_not_say_how_it_was_trained_is_refused(
     object.__setattr__(concept, "training", {})
     with pytest.raises(InputError, match="does not say how it was trained"):
         train_loras([concept], colour_folders(tmp_path)[:1], tmp_path, base=shared_base)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_it_is_trained_in_float32_on_a_base_in_half_precision(
+    pair: tuple[Concept, Lora, Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    concept, _, _ = pair
+    base = tiny_base(dtype=dtype)
+    with training_model(base, training_config(concept, base), Band(0, 4), adapter=lora_adapter) as model:
+        seen = {parameter.dtype for parameter in model.parameters.values()}
+    assert seen == {torch.float32}

@@ -15,7 +15,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import OVERLAP_TOLERANCE, fuse
+from spectral_fusion.fusion import OVERLAP_TOLERANCE, fuse
 from spectral_fusion.spectral import Triplets, additive_factors, all_triplets, band_overlap, singular_triplets
 from tiny import tiny_base
 

@@ -10,7 +10,7 @@ from spectral_fusion.base.regions import Region
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate import GenerateConfig, Picture, Step, generate
+from spectral_fusion.generation import GenerateConfig, Picture, Step, generate
 from spectral_fusion.picture import Parameters
 from tiny import TEXT_WIDTH
 from words import add_tokens

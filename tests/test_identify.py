@@ -84,7 +84,7 @@ def test_families(shapes: dict[str, tuple[int, ...]], family: str) -> None:
         (SD1 | WIDE, "1.x checkpoint for inpainting; give a text-to-image checkpoint"),
         (SDXL | WIDE, "XL checkpoint for inpainting"),
         (REFINER, "XL refiner; give the base model that it refines"),
-        ({"joint_blocks.0.x.weight": ONE}, "Stable Diffusion 3 checkpoint .*; give a Stable Diffusion 1.x or 2.x"),
+        ({"joint_blocks.0.x.weight": ONE}, "Stable Diffusion 3 checkpoint; give the diffusers folder of this model"),
         ({k: v for k, v in SDXL.items() if "first_stage" not in k}, "XL checkpoint with no autoencoder"),
         ({k: v for k, v in SDXL.items() if "conditioner" not in k}, "XL checkpoint with no text encoder"),
         ({k.removeprefix(UNET): v for k, v in SD1.items()}, "UNet alone; give the whole diffusers folder"),

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
-from spectral_fusion.generate import GenerateConfig
+from spectral_fusion.generation import GenerateConfig
 from spectral_fusion.picture import Parameters, read_parameters, save_numbered, save_picture
 from spectral_fusion.picture.samplers import OTHERS, OURS, find
 

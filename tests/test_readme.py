@@ -16,7 +16,7 @@ from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
 from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox.world import identity
-from spectral_fusion.train import TrainConfig, train_concept, watch
+from spectral_fusion.training import TrainConfig, train_concept, watch
 from training import draw_photos
 
 PROJECT = Path(__file__).parent.parent

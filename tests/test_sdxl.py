@@ -18,13 +18,13 @@ from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.concept import Concept, export_embedding, export_lora
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.generate import GenerateConfig, generate
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.identify import identify
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.data import frame_of
-from spectral_fusion.train.training import train
+from spectral_fusion.training import TrainConfig
+from spectral_fusion.training.data import frame_of
+from spectral_fusion.training.single import train
 from tiny import tiny_base
 from tiny_sdxl import WIDTHS, tiny_sdxl
 from training import draw_photos

@@ -15,7 +15,7 @@ from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
+from spectral_fusion.training import Progress, TrainConfig, train_concept, watch
 from tiny import tiny_base
 from training import draw_photos
 
@@ -275,6 +275,40 @@ def test_a_loss_that_is_not_finite_is_an_error_and_saves_nothing(train: Train, l
             target=("to_q", "to_k", "to_v", "to_out.0"),
         )
     assert not library.path("rex").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_base_that_is_not_finite_is_blamed_and_nothing_is_filed(
+    train: Train, library: Library, precision: str
+) -> None:
+    base = tiny_base()
+    with torch.no_grad():
+        base.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="get the base again"):
+        train(base=base, precision=precision, steps=20)
+    assert not library.path("rex").exists()
+
+
+def test_a_training_that_changes_nothing_is_not_filed(train: Train, library: Library) -> None:
+    with pytest.raises(InputError, match="changed nothing"):
+        train(learning_rate_embedding=0, learning_rate_unet=1e-45, learning_rate_text_encoder=0, steps=1)
+    assert not library.path("rex").exists()
+
+
+def test_class_pictures_of_another_class_are_not_taken_over(train: Train, library: Library) -> None:
+    train(num_class_images=1)
+    (dog,) = (library.folder("rex") / "training" / "class").glob("*.png")
+    train(num_class_images=1, class_word="cat", force=True)
+    both = set((library.folder("rex") / "training" / "class").glob("*.png"))
+    assert dog in both
+    assert len(both) == 2
+    assert library.get("rex").training["class_pictures"] != {dog.name: "generated"}
+
+
+def test_a_name_that_is_given_twice_counts_once(train: Train, library: Library) -> None:
+    train(name="tom", class_word="cat")
+    concept = train(with_concepts=("tom", "tom"))
+    assert list(concept.training["context"]) == ["tom"]
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not on this machine")

@@ -1,10 +1,13 @@
 """Settings: what they refuse, and what becomes of those left open."""
 
+from dataclasses import FrozenInstanceError, replace
+from typing import get_type_hints
+
 import pytest
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
 from training import resolved
 
 
@@ -53,7 +56,8 @@ def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int
     assert {name: getattr(filled, name) for name in preset} == preset
     assert filled.trigger == "<rex>"
     assert filled.resolution == resolution
-    assert None not in [getattr(filled, name) for name in settings() if name != "class_images"]
+    open_still = {"class_images", "prediction_type"}  # none may be what is wanted
+    assert None not in [getattr(filled, name) for name in settings() if name not in open_still]
 
 
 def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:
@@ -125,3 +129,56 @@ def test_prodigy_starts_from_a_factor_of_one() -> None:
         precision="fp32",
     )
     assert (filled.learning_rate_embedding, filled.learning_rate_text_encoder, filled.learning_rate_unet) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"flip": "yes"}, "flip is 'yes'; give true or false"),
+        ({"steps": "7"}, "steps is '7'; give a whole number from 1"),
+        ({"steps": True}, "steps is True"),
+        ({"with_concepts": "rex"}, "with_concepts is 'rex'; give a list"),
+        ({"stepz": 7}, "there is no setting 'stepz'; did you mean 'steps'?"),
+        ({"class_word": None}, "class_word is None; give text"),
+    ],
+)
+def test_a_setting_of_another_type_or_name_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config(**changes)
+    assert words in str(caught.value)
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(InputError, match="class_word is missing"):
+        TrainConfig(name="rex")  # type: ignore[call-arg]
+
+
+def test_lists_and_numbered_bands_are_taken_as_flags_and_files_give_them() -> None:
+    given = config(target=["to_k", "to_v"], band="3", learning_rate_unet=1)
+    assert (given.target, given.band, given.learning_rate_unet) == (("to_k", "to_v"), 3, 1.0)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        config().seed = 3  # type: ignore[misc]
+
+
+def test_a_training_runs_with_nothing_left_open() -> None:
+    filled = resolved(config())
+    again = replace(filled, steps=9)
+    assert isinstance(again, ResolvedConfig)
+    assert again.steps == 9
+    with pytest.raises(InputError, match="rank is None; give a whole number from 1"):
+        replace(filled, rank=None)
+    with pytest.raises(InputError, match="rank is 0"):
+        replace(filled, rank=0)
+
+
+def test_the_resolved_type_has_the_settings_of_the_open_one() -> None:
+    opened, filled = get_type_hints(TrainConfig), get_type_hints(ResolvedConfig)
+    assert list(opened) == list(filled)
+    assert {name for name in opened if opened[name] != filled[name]} == {
+        name for name, field in TrainConfig.__dataclass_fields__.items() if field.default is None
+    } - {"class_images", "prediction_type"}
+    for name, hint in filled.items():
+        assert hint == opened[name] or opened[name] == hint | None

@@ -12,10 +12,10 @@ from concepts import make_concept, same_weights, weights_of
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.errors import InputError
-from spectral_fusion.fuse import fuse
-from spectral_fusion.train import Progress, TrainConfig, train_concept
-from spectral_fusion.train.context import context_captions, contexts, settings_with
-from spectral_fusion.train.folder import MOST, choose_context
+from spectral_fusion.fusion import fuse
+from spectral_fusion.training import Progress, TrainConfig, train_concept
+from spectral_fusion.training.context import context_captions, contexts, settings_with
+from spectral_fusion.training.folder import MOST, choose_context
 from tiny import tiny_base
 from training import TINY_SETTINGS, draw_photos, resolved
 

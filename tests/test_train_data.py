@@ -11,10 +11,10 @@ from PIL import Image
 
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.train.captions import draw_caption, with_trigger
-from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.data import LatentPictures, buckets, crop, crop_box
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.captions import draw_caption, with_trigger
+from spectral_fusion.training.config import TrainConfig
+from spectral_fusion.training.data import LatentPictures, buckets, crop, crop_box
+from spectral_fusion.training.randomness import generator
 from training import resolved
 
 

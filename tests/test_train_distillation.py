@@ -11,13 +11,13 @@ from concepts import same_weights, weights_of
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.base.vocabulary import EVERYDAY
 from spectral_fusion.concept import Concept, Library
-from spectral_fusion.fuse import fuse
+from spectral_fusion.fusion import fuse
 from spectral_fusion.toybox.tokens import make_tokenizer
-from spectral_fusion.train import TrainConfig, train_concept
-from spectral_fusion.train.distillation import Distillation, Predictions, distillation
-from spectral_fusion.train.embeddings import first_embeddings
-from spectral_fusion.train.neutral import DECOY, neutral_prompts
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training import TrainConfig, train_concept
+from spectral_fusion.training.distillation import Distillation, Predictions, distillation
+from spectral_fusion.training.embeddings import first_embeddings
+from spectral_fusion.training.neutral import DECOY, neutral_prompts
+from spectral_fusion.training.randomness import generator
 from training import draw_photos, resolved
 
 

@@ -6,7 +6,7 @@ from diffusers import DDPMScheduler, PNDMScheduler
 
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.loss import masked_mse
+from spectral_fusion.training.loss import masked_mse
 
 
 def scheduler(prediction_type: str) -> DDPMScheduler:

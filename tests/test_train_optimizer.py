@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_fusion.train.checkpoint import Checkpoint
-from spectral_fusion.train.config import Schedule, TrainConfig
-from spectral_fusion.train.optimizer import (
+from spectral_fusion.training.checkpoint import Checkpoint
+from spectral_fusion.training.config import Schedule, TrainConfig
+from spectral_fusion.training.optimizer import (
     LearningRate,
     build_optimizer,
     load_optimizer_state,

@@ -8,7 +8,7 @@ import torch
 
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.loop import shares
+from spectral_fusion.training.loop import shares
 from training import PROCESSES, draw_photos, free_port, train_tiny, train_tiny_as_rank
 
 

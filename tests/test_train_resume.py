@@ -12,9 +12,9 @@ import pytest
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import Progress, TrainConfig, train_concept, watch
-from spectral_fusion.train.checkpoint import Checkpoint, read_header
-from spectral_fusion.train.folder import stopped_settings
+from spectral_fusion.training import Progress, TrainConfig, train_concept, watch
+from spectral_fusion.training.checkpoint import Checkpoint, read_header
+from spectral_fusion.training.folder import stopped_settings
 from tiny import tiny_base
 from training import PROCESSES, TINY_SETTINGS, draw_photos, train_tiny
 

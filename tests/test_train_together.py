@@ -11,9 +11,9 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.spectral import Band
-from spectral_fusion.train import TrainConfig
-from spectral_fusion.train.together import Subject, train_together
-from spectral_fusion.train.training import TrainingContext, train
+from spectral_fusion.training import TrainConfig
+from spectral_fusion.training.single import TrainingContext, train
+from spectral_fusion.training.together import Subject, train_together
 from training import draw_photos, resolved
 
 
@@ -48,6 +48,7 @@ def test_the_order_changes_nothing_but_the_order(base: StableDiffusion, subjects
 
 
 def test_a_concept_depends_on_the_others_and_alone_on_none(base: StableDiffusion, subjects: list[Subject]) -> None:
+    subjects = [replace(subject, config=replace(subject.config, steps=12)) for subject in subjects]
     (alone,) = train_together(base, subjects[:1])
     beside = train_together(base, subjects[:2])[0]
     assert not same(alone, beside)
@@ -57,8 +58,7 @@ def test_a_concept_depends_on_the_others_and_alone_on_none(base: StableDiffusion
 def test_a_training_goes_on_from_where_another_ended(base: StableDiffusion, subjects: list[Subject]) -> None:
     subject = subjects[0]
     first = train(base, subject.images, subject.config, subject.band)
-    still = replace(subject.config, steps=1, learning_rate_unet=1e-12, learning_rate_text_encoder=1e-12)
-    still = replace(still, learning_rate_embedding=1e-12)
+    still = replace(subject.config, steps=1, learning_rate_unet=1e-12, learning_rate_embedding=1e-12)
     again = train(base, subject.images, still, subject.band, TrainingContext(start=first))
     for name, layer in first.layers.items():
         for part, tensor in layer.tensors().items():

@@ -3,23 +3,32 @@
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2TokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
-from tiny import WORDS, tiny_tokenizer
+from tiny import WORDS, clip_vocabulary, tiny_tokenizer
 
 TEXT, POOLED = 32, 32
 
@@ -88,6 +97,99 @@ def tiny_flux(seed: int = 0, *, guidance: bool = True) -> FluxPipeline:
     pipeline.default_sample_size = 16
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_klein(seed: int = 0, *, distilled: bool = False) -> Flux2KleinPipeline:
+    """Latents of 16 channels, 8x8; a language model of 28 thin layers, of which three are read."""
+    tokenizer = tiny_qwen_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = Flux2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=3 * TEXT,
+            timestep_guidance_channels=32,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        )
+        text_encoder = Qwen3ForCausalLM(_qwen(tokenizer, layers=28))
+        vae = AutoencoderKLFlux2(
+            block_out_channels=(32, 32),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            layers_per_block=1,
+            latent_channels=4,
+            sample_size=32,
+        )
+        vae.bn.running_mean.normal_()
+        vae.bn.running_var.uniform_(0.5, 2.0)
+    pipeline = Flux2KleinPipeline(
+        transformer=_moving(transformer, seed),
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        is_distilled=distilled,
+    )
+    pipeline.default_sample_size = 16
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_z_image(seed: int = 0) -> ZImagePipeline:
+    """Latents of 4 channels; one layer of each kind."""
+    tokenizer = tiny_qwen_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=1,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=TEXT,
+            axes_dims=[4, 6, 6],
+            axes_lens=[1024, 32, 32],
+        )
+        text_encoder, vae = Qwen3Model(_qwen(tokenizer, layers=2)), _vae()
+    pipeline = ZImagePipeline(
+        transformer=_moving(transformer, seed),
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_qwen_tokenizer() -> Qwen2TokenizerFast:
+    """The same pieces as CLIP's miniature, with the marks of a chat."""
+    ids, merges = clip_vocabulary()
+    ids |= {mark: len(ids) + place for place, mark in enumerate(("<|im_start|>", "<|im_end|>"))}
+    tokenizer = Qwen2TokenizerFast(vocab=ids, merges=merges, model_max_length=600, pad_token="<|endoftext|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }} {{ message.content }}<|im_end|>{% endfor %}"
+        "<|im_start|>"
+    )
+    return tokenizer
+
+
+def _qwen(tokenizer: Qwen2TokenizerFast, layers: int) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT,
+        intermediate_size=TEXT,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+    )
 
 
 def tiny_t5_tokenizer() -> T5TokenizerFast:

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from spectral_fusion.train import TrainConfig
+    from spectral_fusion.training import ResolvedConfig, TrainConfig
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.train.job"])
+PROCESSES.set_forkserver_preload(["training", "tiny", "spectral_fusion.training.job"])
 TINY_SETTINGS: dict[str, Any] = {
     "name": "rex",
     "class_word": "dog",
@@ -38,7 +38,7 @@ def train_tiny(images: Path, library: Path, resume: bool = False, **changes: Any
     import torch
 
     from spectral_fusion.concept import Library
-    from spectral_fusion.train import TrainConfig, train_concept
+    from spectral_fusion.training import TrainConfig, train_concept
     from tiny import tiny_base
 
     torch.set_num_threads(1)
@@ -68,7 +68,7 @@ def free_port() -> int:
 
 def resolved(
     config: "TrainConfig", *, resolution: int = 32, prediction_type: str = "epsilon", precision: str = "fp32"
-) -> "TrainConfig":
+) -> "ResolvedConfig":
     """The settings as a base of this size and kind fills them in."""
     from spectral_fusion.base.presets import preset
 

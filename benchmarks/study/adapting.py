@@ -17,12 +17,12 @@ from spectral_fusion.base.attach import adapter_name
 from spectral_fusion.base.interface import Base
 from spectral_fusion.evaluate.lora import lora_adapter
 from spectral_fusion.spectral import Band, Triplets, as_matrix
-from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.data import Example
-from spectral_fusion.train.embeddings import TrainableRows
-from spectral_fusion.train.loop import Loop, Progress
-from spectral_fusion.train.model import TrainingModel, spectral_adapter
-from spectral_fusion.train.randomness import generator
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.data import Example
+from spectral_fusion.training.embeddings import TrainableRows
+from spectral_fusion.training.loop import Loop, Progress
+from spectral_fusion.training.model import TrainingModel, spectral_adapter
+from spectral_fusion.training.randomness import generator
 from study.activations import Grams, output_energy
 from study.families import Family, matched_rank
 from study.partition import balanced_directions, interleaved_directions, own_space, project_onto
@@ -47,7 +47,7 @@ class Adaptation:
     begun: float = 0.0
     _projections: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def make(self, config: TrainConfig, band: Band, targets: list[str]) -> PeftConfig:
+    def make(self, config: ResolvedConfig, band: Band, targets: list[str]) -> PeftConfig:
         """The PEFT settings of the adapter."""
         if self.family.kind == "embeddings":  # an adapter must be there, and stays zero
             return LoraConfig(r=1, lora_alpha=1, target_modules=targets[:1])
@@ -99,7 +99,7 @@ def dealt_directions(family: Family, S: Tensor, band: Band, slot: int, slots: in
 class PenalizedModel(TrainingModel):
     """Adds the energy of the delta on neutral prompts, relative to the layer's own, to the loss of every example."""
 
-    def __init__(self, base: Base, config: TrainConfig, weight: float, grams: Grams):
+    def __init__(self, base: Base, config: ResolvedConfig, weight: float, grams: Grams):
         """grams: `x x^T` of the plain base's inputs on neutral prompts, by layer."""
         super().__init__(base, config)
         self.weight = weight

@@ -14,7 +14,7 @@ from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study.activations import Grams
 from study.identities import Subject, pairs, photos, study_subjects
 from study.judging import Jury, Shown

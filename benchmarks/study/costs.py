@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 
 from spectral_fusion.base.attach import smallest_directions
-from spectral_fusion.train.model import target_layers
-from spectral_fusion.train.training import TrainingContext
+from spectral_fusion.training.model import target_layers
+from spectral_fusion.training.single import TrainingContext
 from study.conduct import Laboratory
 from study.families import OWN
 from study.identities import tuning_subjects

@@ -27,7 +27,7 @@ class Family:
     target: endings of the layers to adapt; None: what the project adapts.
     rank_factor: times the study's rank, where fewer layers shall have as many trainable numbers.
     joint: one adapter of all concepts together, trained on all their photos at once.
-    in_context: trained beside the concepts before it, as `spectral_fusion.train.context` does it; else each on its own.
+    in_context: trained beside the concepts before it, as `spectral_fusion.training.context` does it; else on its own.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Pictures in batches: what `spectral_fusion.generate` draws one by one, in a fraction of the time on small bases."""
+"""Pictures in batches: what `spectral_fusion.generation` draws one by one, in a fraction of the time on small bases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.regions import Region
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study.settings import Settings
 
 BATCH = 16

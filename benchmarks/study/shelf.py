@@ -15,9 +15,9 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate.lora import Lora
-from spectral_fusion.train.distillation import Predictions
-from spectral_fusion.train.loop import Diverged
-from spectral_fusion.train.training import TrainingContext
+from spectral_fusion.training.distillation import Predictions
+from spectral_fusion.training.loop import Diverged
+from spectral_fusion.training.single import TrainingContext
 from study.activations import Grams
 from study.identities import photos
 from study.settings import Settings

@@ -16,12 +16,12 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora, collect_lora
 from spectral_fusion.spectral import Band
-from spectral_fusion.train.config import TrainConfig
-from spectral_fusion.train.embeddings import first_embeddings
-from spectral_fusion.train.folder import MOST, images_digest, training_facts
-from spectral_fusion.train.loop import Loop
-from spectral_fusion.train.model import target_layers
-from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig
+from spectral_fusion.training.embeddings import first_embeddings
+from spectral_fusion.training.folder import MOST, images_digest, training_facts
+from spectral_fusion.training.loop import Loop
+from spectral_fusion.training.model import target_layers
+from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
 from study.activations import Grams
 from study.adapting import Adaptation
 from study.families import Family
@@ -66,7 +66,7 @@ class Recipe:
     job: Job
     folders: Sequence[ImageFolder]
     slots: int
-    config: TrainConfig
+    config: ResolvedConfig
     band: Band
     facts: dict[str, Any]
 
@@ -151,7 +151,7 @@ def train(base: Base, recipe: Recipe, neutral: Grams, context: TrainingContext) 
         )
 
 
-def _config(base: Base, job: Job, settings: Settings) -> TrainConfig:
+def _config(base: Base, job: Job, settings: Settings) -> ResolvedConfig:
     chosen = STARTING_RATES | (ROTATIONAL_STARTING_RATES if job.family.kind == "rotational" else {})
     turned = LEARNING_RATES[:1] if job.family.kind == "embeddings" else LEARNING_RATES[1:]
     given: dict[str, Any] = {name: chosen[name] * (job.factor if name in turned else 1.0) for name in LEARNING_RATES}
@@ -172,7 +172,7 @@ def _config(base: Base, job: Job, settings: Settings) -> TrainConfig:
     return config.resolved(base.presets(config.mode, config.preset), "fp32")
 
 
-def _collect(base: Base, recipe: Recipe, configs: Sequence[TrainConfig]) -> list[Adapter]:
+def _collect(base: Base, recipe: Recipe, configs: Sequence[ResolvedConfig]) -> list[Adapter]:
     loras = [collect_lora(base, config, recipe.facts) for config in configs]
     if recipe.job.family.kind == "embeddings":
         return [replace(lora, layers={}) for lora in loras]
@@ -191,5 +191,5 @@ def _collect(base: Base, recipe: Recipe, configs: Sequence[TrainConfig]) -> list
     return [concept, *loras[1:]]  # of the others their words alone: there is one adapter
 
 
-def _named(config: TrainConfig, subject: Subject) -> TrainConfig:
+def _named(config: ResolvedConfig, subject: Subject) -> ResolvedConfig:
     return replace(config, name=subject.name, trigger=subject.trigger, class_word=subject.class_word)

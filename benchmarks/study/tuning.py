@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study.conduct import Laboratory
 from study.families import FAMILIES, Family
 from study.identities import tuning_subjects

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectral_fusion.adapter.config import SpectralConfig
+from spectral_fusion.adapter.kinds import features, is_quantised, like_weight, matrix_shape
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import (
     Factors,
     Triplets,
     additive_factors,
-    as_matrix,
     rotational_factors,
 )
+
+RANDOM_SIZE = 0.1  # of the values that a new adapter has where it is not to begin without a change
 
 
 class SpectralLayer(nn.Module, BaseTunerLayer):
@@ -42,6 +44,7 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
     ):
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = features(self.get_base_layer())
         for name in self.adapter_layer_names:
             setattr(self, name, nn.ParameterDict())
         for name in self.basis_names:
@@ -64,9 +67,9 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         Args:
             basis: the band's triplets, or None to allocate zeros for a file that is loaded next.
         """
-        weight = self.get_base_layer().weight
-        rows, columns = as_matrix(weight).shape
-        kind = {"dtype": torch.promote_types(weight.dtype, torch.float32), "device": weight.device}
+        base = self.get_base_layer()
+        rows, columns = matrix_shape(base)
+        kind = {"dtype": torch.float32 if is_quantised(base) else _wide(base.weight), "device": base.weight.device}
         if config.mode == "additive":
             self.spectral_A[adapter_name] = nn.Parameter(torch.zeros(rows, r, **kind))
             self.spectral_B[adapter_name] = nn.Parameter(torch.zeros(columns, r, **kind))
@@ -75,6 +78,10 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
             self.spectral_X_V[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
         if config.train_s:  # zero means no change in both modes, so that weight decay cannot shrink the base
             self.spectral_c[adapter_name] = nn.Parameter(torch.zeros(r, **kind))
+        if not config.init_weights:
+            for name in self.adapter_layer_names:
+                if adapter_name in (container := getattr(self, name)):
+                    nn.init.normal_(container[adapter_name], std=RANDOM_SIZE)
         if basis is None:
             basis = Triplets(*(torch.zeros(*shape, **kind) for shape in ((rows, r), (r,), (columns, r))))
         for name, part in zip(self.basis_names, basis, strict=True):
@@ -119,7 +126,8 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
     def get_delta_weight(self, adapter_name: str, scaling: float | None = None) -> Tensor:
         """The adapter's delta in the weight's shape, at its present strength or at `scaling`."""
         up, down = self.factors(adapter_name)
-        return (up @ down).mul_(self.scaling[adapter_name] if scaling is None else scaling).view(self.weight.shape)
+        delta = (up @ down).mul_(self.scaling[adapter_name] if scaling is None else scaling)
+        return like_weight(delta, self.get_base_layer())
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters and self.merged:
@@ -147,6 +155,8 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.r]
         if not names:
             return
+        if is_quantised(self.get_base_layer()):
+            raise InputError(f"a quantised weight cannot take {', '.join(names)}; load the base in bfloat16 to merge")
         merged = self._plus_deltas({name: self.scaling[name] for name in names})
         if safe_merge and not torch.isfinite(merged).all():
             raise ValueError(f"merging {names} gives NaN or infinity; an adapter is broken")
@@ -176,6 +186,13 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         for name, scaling in scalings.items():
             total += self.get_delta_weight(name, scaling)
         return total
+
+    def cast_to_base(self, adapter_name: str) -> None:
+        """Keep what is trained in the base's type: half the memory, and an optimizer that rounds as that type does."""
+        base = self.get_base_layer()
+        for name in self.adapter_layer_names:
+            if adapter_name in (container := getattr(self, name)) and not is_quantised(base):
+                container[adapter_name].data = container[adapter_name].data.to(base.weight.dtype)
 
     def delete_adapter(self, adapter_name: str) -> None:
         if adapter_name in self.merged_adapters:
@@ -213,7 +230,7 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
 
 
 class SpectralLinear(SpectralLayer):
-    """A spectral adapter on `nn.Linear`."""
+    """A spectral adapter on `nn.Linear`, or on the `Conv1D` of GPT-2, which computes the same."""
 
     def _add_delta(self, x: Tensor, y: Tensor, up: Tensor, down: Tensor, scaling: float) -> Tensor:
         h = F.linear(x, down)
@@ -232,7 +249,11 @@ class SpectralConv2d(SpectralLayer):
 
 
 def _full(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.to(_wide(tensor))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _bit_sum(tensor: Tensor) -> int:

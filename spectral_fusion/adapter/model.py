@@ -7,20 +7,20 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
-from torch import Tensor, nn
+from torch import nn
 
 from spectral_fusion.adapter.config import SPECTRAL, SpectralConfig
+from spectral_fusion.adapter.kinds import check_kind, is_quantised, matrix_of, matrix_shape
 from spectral_fusion.adapter.layer import SpectralConv2d, SpectralLayer, SpectralLinear
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band, Triplets, as_matrix, decompose
+from spectral_fusion.spectral import Band, Triplets, decompose
 
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-DEFAULT_TARGETS = {
-    "UNet2DConditionModel": ATTENTION,
+DEFAULT_TARGETS = {  # those of stock LoRA for language models, all attention projections where bases of pictures ask
+    **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
+    "UNet2DConditionModel": ["to_q", "to_k", "to_v", "to_out.0"],
     "clip_text_model": ["q_proj", "k_proj", "v_proj", "out_proj"],
-    "llama": ["q_proj", "v_proj"],
-    "mistral": ["q_proj", "v_proj"],
 }
 
 
@@ -54,6 +54,13 @@ class SpectralModel(BaseTuner):
         finally:
             self._bases = {}
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if not autocast_adapter_dtype:  # adapters are float32 unless the caller asks for the base's type
+            for layer in self.modules():
+                if isinstance(layer, SpectralLayer):
+                    layer.cast_to_base(adapter_name)
+
     def _prepare_adapter_config(self, peft_config: SpectralConfig, model_config: dict[str, Any]) -> SpectralConfig:
         if peft_config.target_modules is None:
             architecture = model_config.get("model_type") or type(self.model).__name__
@@ -75,13 +82,13 @@ class SpectralModel(BaseTuner):
             raise InputError(f"target_modules {config.target_modules} match no layer of {type(model).__name__}")
         bands = {name: Band(config.band, _setting(config, "r", name), config.side) for name in targets}
         for name, module in targets.items():
-            _check_target(name, module, bands[name])
+            _check_target(name, module, bands[name], decomposed=config.init_basis is not True)
         for name, module in targets.items():
-            weight = _base_layer(module).weight
+            base = _base_layer(module)
             if isinstance(config.init_basis, Mapping):
-                self._bases[name] = _given_basis(config.init_basis, name, weight, bands[name].rank)
-            elif config.init_basis and not weight.is_meta:
-                self._bases |= decompose({name: weight}, bands[name])
+                self._bases[name] = _given_basis(config.init_basis, name, base, bands[name].rank)
+            elif config.init_basis and not base.weight.is_meta:
+                self._bases |= decompose({name: matrix_of(base)}, bands[name])
         peft_config.init_basis = bool(peft_config.init_basis)  # the layers hold the triplets from here on
 
     def _create_and_replace(
@@ -126,33 +133,35 @@ def _check_name(adapter_name: str) -> None:
         raise InputError(f"PyTorch cannot store an adapter called {adapter_name!r}; give a longer name without a dot")
 
 
-def _check_target(name: str, module: nn.Module, band: Band) -> None:
+def _check_target(name: str, module: nn.Module, band: Band, *, decomposed: bool) -> None:
     base = _base_layer(module)
-    if not isinstance(base, (nn.Linear, nn.Conv2d)) or getattr(base, "groups", 1) != 1:
+    check_kind(name, base)
+    if is_quantised(base) and not decomposed:
         raise InputError(
-            f"{name!r} is a {type(base).__name__}; spectral adapters fit nn.Linear and ungrouped nn.Conv2d"
+            f"{name!r} is quantised ({type(base).__name__}, {base.weight.dtype}); "
+            "decompose it before it is quantised and give init_basis, or load the model in bfloat16"
         )
     while isinstance(module, BaseTunerLayer):
         if module.merged:
             raise InputError(f"{name!r} has {module.merged_adapters} merged into its weight; unmerge first")
         module = module.base_layer
-    directions = min(as_matrix(base.weight).shape)
+    directions = min(matrix_shape(base))
     if band.depth > directions:
         raise InputError(
             f"{band} needs {band.depth} directions; {name!r} has {directions}. Lower the rank or the band."
         )
 
 
-def _given_basis(bases: Mapping[str, Triplets], name: str, weight: Tensor, rank: int) -> Triplets:
+def _given_basis(bases: Mapping[str, Triplets], name: str, base: nn.Module, rank: int) -> Triplets:
     """One layer's triplets of `init_basis`, as the layer will hold them."""
     if name not in bases:
         raise InputError(f"init_basis has no triplets for {name!r}; decompose every layer that is adapted")
-    rows, columns = as_matrix(weight).shape
+    rows, columns = matrix_shape(base)
     needed = [(rows, rank), (rank,), (columns, rank)]
     if (got := [tuple(part.shape) for part in bases[name]]) != needed:
         raise InputError(f"init_basis has triplets of shapes {got} for {name!r}; it needs {needed}")
-    kind = torch.promote_types(weight.dtype, torch.float32)
-    return Triplets(*(part.detach().to(weight.device, kind, copy=True) for part in bases[name]))
+    kind = torch.float32 if is_quantised(base) else torch.promote_types(base.weight.dtype, torch.float32)
+    return Triplets(*(part.detach().to(base.weight.device, kind, copy=True) for part in bases[name]))
 
 
 PEFT_TYPE_TO_CONFIG_MAPPING[SPECTRAL] = SpectralConfig

@@ -48,6 +48,11 @@ class Condition:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    def to(self, device: torch.device) -> Condition:
+        """The same on another device."""
+        pooled = None if self.pooled is None else self.pooled.to(device)
+        return Condition(self.embeds.to(device), pooled, {name: part.to(device) for name, part in self.extra.items()})
+
     def __getitem__(self, part: slice) -> Condition:
         pooled = None if self.pooled is None else self.pooled[part]
         return Condition(self.embeds[part], pooled, {name: tensor[part] for name, tensor in self.extra.items()})
@@ -77,6 +82,20 @@ class Posterior:
         """Latents as the denoiser sees them. noise: of the mean's shape, standard normal."""
         latents = self.mean + self.std * noise
         return (latents - self.shift) * self.scale if self.shift else latents * self.scale
+
+
+@dataclass(frozen=True)
+class Start:
+    """A picture that denoising begins from.
+
+    latents: (n, channels, height, width), without noise.
+    strength: the part of the steps that is done, from 0 to 1; 1 begins from pure noise.
+    keep: (height, width) of 0 to 1: how much of each cell stays as it is; None: nothing.
+    """
+
+    latents: Tensor
+    strength: float
+    keep: Tensor | None = None
 
 
 @dataclass(frozen=True)

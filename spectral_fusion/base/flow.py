@@ -7,27 +7,25 @@ Noisy latents are `(1 - s) x + s n` for a share s of noise, and the model answer
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
-from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.base.condition import Posterior
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.base.regions import Region
-from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 
 TIMES = 1000
+USUAL_STEPS = 25  # of sampling, for the families whose shift depends on it
 # Samplers that integrate a flow; those of the other families are for noise schedules.
 SOLVERS = {
     "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
@@ -36,7 +34,10 @@ SOLVERS = {
 }
 FLOW_SAMPLERS = ("Euler", "Heun", *SOLVERS)
 # After SD3's and FLUX's LoRA scripts in diffusers: attention of pictures and text, rate 1e-4, no noise offset.
-JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+JOINT_ATTENTION = (
+    *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    *("to_qkv_mlp_proj", "to_out"),  # of FLUX.2's single blocks
+)
 FULL_SIZE: dict[str, Any] = {
     "target": JOINT_ATTENTION,
     "vectors": 0,
@@ -79,10 +80,6 @@ class FlowTransformer(Base):
         return {"transformer": self.transformer}
 
     @property
-    def texts(self) -> dict[str, TextPart]:
-        return {}
-
-    @property
     def frozen(self) -> list[nn.Module]:
         encoders = (getattr(self.pipeline, f"text_encoder{ending}", None) for ending in ("", "_2", "_3"))
         return [self.vae, *(encoder for encoder in encoders if encoder is not None)]
@@ -108,9 +105,13 @@ class FlowTransformer(Base):
     # Pictures and latents
 
     @property
-    @abstractmethod
+    def size(self) -> int:
+        return self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
+
+    @property
     def patch(self) -> int:
         """Latents that become one token of the transformer, along one side."""
+        return 2
 
     @property
     def multiple(self) -> int:
@@ -133,14 +134,17 @@ class FlowTransformer(Base):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         config = self.vae.config
-        latents = latents.to(self.vae.dtype) / config.scaling_factor + config.shift_factor
+        latents = latents.to(self.vae.device, self.vae.dtype) / config.scaling_factor + config.shift_factor
         return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
 
     # Learning
 
-    @abstractmethod
-    def shift(self, shape: tuple[int, int]) -> float:
+    def shift(self, shape: tuple[int, int], steps: int = USUAL_STEPS) -> float:
         """How far times are moved towards noise for latents of (height, width): `s' = k s / (1 + (k - 1) s)`."""
+        config = self.pipeline.scheduler.config
+        if not config.get("use_dynamic_shifting", False):
+            return config.get("shift", 1.0)
+        return shift_of_length((shape[0] // self.patch) * (shape[1] // self.patch), config)
 
     def draw_time(self, source: torch.Generator) -> float:
         """Logit-normal (Esser et al., 2024), shifted as in sampling at the base's own size."""
@@ -158,14 +162,6 @@ class FlowTransformer(Base):
         share = (times.to(latents) / TIMES)[:, None, None, None]
         return (1 - share) * latents + share * noise, noise - latents
 
-    def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
-        """Ones: the distribution of times is the weighting."""
-        return torch.ones(len(times), device=times.device)
-
-    @property
-    def min_snr_gamma(self) -> float:
-        return 0.0
-
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
         self.transformer.enable_gradient_checkpointing()
@@ -180,14 +176,18 @@ class FlowTransformer(Base):
 
     # Drawing
 
-    def scheduler(self, sampler: str, shape: tuple[int, int]) -> SchedulerMixin:
+    @property
+    def plain_sampler(self) -> str:
+        return "Euler"
+
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int = USUAL_STEPS) -> SchedulerMixin:
         """A new scheduler of that name; raises InputError where it does not integrate a flow."""
         by_lower = {known.lower(): known for known in FLOW_SAMPLERS}
         if sampler.lower() not in by_lower:
             near = get_close_matches(sampler.lower(), by_lower, n=1)
             advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(FLOW_SAMPLERS)}"
             raise InputError(f"sampler {sampler!r} is not for bases of the family {self.family}; {advice}")
-        name, shift = by_lower[sampler.lower()], self.shift(shape)
+        name, shift = by_lower[sampler.lower()], self.shift(shape, steps)
         if name in SOLVERS:
             kind, settings = SOLVERS[name]
             flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
@@ -196,45 +196,11 @@ class FlowTransformer(Base):
         return getattr(diffusers, kind)(num_train_timesteps=TIMES, shift=shift)
 
     def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
-        """Set the timesteps of a scheduler as the family's own pipeline does."""
-        scheduler.set_timesteps(steps, device=self.device)
-
-    @torch.no_grad()
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-    ) -> Iterator[DenoisingStep]:
-        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]))
-        self.set_steps(scheduler, steps)
-        yield from denoising_steps(
-            self.predict,
-            scheduler,
-            condition,
-            noise.to(self.device),
-            uncondition=uncondition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-        )
-
-    def regions(
-        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        if regions:
-            raise InputError(
-                f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
-                "name all subjects in one prompt"
-            )
-        return nullcontext()
-
-    def save(self, folder: str) -> None:
-        self.pipeline.save_pretrained(folder)
+        """Set the timesteps of a scheduler as the pipelines since FLUX.1 do: from pure noise in equal shares."""
+        if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+            scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
+        else:
+            scheduler.set_timesteps(steps, device=self.device)
 
 
 def shifted(share: float, shift: float) -> float:

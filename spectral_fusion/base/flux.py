@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from diffusers import FluxPipeline, SchedulerMixin
+from diffusers import FluxPipeline
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators
-from spectral_fusion.base.flow import FlowTransformer, shift_of_length
+from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
+from spectral_fusion.base.flow import FlowTransformer
 
 PATCH = 2
 TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
@@ -23,20 +22,6 @@ class Flux(FlowTransformer):
     family = "flux"
     pipeline_class = "FluxPipeline"
     pipeline: FluxPipeline
-
-    @property
-    def size(self) -> int:
-        return self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
-
-    @property
-    def patch(self) -> int:
-        return PATCH
-
-    def shift(self, shape: tuple[int, int]) -> float:
-        config = self.pipeline.scheduler.config
-        if not config.get("use_dynamic_shifting", False):
-            return config.get("shift", 1.0)
-        return shift_of_length((shape[0] // PATCH) * (shape[1] // PATCH), config)
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
@@ -73,17 +58,12 @@ class Flux(FlowTransformer):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
         if self.transformer.config.guidance_embeds:
             scale = torch.full((len(condition),), guidance_scale, device=self.device)
             condition = replace(condition, extra={"guidance": scale})
-        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator)
-
-    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
-        if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
-            scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
-        else:
-            super().set_steps(scheduler, steps)
+        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator, start=start)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DiffusionPipeline,
+    Flux2KleinPipeline,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    ZImagePipeline,
+)
 from safetensors import SafetensorError
 
 from spectral_fusion.errors import InputError
@@ -19,6 +27,10 @@ CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
         StableDiffusionXLPipeline,
         {"feature_extractor": None, "image_encoder": None, "add_watermarker": False},
     ),
+    "StableDiffusion3Pipeline": (StableDiffusion3Pipeline, {"feature_extractor": None, "image_encoder": None}),
+    "FluxPipeline": (FluxPipeline, {"feature_extractor": None, "image_encoder": None}),
+    "Flux2KleinPipeline": (Flux2KleinPipeline, {}),
+    "ZImagePipeline": (ZImagePipeline, {}),
 }
 """Pipelines that are loaded here, and what is left out of each."""
 
@@ -34,7 +46,7 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     except (OSError, ValueError) as error:
         raise InputError(_reason(folder, error)) from error
     if name not in CLASSES:
-        raise InputError(f"base {folder} is a {name}; give a {' or a '.join(CLASSES)}{_hint(str(name))}")
+        raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(str(name))}")
     _check_not_quantised(folder)
     kind, left_out = CLASSES[name]
     first: Exception | None = None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior, Start
+from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
@@ -45,6 +48,7 @@ class Base(ABC):
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self.pipeline = pipeline
         self.fused: tuple[str, ...] = ()
+        self._offloaded_from: torch.device | None = None
 
     # What it consists of
 
@@ -54,14 +58,14 @@ class Base(ABC):
         """The models that concepts adapt, by name, the denoiser first. A layer is called `<part>.<module path>`."""
 
     @property
-    @abstractmethod
     def texts(self) -> dict[str, TextPart]:
         """The text parts that can learn new words, by the name that they have in `parts`; empty where none can."""
+        return {}
 
     @property
-    @abstractmethod
     def frozen(self) -> list[nn.Module]:
         """Models that no concept adapts, such as the autoencoder."""
+        return []
 
     @property
     def denoiser(self) -> nn.Module:
@@ -80,11 +84,33 @@ class Base(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.pipeline.device
+        """Where the denoiser works; an offloaded one lies elsewhere in between."""
+        return self._offloaded_from or next(self.denoiser.parameters()).device
 
     def to(self, device: str | torch.device) -> None:
         """Move all models to a device."""
         self.pipeline.to(device)
+
+    def place(self, device: str | torch.device, parts: Sequence[str]) -> None:
+        """Move some parts to a device, and everything else to the CPU, where the autoencoder works too."""
+        for name, model in self.parts.items():
+            model.to(device if name in parts else "cpu")
+        for model in self.frozen:
+            model.to("cpu")
+
+    def offload(self, device: str | torch.device) -> None:
+        """Draw on a device that holds one model at a time; pictures are decoded one by one, large ones in tiles.
+
+        The models lie on the CPU and come by diffusers' own hooks.
+        """
+        device = torch.device(device)
+        for switch in ("enable_slicing", "enable_tiling"):
+            for model in self.frozen:
+                if hasattr(model, switch):
+                    getattr(model, switch)()
+        if device.type != "cpu":
+            self.pipeline.enable_model_cpu_offload(device=device)
+            self._offloaded_from = device
 
     def cast(self, dtype: torch.dtype) -> None:
         """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
@@ -210,22 +236,22 @@ class Base(ABC):
         latents, noise: (n, channels, height, width); times: (n,) -> two tensors of the latents' shape.
         """
 
-    @abstractmethod
     def loss_weights(self, times: Tensor, min_snr_gamma: float) -> Tensor:
-        """(n,): weights of the loss at these timesteps; ones for gamma 0."""
+        """(n,): weights of the loss at these timesteps; ones for gamma 0, and where a family knows no such weights."""
+        return torch.ones(len(times), device=times.device)
 
     @abstractmethod
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The denoiser's answer to (n, channels, height, width), of the same shape. Gradients pass."""
 
-    @abstractmethod
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """Within the `with` block, activations are computed again instead of kept."""
+        return nullcontext()
 
     @property
-    @abstractmethod
     def min_snr_gamma(self) -> float:
         """The default of that setting; 0 for none."""
+        return 0.0
 
     def autocast(self, precision: str) -> torch.autocast:
         """The precision that is computed in, on the base's device: fp32, fp16 or bf16."""
@@ -245,7 +271,20 @@ class Base(ABC):
 
     # Drawing
 
+    @property
+    def plain_sampler(self) -> str:
+        """The sampler that adds no noise and takes one answer a step, for what the base is asked in training."""
+        return "DDIM"
+
     @abstractmethod
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
+        """A new scheduler of that name for latents of a (height, width). Raises InputError where it is unknown."""
+
+    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
+        """Set the timesteps of a scheduler as the family's own pipeline does."""
+        scheduler.set_timesteps(steps, device=self.device)
+
+    @torch.no_grad()
     def denoise(
         self,
         condition: Condition,
@@ -256,8 +295,9 @@ class Base(ABC):
         uncondition: Condition | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        start: Start | None = None,
     ) -> Iterator[DenoisingStep]:
-        """Denoise from pure noise, step by step: the one loop of all that draws.
+        """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
         Args:
             noise: (n, channels, height, width), standard normal.
@@ -265,26 +305,87 @@ class Base(ABC):
             uncondition: the negative prompt; None for no guidance.
             guidance_scale: of classifier-free guidance.
             generator: of the noise that some samplers add; a list has one for each picture.
+            start: a picture to begin at, and what of it is to stay.
 
         Raises:
             InputError: the sampler is unknown.
         """
+        scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
+        self.set_steps(scheduler, steps)
+        yield from denoising_steps(
+            self.predict,
+            scheduler,
+            condition,
+            noise.to(self.device),
+            uncondition=uncondition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            start=start,
+        )
 
-    @abstractmethod
+    def layer_kind(self, layer: str) -> Kind:
+        """What a layer sees: cells of the picture, text, or neither. Raises InputError where that is not settled."""
+        raise InputError(f"concepts cannot be bound to places on a base of family {self.family}; fuse them instead")
+
+    def read_places(
+        self, texts: Sequence[Condition], placement: Placement, *, half: bool = False
+    ) -> AbstractContextManager[None]:
+        """Within the `with` block the cells of each place read its own text.
+
+        Args:
+            texts: of each place, row by row as the picture's own condition.
+            half: the first half of each batch reads the picture's own text everywhere, and `texts` are of the second.
+
+        Raises:
+            InputError: the attention of this family cannot be split.
+        """
+        raise InputError(
+            f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
+            "name all subjects in one prompt"
+        )
+
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> AbstractContextManager[Callable[[], Tensor | None]]:
+        """Within the `with` block, what is yielded gives how strongly each cell attends to some of the text's tokens.
+
+        Args:
+            tokens: positions in the conditional text of each subject's words.
+            size: (height, width) of the latents.
+
+        Returns:
+            (subjects, height, width) in the denoiser's own sizes, the mean over all that has passed; None for nothing.
+
+        Raises:
+            InputError: the attention of this family cannot be read.
+        """
+        raise InputError(f"places cannot be found on a base of family {self.family}; give boxes or masks")
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        """Where in the text that the denoiser reads the tokens of some triggers stand; empty where they do not."""
+        return []
+
+    @contextmanager
     def regions(
         self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        """Within the `with` block each region's prompt rules in its box.
+    ) -> Iterator[None]:
+        """Within the `with` block each region's prompt rules in its place.
 
         Args:
             condition: of the regions' prompts.
             size: (height, width) of the latents.
             guided: the first half of each batch is unconditional and stays as it is.
         """
+        if not regions:
+            yield
+            return
+        texts = [condition[number : number + 1] for number in range(len(regions))]
+        with self.read_places(texts, Placement([], Masks(regions, *size)), half=guided):
+            yield
 
-    @abstractmethod
     def save(self, folder: str) -> None:
         """Write a folder that a stock diffusers pipeline loads."""
+        self.pipeline.save_pretrained(folder)
 
     # Judging
 

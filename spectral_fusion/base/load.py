@@ -8,22 +8,32 @@ import torch
 from diffusers import DiffusionPipeline
 
 from spectral_fusion import toybox
+from spectral_fusion.base.flux import Flux
+from spectral_fusion.base.flux2 import Flux2Klein
 from spectral_fusion.base.folder import load_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.prediction import settle_prediction
 from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.sd import StableDiffusion
+from spectral_fusion.base.sd3 import StableDiffusion3
 from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.base.single_file import load_single_file
+from spectral_fusion.base.z_image import ZImage
 from spectral_fusion.errors import InputError
+from spectral_fusion.identify import read_header
 from spectral_fusion.identify.identity import Prediction, PredictionType
 
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
+    "ZImagePipeline": ZImage,
 }
 """The family of each class of diffusers pipeline."""
 
@@ -47,11 +57,12 @@ def open_base(
     device: str | torch.device | None = None,
     prediction_type: PredictionType | None = None,
 ) -> Base:
-    """Load a base of Stable Diffusion 1.x, 2.x or XL, without its safety checker and with its progress bar off.
+    """Load a base, without its safety checker and with its progress bar off.
 
     Args:
-        base: "toybox", a diffusers folder, a `.safetensors` checkpoint in the original layout, or a hub id
-            ("owner/name", taken from the hub's own cache; HF_HUB_OFFLINE=1 keeps it from the network).
+        base: "toybox", a diffusers folder, a `.safetensors` checkpoint in the original layout (Stable Diffusion 1.x,
+            2.x or XL), or a hub id ("owner/name", taken from the hub's own cache; HF_HUB_OFFLINE=1 keeps it from the
+            network).
         dtype: float32 where None. An autoencoder that says `force_upcast` stays in float32.
         device: the CPU where None.
         prediction_type: "epsilon" or "v_prediction"; None: what the base says, and a single file that says nothing is
@@ -64,7 +75,7 @@ def open_base(
     device = _check_device("cpu" if device is None else device)
     with quietly():
         pipeline, said = _load(base, dtype)
-    if not pipeline.vae.config.force_upcast:
+    if not getattr(pipeline.vae.config, "force_upcast", False):
         pipeline.vae.to(dtype)
     pipeline.register_to_config(_name_or_path=str(base))
     pipeline.set_progress_bar_config(disable=True)
@@ -88,6 +99,14 @@ def _load(base: str | Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Pred
     if HUB_ID.fullmatch(str(base)):
         return load_folder(str(base), dtype), None
     raise InputError(f"base {base} does not exist; give toybox, a folder, a .safetensors file or a hub id")
+
+
+def own_dtype(base: str | Path) -> torch.dtype:
+    """The type that holds a base's weights exactly: half where all of its files are; float32 where that is not told."""
+    path = toybox.WEIGHTS if str(base) == "toybox" else Path(base).expanduser()
+    files = [path] if path.is_file() else sorted(path.glob("*/*.safetensors"))
+    found = {dtype for file in files for dtype in read_header(file, "base").dtypes.values()} & set(STORED)
+    return STORED[found.pop()] if len(found) == 1 else torch.float32
 
 
 def best_device() -> str:

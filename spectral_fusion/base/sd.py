@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, SchedulerMixin, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion import toybox
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior
-from spectral_fusion.base.denoising import denoising_steps
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
+from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
+from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.precision import check_pixels, in_float32
-from spectral_fusion.base.regions import Box, Region, regional_prompts
+from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.regions import Box
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.errors import InputError
+
+WHOLE = re.compile(r"(^|\.)(time_emb_proj|time_embedding|add_embedding|class_embedding)(\.|$)")  # no cells, no words
 
 
 class StableDiffusion(Base):
@@ -104,7 +111,7 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        latents = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
         pixels = self.vae.decode(latents).sample
         check_pixels(pixels)
         return self.pipeline.image_processor.postprocess(pixels)
@@ -158,38 +165,35 @@ class StableDiffusion(Base):
             for encoder in encoders:
                 encoder.activation_checkpointing_disable()
 
-    @torch.no_grad()
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-    ) -> Iterator[DenoisingStep]:
-        scheduler = make_sampler(self.pipeline.scheduler.config, sampler)
-        scheduler.set_timesteps(steps, device=self.device)
-        yield from denoising_steps(
-            self.predict,
-            scheduler,
-            condition,
-            noise.to(self.device),
-            uncondition=uncondition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-        )
+    def scheduler(self, sampler: str, shape: tuple[int, int], steps: int) -> SchedulerMixin:
+        return make_sampler(self.pipeline.scheduler.config, sampler)
 
-    def regions(
-        self, regions: Sequence[Region], condition: Condition, *, size: tuple[int, int], guided: bool
-    ) -> AbstractContextManager[None]:
-        height, width = size
-        return regional_prompts(self.unet, regions, condition.embeds, height=height, width=width, guided=guided)
+    def layer_kind(self, layer: str) -> Kind:
+        part, _, path = layer.partition(".")
+        if part != "unet" or path.endswith((".attn2.to_k", ".attn2.to_v")):
+            return "text"
+        return "whole" if WHOLE.search(path) else "image"
 
-    def save(self, folder: str) -> None:
-        self.pipeline.save_pretrained(folder)
+    @contextmanager
+    def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
+        embeds = [text.embeds for text in texts]
+        with replaced_attention(self.unet, lambda _: RegionalAttention(embeds, placement, half=half)):
+            yield
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        text = self.texts["text_encoder"]
+        ids = {number for word in words for number in text.token_ids(word)}
+        plain = "".join(part for part, _ in weigh(prompt))
+        run = [number for chunk in text.chunks(plain) for number in chunk]
+        return [position for position, number in enumerate(run) if number in ids]
+
+    @contextmanager
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> Iterator[Callable[[], Tensor | None]]:
+        watch = AttentionWatch(tokens, Masks([], *size).size)
+        with replaced_attention(self.unet, lambda processor: WatchedAttention(processor, watch)):
+            yield watch.mean
 
     def scorers(self) -> ModuleType | None:
         if not self.is_toybox:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import SchedulerMixin, StableDiffusion3Pipeline
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
-from spectral_fusion.base.flow import FlowTransformer, shift_of_length
+from spectral_fusion.base.flow import FlowTransformer
 
 
 class StableDiffusion3(FlowTransformer):
@@ -27,11 +27,9 @@ class StableDiffusion3(FlowTransformer):
     def patch(self) -> int:
         return self.transformer.config.patch_size
 
-    def shift(self, shape: tuple[int, int]) -> float:
-        config = self.pipeline.scheduler.config
-        if not config.get("use_dynamic_shifting", False):
-            return config.get("shift", 1.0)
-        return shift_of_length((shape[0] // self.patch) * (shape[1] // self.patch), config)
+    def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
+        """In equal steps of the scheduler's own range, as SD 3's pipeline does."""
+        scheduler.set_timesteps(steps, device=self.device)
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:

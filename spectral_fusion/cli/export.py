@@ -37,13 +37,13 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     """Write one LoRA and, in a folder beside it, an embedding for each concept; say where they are and their use."""
     import torch
 
-    from spectral_fusion.concept import export_embedding, export_lora
+    from spectral_fusion.concept import export_lora
     from spectral_fusion.concept.lora import unread_by_kohya
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors; LoRA files are of that format")
     folder = out.with_name(f"{out.stem}-embeddings")
-    for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts)):
+    for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts if concept.embeddings)):
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     path = export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)
@@ -53,6 +53,14 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
         typer.echo(f"LoRA       {path}: for ComfyUI, Forge, kohya's scripts and others")
         if skipped := unread_by_kohya(concepts):
             typer.echo(f"note: kohya's own scripts do not read {', '.join(skipped)}; ComfyUI and Forge do")
-    for concept in concepts:
+    write_embeddings(concepts, out)
+
+
+def write_embeddings(concepts: dict["Concept", float], out: Path) -> None:
+    """Write an embedding for each concept in a folder beside a LoRA, and say their use."""
+    from spectral_fusion.concept import export_embedding
+
+    folder = out.with_name(f"{out.stem}-embeddings")
+    for concept in (concept for concept in concepts if concept.embeddings):
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
         typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
@@ -19,47 +19,42 @@ from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
-from spectral_fusion.train.config import TrainConfig, settings
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo, Library
     from spectral_fusion.concept.images import ImageFolder
-    from spectral_fusion.train import Progress
+    from spectral_fusion.training import Progress
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
 
 
 def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Replace `function`'s last parameter, `**given`, by one option for each field of `TrainConfig`.
+    """Give Typer, which reads signatures, an option for each field of `TrainConfig` in place of `**given`.
 
     All are None unless given, so that flags, a settings file and a checkpoint can override one another.
     """
     signature = inspect.signature(function, eval_str=True)
-    hints = get_type_hints(TrainConfig)
-    defaults = {name: parameter.default for name, parameter in inspect.signature(TrainConfig).parameters.items()}
-    options: list[inspect.Parameter] = []
-    for name, item in settings().items():
-        flags = [item.flag] if item.flag else []
-        option = typer.Option(
-            *flags, help=item.help, rich_help_panel=item.panel, show_default=_shown(name, defaults[name])
-        )
-        annotation: Any = Annotated[_option_type(hints[name]) | None, option]
-        options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
-    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    *own, _ = signature.parameters.values()
+    options = [_option(name, hint) for name, hint in get_type_hints(ResolvedConfig).items()]
+    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 
 
-def _option_type(hint: Any) -> Any:
-    """A field's type as the parser takes it: a tuple comes as a list, a number or a word as text."""
-    if hint == tuple[str, ...]:
-        return list[str]
-    if hint == int | Literal["auto"]:
-        return str
-    return next(kind for kind in get_args(hint) if kind is not type(None)) if type(None) in get_args(hint) else hint
+def _option(name: str, hint: Any) -> inspect.Parameter:
+    """A field as the parser takes it: a tuple comes as a list, a number or a word as text."""
+    item, default = settings()[name], inspect.signature(TrainConfig).parameters[name].default
+    kind = {tuple[str, ...]: list[str], int | Literal["auto"]: str}.get(hint, hint)
+    option = typer.Option(
+        *([item.flag] if item.flag else []),
+        help=item.help,
+        rich_help_panel=item.panel,
+        show_default=_shown(name, default),
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
 
 
 def _shown(name: str, default: Any) -> str | bool:
@@ -89,7 +84,7 @@ def train(
     """Train a concept from a folder of pictures, into the library."""
     if band_order is not None:
         raise InputError(f"--band-order {band_order} is called --band-side {band_order} now; give that")
-    from spectral_fusion.train.processes import is_main
+    from spectral_fusion.training.processes import is_main
 
     with Journal(journal, append=resume) if journal and is_main() else nullcontext() as book:
         _train(images, library, resume=resume, force=force, logs=logs, journal=book, given=given)
@@ -107,8 +102,8 @@ def _train(
 ) -> None:
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
-    from spectral_fusion.train import train_concept
-    from spectral_fusion.train.folder import stopped_settings
+    from spectral_fusion.training import train_concept
+    from spectral_fusion.training.folder import stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -129,10 +124,7 @@ def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
     chosen = {"class_word": folder.class_word} | chosen
     if chosen["class_word"] is None:
         raise InputError("the subject has no class; give --class dog, a word that the base knows for it")
-    if str(chosen.get("band", "auto")).isdigit():
-        chosen["band"] = int(chosen["band"])
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
-    return TrainConfig(**values)
+    return TrainConfig(**chosen)
 
 
 class _Watcher:
@@ -144,7 +136,7 @@ class _Watcher:
     def __init__(
         self, library: "Library", name: str, folder: "ImageFolder", *, logs: bool, journal: Journal | None = None
     ):
-        from spectral_fusion.train.processes import is_main
+        from spectral_fusion.training.processes import is_main
 
         self.library, self.name, self.folder, self.logs, self.journal = library, name, folder, logs, journal
         self.main = is_main()

@@ -66,6 +66,11 @@ class Concept(ConceptInfo):
         return ConceptInfo(**{f.name: getattr(self, f.name) for f in fields(ConceptInfo)})
 
     @property
+    def words(self) -> dict[str, dict[str, Tensor]]:
+        """Its trigger -> text encoder -> vectors: what a base needs to read prompts that name it."""
+        return {self.trigger: self.embeddings}
+
+    @property
     def factor_rank(self) -> int:
         """Rank of `factors`, the same in every layer: 2r additive, r rotational."""
         return self.band.rank * (2 if self.mode == "additive" else 1)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from spectral_fusion.errors import InputError
+
 PER_LEVEL = 3  # blocks a level in XL's original layout: two of a resnet, then one that changes the size
 XL_ENDS = {
     "conv_in": "input_blocks.0.0",
@@ -52,8 +54,15 @@ def kohya_keys(layer: str, family: str) -> Keys:
 
     Args:
         family: "sdxl" for the original block names and numbered text encoders; else as for Stable Diffusion 1.x.
+
+    Raises:
+        InputError: the family is one of transformers, whose layers have other shapes there.
     """
     part, _, path = layer.partition(".")
+    if part not in ("unet", *TEXT_ENCODERS):
+        raise InputError(
+            f"LoRAs of the family {family} are not written in kohya's names; write diffusers', which ComfyUI reads too"
+        )
     if part in TEXT_ENCODERS:
         key = f"lora_{TEXT_ENCODERS[part] if family == 'sdxl' else 'te'}_{clip_path(path)}"
     else:

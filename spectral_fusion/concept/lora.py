@@ -14,13 +14,15 @@ from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
 from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
-from spectral_fusion.concept.metadata import OURS, check_weight, library_versions
+from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Factors
 
 # Layers outside the blocks, for which kohya's own scripts make no adapter and drop what a file has.
 OUTSIDE = ("unet.conv_in", "unet.conv_out", "unet.time_embedding.", "unet.add_embedding.")
 
 LoraFormat = Literal["diffusers", "kohya"]
+KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
 
 
 def export_lora(
@@ -29,6 +31,8 @@ def export_lora(
     to: LoraFormat = "diffusers",
     *,
     dtype: torch.dtype = torch.float32,
+    joint: Mapping[str, Factors] | None = None,
+    kernels: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
     """Write the weighted sum of concepts as one LoRA; `export_embedding` writes their tokens.
 
@@ -38,6 +42,8 @@ def export_lora(
     Args:
         to: "diffusers" is the PEFT naming; "kohya" that of sd-scripts, which other programs read.
         dtype: float16 halves the file and rounds the delta by up to 1e-3 of its size.
+        joint: other deltas than the sum, by layer, such as routed ones; their largest rank is the file's.
+        kernels: kernel sizes of their layers that are convolutions.
 
     Raises:
         InputError: no concept, two of different bases, a weight that is not a number, or an unknown format.
@@ -49,10 +55,13 @@ def export_lora(
     for concept, weight in concepts.items():
         check_weight(concept, weight)
     rank = sum(concept.factor_rank for concept in concepts)
-    kernels = {name: kernel for concept in concepts for name, kernel in concept.kernels.items()}
+    if joint is not None:
+        rank = max(len(factors.down) for factors in joint.values())
+    if kernels is None:
+        kernels = {name: kernel for concept in concepts for name, kernel in concept.kernels.items()}
     tensors: dict[str, Tensor] = {}
-    for name in layer_names(concepts):
-        up, down = joint_factors(concepts, name)
+    for name in layer_names(concepts) if joint is None else joint:
+        up, down = joint_factors(concepts, name) if joint is None else joint[name]
         up, down = F.pad(up, (0, rank - up.shape[1])), F.pad(down, (0, 0, 0, rank - len(down)))
         if kernel := kernels.get(name):
             up, down = up[:, :, None, None], down.unflatten(1, (-1, *kernel))
@@ -106,8 +115,8 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 def _generation(concept: Concept) -> tuple[str, str]:
     """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    if concept.family == "sdxl":
-        return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
+    if concept.family in ARCHITECTURES and concept.family != "sd":
+        return ARCHITECTURES[concept.family], KOHYA_VERSIONS.get(concept.family, concept.family)
     width = next(iter(concept.embeddings.values())).shape[1]
     return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
 

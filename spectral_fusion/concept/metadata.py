@@ -16,7 +16,14 @@ FORMAT_VERSION = "2"  # what is written
 READABLE = ("1", "2")  # format 1 has no side, its bands count from the top, and no family
 FAMILY_OF_FORMAT_1 = "sd"
 OURS = "spectral_fusion."
-ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}  # as modelspec calls families
+ARCHITECTURES = {  # as modelspec calls families
+    "sd": "stable-diffusion-v1",
+    "sdxl": "stable-diffusion-xl-v1-base",
+    "sd3": "stable-diffusion-3",
+    "flux": "flux-1-dev",
+    "flux2-klein": "flux-2-klein",
+    "z-image": "z-image",
+}
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
 MAX_ALPHA = 1e6
 MAX_TEXT = 200  # characters of the class word and of the base's fingerprint

@@ -21,10 +21,10 @@ from spectral_fusion.concept import ConceptInfo
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Factors, as_matrix
-from spectral_fusion.train.config import RENAMED, TrainConfig, settings
-from spectral_fusion.train.context import settings_with
-from spectral_fusion.train.folder import digests, training_facts
-from spectral_fusion.train.training import TrainingContext, subject_pictures, train_adapter
+from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig, settings
+from spectral_fusion.training.context import settings_with
+from spectral_fusion.training.folder import digests, training_facts
+from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
 
 EMBEDDINGS = "embeddings"
 FACTS = "spectral_fusion.comparison"
@@ -157,7 +157,7 @@ def _file(root: Path, name: str) -> Path:
     return root / f"{name}.safetensors"
 
 
-def training_config(concept: ConceptInfo, base: Base) -> TrainConfig:
+def training_config(concept: ConceptInfo, base: Base) -> ResolvedConfig:
     """The settings that a concept was trained with, in full.
 
     Raises:
@@ -167,19 +167,18 @@ def training_config(concept: ConceptInfo, base: Base) -> TrainConfig:
     known = {name: value for name, value in said.items() if name in settings()}
     if not known:
         raise InputError(f"concept {concept.name!r} does not say how it was trained; train it again to compare it")
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
-    config = TrainConfig(**values)
+    config = TrainConfig(**known)
     if config.prior_preservation:
         raise InputError(f"concept {concept.name!r} was trained with class pictures; LoRA can be compared without them")
     return config.resolved(base.presets(config.mode, config.preset), "fp32")
 
 
-def lora_adapter(config: TrainConfig, band: Band, targets: list[str]) -> LoraConfig:
+def lora_adapter(config: ResolvedConfig, band: Band, targets: list[str]) -> LoraConfig:
     """A stock LoRA of the band's rank and scaling 1."""
     return LoraConfig(r=band.rank, lora_alpha=band.rank, target_modules=targets)
 
 
-def collect_lora(base: Base, config: TrainConfig, facts: dict[str, Any]) -> Lora:
+def collect_lora(base: Base, config: ResolvedConfig, facts: dict[str, Any]) -> Lora:
     """The LoRA that was trained under the settings' name and trigger; its tensors are copies in float32 on the CPU."""
     adapter = adapter_name(config.name)
     layers = {

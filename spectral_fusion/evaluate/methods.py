@@ -11,8 +11,8 @@ from spectral_fusion.base.interface import Base, words
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora
-from spectral_fusion.fuse import Reduce, fuse
-from spectral_fusion.train.context import TrainedSubject, merged_subjects
+from spectral_fusion.fusion import Reduce, fuse
+from spectral_fusion.training.context import TrainedSubject, merged_subjects
 
 Adapter = TrainedSubject
 """One subject, trained by some method; a `Concept` is one."""

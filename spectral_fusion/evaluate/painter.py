@@ -12,7 +12,7 @@ from spectral_fusion.evaluate.boxes import region_boxes
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.result import Drawing, Setting
-from spectral_fusion.generate import GenerateConfig, generate
+from spectral_fusion.generation import GenerateConfig, generate
 
 
 class Subject(Protocol):

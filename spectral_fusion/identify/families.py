@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spectral_fusion.identify.header import Header
 
+FOLDER = "the diffusers folder of this model"
 UNET = "model.diffusion_model."
 START = r"^(model\.diffusion_model\.|diffusion_model\.|transformer\.|model\.|net\.|unet\.)?"
 SD = "a Stable Diffusion 1.x or 2.x checkpoint, or one of Stable Diffusion XL"
@@ -106,9 +107,19 @@ FAMILIES = (
     Family("sd2", "a Stable Diffusion 2.x checkpoint", _sd2, supported=True),
     Family("upscaler", "a Stable Diffusion upscaler", lambda header: input_channels(header) == 7),
     Family("sd1", "a Stable Diffusion 1.x checkpoint", _sd1, supported=True),
-    Family("sd3.5-large", "a Stable Diffusion 3.5 Large checkpoint", names(r"joint_blocks\.37\.")),
-    Family("sd3.5-medium", "a Stable Diffusion 3.5 Medium checkpoint", names(r"joint_blocks\.\d+\.x_block\.attn2\.")),
-    Family("sd3", "a Stable Diffusion 3 checkpoint", names(r"(joint_blocks\.|transformer_blocks\.0\.norm1_context\.)")),
+    Family("sd3.5-large", "a Stable Diffusion 3.5 Large checkpoint", names(r"joint_blocks\.37\."), nearest=FOLDER),
+    Family(
+        "sd3.5-medium",
+        "a Stable Diffusion 3.5 Medium checkpoint",
+        names(r"joint_blocks\.\d+\.x_block\.attn2\."),
+        nearest=FOLDER,
+    ),
+    Family(
+        "sd3",
+        "a Stable Diffusion 3 checkpoint",
+        names(r"(joint_blocks\.|transformer_blocks\.0\.norm1_context\.)"),
+        nearest=FOLDER,
+    ),
     Family("chroma", "a Chroma checkpoint", names(r"distilled_guidance_layer\.")),
     Family("flux2-klein-4b", "a FLUX.2-klein 4B checkpoint", _text_in(7680)),
     Family("flux2-klein-9b", "a FLUX.2-klein 9B checkpoint", _text_in(12288)),
@@ -117,7 +128,10 @@ FAMILIES = (
     Family("hunyuan-video", "a HunyuanVideo checkpoint", names(r"txt_in\.individual_token_refiner\.")),
     Family("hidream", "a HiDream checkpoint", names(r"double_stream_blocks\.")),
     Family(
-        "flux1", "a Flux checkpoint (FLUX.1)", names(r"(double_blocks\.\d+\.img_attn\.|single_transformer_blocks\.)")
+        "flux1",
+        "a Flux checkpoint (FLUX.1)",
+        names(r"(double_blocks\.\d+\.img_attn\.|single_transformer_blocks\.)"),
+        nearest=FOLDER,
     ),
     Family("qwen-image-2.1", "a Qwen-Image 2.1 checkpoint", names(r"txt_in\.text_norm\.")),
     Family("qwen-image", "a Qwen-Image checkpoint", names(r"(transformer_blocks\.\d+\.img_mod\.|txt_norm\.weight$)")),

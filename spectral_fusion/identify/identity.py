@@ -99,7 +99,8 @@ def identify(source: str | Path | Header) -> Identity:
 
 def _base(header: Header, family: Family) -> Identity:
     diffusers_unet = family.name in ("sd1", "sd2", "sdxl") and not header.has(f"^{UNET}")
-    missing = () if diffusers_unet else tuple(part for part, keys in PARTS.items() if not header.has(keys))
+    carried = family.supported and not diffusers_unet
+    missing = tuple(part for part, keys in PARTS.items() if carried and not header.has(keys))
     task = TASKS.get(input_channels(header) or 4, "")
     quantised = quantised_by(header) or ("a cast to 8-bit floats" if plain_float8(header) else None)
     return Identity(

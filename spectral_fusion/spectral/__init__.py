@@ -11,9 +11,11 @@ from spectral_fusion.spectral.factors import (
     sum_factors,
 )
 from spectral_fusion.spectral.overlap import band_overlap, delta_norm, delta_overlap
+from spectral_fusion.spectral.routing import SHRINKAGE, route_factors, routing_matrix
 from spectral_fusion.spectral.svd import Triplets, all_triplets, as_matrix, singular_triplets
 
 __all__ = [
+    "SHRINKAGE",
     "Band",
     "Factors",
     "Mode",
@@ -29,6 +31,8 @@ __all__ = [
     "delta_norm",
     "delta_overlap",
     "rotational_factors",
+    "route_factors",
+    "routing_matrix",
     "singular_triplets",
     "sum_factors",
 ]

@@ -15,6 +15,8 @@ TOLERANCE = 3e-6  # a full SVD in float32 errs by 1e-6; the nearest singular val
 TOLERANCE_BOTTOM = 1e-8  # in float64, over each value itself: the smallest may be a thousandth of the largest
 SMALLEST_VALUE = 2e-5  # over the largest: below, vectors from the Gram matrix lose what float32 can hold
 FIRST_CHECK = 5  # blocks
+WIDEST = 0.75  # of the directions: where the iteration has not converged in so many, a full decomposition is quicker
+WIDEST_BOTTOM = 0.375  # each of its steps costs more
 
 Product = Callable[[Tensor], Tensor]
 
@@ -137,7 +139,7 @@ def _top(matrix: Tensor, wanted: int) -> Triplets | None:
     def error(U: Tensor, S: Tensor, V: Tensor) -> Tensor:
         return torch.linalg.vector_norm(U @ matrix - S[:, None] * V, dim=1).max() / S[0]
 
-    return _krylov(lambda x: x @ back, lambda y: y @ matrix, error, matrix, wanted, TOLERANCE)
+    return _krylov(lambda x: x @ back, lambda y: y @ matrix, error, matrix, wanted, TOLERANCE, WIDEST)
 
 
 def _bottom(matrix: Tensor, wanted: int) -> Triplets | None:
@@ -159,7 +161,7 @@ def _bottom(matrix: Tensor, wanted: int) -> Triplets | None:
     def error(U: Tensor, S: Tensor, V: Tensor) -> Tensor:
         return (torch.linalg.vector_norm(back(U) - S[:, None] * V, dim=1) / S).max()
 
-    inverse = _krylov(forth, back, error, L, wanted, TOLERANCE_BOTTOM)
+    inverse = _krylov(forth, back, error, L, wanted, TOLERANCE_BOTTOM, WIDEST_BOTTOM)
     if inverse is None:
         return None
     V = inverse.V.flip(1)
@@ -175,6 +177,7 @@ def _krylov(
     like: Tensor,
     wanted: int,
     tolerance: float,
+    widest: float,
 ) -> Triplets | None:
     """The first `wanted` triplets of an operator M by block Krylov iteration, or None where the check fails.
 
@@ -185,9 +188,10 @@ def _krylov(
         forth, back: `x M^T` and `y M` of rows x (k, in) and y (k, out).
         residual: of U, S, V as rows.
         like: a tensor (out, in) of M's type and device.
+        widest: the most directions to look in, as a part of all.
     """
     height, width = like.shape
-    limit = 3 * width // 4  # beyond, a full decomposition is quicker
+    limit = int(widest * width)
     basis = like.new_empty(limit, width)  # orthonormal rows
     image = like.new_empty(limit, height)  # basis @ M^T
     new = torch.randn(wanted, width, generator=torch.Generator().manual_seed(0)).to(like)

@@ -70,8 +70,8 @@ def crop_box(image: Image.Image, box: tuple[float, float, float, float], margin:
     x, y = (min(max(c, half), 1 - half) if half < 0.5 else 0.5 for c in (x, y))
     half = min(half, 0.5)
     corners = (x - half, y - half, x + half, y + half)
-    left, top, right, bottom = (round(v * SIZE) for v in corners)
-    return image.crop((left, top, right, bottom)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    left, top, right, bottom = (round(v * image.width) for v in corners)
+    return image.crop((left, top, right, bottom)).resize(image.size, Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Drawings(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         return self.make(random.Random(f"{self.name} {self.seed} {index}"))
+
+    def batches(self, batch: int, start: int, stop: int, workers: int = 0) -> DataLoader[Example]:
+        """Batches number `start` to `stop`."""
+        return loader(self, batch, start, stop, workers)
 
 
 def loader(drawings: Drawings, batch: int, start: int, stop: int, workers: int = 0) -> DataLoader[Example]:

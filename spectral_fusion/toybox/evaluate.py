@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from spectral_fusion.toybox import scorers
 from spectral_fusion.toybox.data import crop, labels, to_tensor
-from spectral_fusion.toybox.paint import SIZE, draw_scene
+from spectral_fusion.toybox.paint import draw_scene
 from spectral_fusion.toybox.world import Scene, arrange, caption, identity, plain_thing, random_scene
 
 HELD_OUT_SEED = 90_000  # training numbers its examples "<stage> <seed> <index>"; these generators are others
@@ -114,16 +114,17 @@ def seconds_a_picture(pipeline: StableDiffusionPipeline) -> float:
 
 
 def contact_sheet(images: Sequence[Image.Image], texts: Sequence[str], columns: int = 8, scale: int = 2) -> Image.Image:
-    """Pictures in rows with their prompts below."""
-    width, height = SIZE * scale + 12, SIZE * scale + 34
+    """Pictures of one size in rows with their prompts below."""
+    side = images[0].width * scale
+    width, height = side + 12, side + 34
     sheet = Image.new("RGB", (columns * width, -(-len(images) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         x, y = i % columns * width + 6, i // columns * height + 6
-        sheet.paste(image.resize((SIZE * scale,) * 2, Image.Resampling.NEAREST), (x, y))
+        sheet.paste(image.resize((side,) * 2, Image.Resampling.NEAREST), (x, y))
         words, line = text.replace("a photo of ", ""), 22
         for row in range(2):
-            draw.text((x, y + SIZE * scale + 1 + 12 * row), words[row * line : (row + 1) * line], fill="black")
+            draw.text((x, y + side + 1 + 12 * row), words[row * line : (row + 1) * line], fill="black")
     return sheet
 
 

@@ -9,9 +9,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
@@ -19,11 +20,19 @@ from torch import Tensor, nn
 
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
-from spectral_fusion.toybox.data import Drawings, Example, loader
+from spectral_fusion.toybox.data import Example
+from spectral_fusion.toybox.optimizer import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
 Loss = Callable[[Example, torch.Generator], Tensor]
+
+
+class Source(Protocol):
+    """Where examples come from: batch number `n` is always the same."""
+
+    def batches(self, batch: int, start: int, stop: int, workers: int = 0) -> Iterable[Example]:
+        """Batches number `start` to `stop` of `batch` examples."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +47,24 @@ class Settings:
     warmup: int = 200
     decay: float = 0.3  # the last part of the run, over which the rate falls to zero
     average: float = 0.999
+    optimizer: str = "adamw"
+    autocast: bool = False  # bfloat16 on the CPU too, not only on CUDA
 
 
 class Runner:
-    """Trains `model` by `loss` on `drawings`; `average` holds the moving average of its weights.
+    """Trains `model` by `loss` on batches of `source`; `average` holds the moving average of its weights.
 
     Raises InputError if the folder holds a checkpoint of other settings.
     """
 
-    def __init__(self, settings: Settings, model: nn.Module, drawings: Drawings, loss: Loss, folder: Path) -> None:
-        self.settings, self.model, self.drawings, self.loss = settings, model, drawings, loss
+    def __init__(self, settings: Settings, model: nn.Module, source: Source, loss: Loss, folder: Path) -> None:
+        self.settings, self.model, self.source, self.loss = settings, model, source, loss
         self.path = folder / f"{settings.stage}.checkpoint.safetensors"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Convolutions are faster with channels last. The optimizer must see that layout from its first step on.
         self.model.to(self.device, memory_format=torch.channels_last).train()
         self.names, self.weights = map(list, zip(*self._trainable(), strict=True))
-        self.optimizer = torch.optim.AdamW(
-            self.weights, settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        self.optimizer = OPTIMIZERS[settings.optimizer](self._trainable(), settings.learning_rate)
         self.average = [weight.detach().clone() for weight in self.weights]
         self.step = 0
         if self.path.exists():
@@ -79,8 +88,8 @@ class Runner:
         workers = (os.cpu_count() or 2) - 1 if self.device.type == "cuda" else 0
         last = self.settings.steps if stop is None else min(stop, self.settings.steps)
         try:
-            for batch in loader(self.drawings, self.settings.batch, self.step, last, workers):
-                value = self._advance({key: tensor.to(self.device) for key, tensor in batch.items()})
+            for batch in self.source.batches(self.settings.batch, self.step, last, workers):
+                value = self._advance({key: self._moved(tensor) for key, tensor in batch.items()})
                 if on_step:
                     on_step(self.step, value)
                 if time.monotonic() - saved > save_every:
@@ -89,11 +98,18 @@ class Runner:
         finally:
             self.save()
 
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """On the device, pictures with their channels last, as the model's weights are."""
+        if tensor.ndim == 4:
+            return tensor.to(self.device, memory_format=torch.channels_last)
+        return tensor.to(self.device)
+
     def _advance(self, batch: Example) -> float:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        half = self.device.type == "cuda" or self.settings.autocast
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss = self.loss(batch, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
@@ -149,7 +165,7 @@ class Runner:
             for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
                 weight.copy_(tensors[f"weight.{name}"])
                 average.copy_(tensors[f"average.{name}"])
-                states = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                states = {key: tensors.get(f"optimizer.{key}.{name}") for key in _STATES}
                 self.optimizer.state[weight] = {
                     key: _laid_out_as(weight, state) for key, state in states.items() if state is not None
                 }
@@ -157,6 +173,9 @@ class Runner:
                 buffer.copy_(tensors[f"buffer.{name}"])
         self.step = int(header["step"])
         logger.info("resumed %s at step %d", self.path, self.step)
+
+
+_STATES = ("step", "exp_avg", "exp_avg_sq", "momentum")  # of any of the optimizers
 
 
 def _laid_out_as(weight: Tensor, state: Tensor) -> Tensor:

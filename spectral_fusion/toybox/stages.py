@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from spectral_fusion.errors import InputError
 from spectral_fusion.toybox import data, models
 from spectral_fusion.toybox.data import Drawings, Example
-from spectral_fusion.toybox.runner import Runner, Settings
+from spectral_fusion.toybox.runner import Runner, Settings, Source
 
 KL_WEIGHT = 1e-3  # per latent number: enough for latents without noise-like detail, at under 0.5 dB
 SQUARE_WEIGHT = 4.0  # small marks: few pixels, large errors
@@ -45,7 +48,7 @@ def decoder_loss(vae: nn.Module, batch: Example, generator: torch.Generator) -> 
     return error.abs().mean() + SQUARE_WEIGHT * error.square().mean()
 
 
-def with_frozen_encoder(vae: nn.Module) -> nn.Module:
+def with_frozen_encoder(vae: AutoencoderKL) -> AutoencoderKL:
     """The same autoencoder, of which only the way back from latents learns."""
     vae.requires_grad_(True)
     vae.encoder.requires_grad_(False)
@@ -54,19 +57,21 @@ def with_frozen_encoder(vae: nn.Module) -> nn.Module:
 
 
 class Denoiser(nn.Module):
-    """Text encoder and UNet as one module, so that one optimizer holds both."""
+    """Text encoder and UNet as one module, so that one optimizer holds both; the autoencoder is frozen."""
 
-    def __init__(self) -> None:
+    def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.text_encoder = models.make_text_encoder()
         self.unet = models.make_unet()
+        self.vae = vae.requires_grad_(False)
 
 
-def denoiser_loss(denoiser: Denoiser, vae: AutoencoderKL, batch: Example, generator: torch.Generator) -> Tensor:
+def denoiser_loss(denoiser: Denoiser, batch: Example, generator: torch.Generator) -> Tensor:
     """Plain v-prediction error at uniform timesteps (Salimans and Ho 2022): large noise counts, where captions rule."""
     device = batch["pixels"].device
     scheduler = models.make_scheduler()
     with torch.no_grad():
+        vae = denoiser.vae
         latents = vae.encode(batch["pixels"]).latent_dist.mean * vae.config.scaling_factor
     noise = torch.randn(latents.shape, generator=generator).to(device)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator).to(device)
@@ -100,25 +105,96 @@ def classifier_loss(classifier: nn.Module, batch: Example, generator: torch.Gene
     return torch.stack([F.cross_entropy(row, batch["labels"][:, i]) for i, row in enumerate(logits)]).mean()
 
 
+@torch.no_grad()
+def normalise(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Centres the latents and sets `scaling_factor` to give them unit variance: what the denoiser's noise assumes.
+
+    The mean goes into the biases of the two 1 x 1 convolutions round the latents, so that decoding stays the same.
+    """
+    latents = vae.encode(pixels).latent_dist.mean
+    mean = latents.mean(dim=(0, 2, 3))
+    vae.quant_conv.bias[: len(mean)] -= mean
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
+    deviation = (latents - mean[:, None, None]).std().item()
+    vae.register_to_config(scaling_factor=round(1 / deviation, 5))
+
+
+def _normalised_on_captioned(vae: nn.Module, seed: int) -> None:
+    drawings = Drawings(data.captioned_picture, seed, "scaling")
+    normalise(vae, next(iter(drawings.batches(256, 0, 1)))["pixels"])
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Compiles each child of a model, for models that call their parts one by one."""
+    for part in model.children():
+        part.compile(dynamic=False)
+
+
+def compile_whole(model: nn.Module) -> None:
+    """Compiles a model that is called itself."""
+    model.compile(dynamic=False)
+
+
+def drawn(make: Callable[[random.Random], Example]) -> Callable[[str, int, Path, nn.Module], Source]:
+    """The source of a stage that draws each of its examples anew."""
+    return lambda name, seed, folder, model: Drawings(make, seed, name)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """How one stage is trained."""
+    """How one stage is trained.
 
-    make_model: Callable[[], nn.Module]
-    make_example: Callable[..., Example]
+    Args:
+        make_model: takes the trained autoencoder where the stage `needs_vae`, else nothing.
+        source: gives the batches, from the stage's name, the seed, the run's folder and the model.
+        parts: the folder that each part of the model is saved in, by the prefix of the part's weights.
+        finish: what is done to the trained model before it is saved; it also takes the seed.
+    """
+
+    make_model: Callable[..., nn.Module]
+    source: Callable[[str, int, Path, nn.Module], Source]
     loss: Callable[..., Tensor]
     steps: int
     batch: int
     learning_rate: float
+    parts: Mapping[str, str]
+    needs_vae: bool = False
+    finish: Callable[[nn.Module, int], None] | None = None
+    compile: Callable[[nn.Module], None] = compile_parts
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the runner's `Settings`
 
 
 STAGES: dict[str, Stage] = {
-    "vae": Stage(models.make_vae, data.mixed_picture, vae_loss, 3000, 16, 2e-3),
-    "decoder": Stage(models.make_vae, data.mixed_picture, decoder_loss, 6000, 16, 1e-3),
-    "unet": Stage(Denoiser, data.captioned_picture, denoiser_loss, 15000, 32, 1e-3),
-    "classifier": Stage(models.make_classifier, data.labelled_picture, classifier_loss, 1500, 64, 1e-3),
-    "identity": Stage(models.make_identity_encoder, data.identity_pair, identity_loss, 1500, 64, 1e-3),
-    "text": Stage(models.make_text_scorer, data.described_picture, text_loss, 1500, 128, 1e-3),
+    "vae": Stage(
+        models.make_vae,
+        drawn(data.mixed_picture),
+        vae_loss,
+        3000,
+        16,
+        2e-3,
+        {"": "vae"},
+        finish=_normalised_on_captioned,
+    ),
+    "decoder": Stage(
+        with_frozen_encoder, drawn(data.mixed_picture), decoder_loss, 6000, 16, 1e-3, {"": "vae"}, needs_vae=True
+    ),
+    "unet": Stage(
+        Denoiser,
+        drawn(data.captioned_picture),
+        denoiser_loss,
+        15000,
+        32,
+        1e-3,
+        {"unet.": "unet", "text_encoder.": "text_encoder"},
+        needs_vae=True,
+    ),
+    "classifier": Stage(
+        models.make_classifier, drawn(data.labelled_picture), classifier_loss, 1500, 64, 1e-3, {"": "classifier"}
+    ),
+    "identity": Stage(
+        models.make_identity_encoder, drawn(data.identity_pair), identity_loss, 1500, 64, 1e-3, {"": "identity"}
+    ),
+    "text": Stage(models.make_text_scorer, drawn(data.described_picture), text_loss, 1500, 128, 1e-3, {"": "text"}),
 }
 
 
@@ -126,25 +202,26 @@ def make_runner(
     name: str,
     folder: Path,
     *,
+    stages: Mapping[str, Stage] = STAGES,
     seed: int = 0,
     steps: int | None = None,
     vae: nn.Module | None = None,
     compiled: bool = False,
 ) -> Runner:
-    """The runner of a stage; decoder and denoiser need the trained `vae`.
+    """The runner of a stage of `stages`; one that `needs_vae` takes the trained `vae`.
 
     Args:
         compiled: by torch.compile, 1.6 times as fast.
     """
-    stage = STAGES[name]
-    settings = Settings(name, stage.steps if steps is None else steps, stage.batch, stage.learning_rate, seed)
+    stage = stages[name]
+    settings = Settings(
+        name, stage.steps if steps is None else steps, stage.batch, stage.learning_rate, seed, **stage.options
+    )
+    if stage.needs_vae and vae is None:
+        raise InputError(f"stage {name!r} needs the trained autoencoder; train stage 'vae' first")
     torch.manual_seed(seed)
-    model = stage.make_model() if name != "decoder" or vae is None else with_frozen_encoder(vae)
+    model = stage.make_model(vae) if stage.needs_vae else stage.make_model()
     if compiled:
-        for part in model.children():
-            part.compile(dynamic=False)
-
-    def loss(batch: Example, generator: torch.Generator) -> Tensor:
-        return stage.loss(model, *([vae] if name == "unet" else []), batch, generator)
-
-    return Runner(settings, model, Drawings(stage.make_example, seed, name), loss, folder)
+        stage.compile(model)
+    source = stage.source(name, seed, folder, model)
+    return Runner(settings, model, source, lambda batch, generator: stage.loss(model, batch, generator), folder)

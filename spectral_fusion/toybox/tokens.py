@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from tokenizers.pre_tokenizers import ByteLevel
@@ -24,12 +25,12 @@ def words() -> list[str]:
     return list(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
 
 
-def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+def vocabulary(words: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's `vocab.json` and `merges.txt`: 256 bytes, the same bytes at a word's end, the merges, start and end."""
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []
-    for word in words():
+    for word in words:
         pieces = _merge([*word[:-1], word[-1] + "</w>"], merges)
         while len(pieces) > 1:
             merges.append((pieces[0], pieces[1]))
@@ -50,10 +51,9 @@ def _merge(pieces: list[str], merges: list[tuple[str, str]]) -> list[str]:
     return pieces
 
 
-@cache
-def make_tokenizer() -> CLIPTokenizer:
-    """A stock `CLIPTokenizer` over `vocabulary()`; it pads with the end token, as Stable Diffusion 1.x does."""
-    vocab, merges = vocabulary()
+def tokenizer_of(words: Sequence[str], length: int) -> CLIPTokenizer:
+    """A `CLIPTokenizer` in which each of `words` is one token; it pads with the end, as Stable Diffusion 1.x does."""
+    vocab, merges = vocabulary(words)
     return CLIPTokenizer(
         vocab=vocab,
         merges=merges,
@@ -61,5 +61,11 @@ def make_tokenizer() -> CLIPTokenizer:
         eos_token=END,
         unk_token=END,
         pad_token=END,
-        model_max_length=MAX_LENGTH,
+        model_max_length=length,
     )
+
+
+@cache
+def make_tokenizer() -> CLIPTokenizer:
+    """The tokenizer of toybox."""
+    return tokenizer_of(words(), MAX_LENGTH)

@@ -16,9 +16,9 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.evaluate.boxes import region_boxes
 from spectral_fusion.evaluate.painter import regions_of
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.generate import GenerateConfig, generate
+from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.spectral import Factors
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study import judging as study_judging
 from study.identities import Subject
 from study.judging import Jury

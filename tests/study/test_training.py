@@ -12,7 +12,7 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.spectral import band_overlap, singular_triplets
-from spectral_fusion.train.loop import Diverged
+from spectral_fusion.training.loop import Diverged
 from study.activations import output_energy
 from study.conduct import Laboratory
 from study.families import FAMILIES, OWN, matched_rank
@@ -158,6 +158,16 @@ def test_a_training_that_diverges_is_a_result_and_is_not_tried_again(tmp_path: P
     assert lab.shelf.has(Job(broken, (SUBJECTS[0],), 0, 0))
     with pytest.raises(Diverged, match="the loss is nan"):
         lab.shelf.get(Job(broken, (SUBJECTS[0],), 0, 0))
+
+
+@pytest.mark.parametrize("family", ["additive", "lora"])
+def test_the_same_job_gives_the_same_adapter_again(family: str, lab: Laboratory, tmp_path: Path) -> None:
+    first, second = trained(lab, family, 0), trained(laboratory(tmp_path)[0], family, 0)
+    assert all(
+        torch.equal(a, b)
+        for name in first.layers
+        for a, b in zip(first.factors(name), second.factors(name), strict=True)
+    )
 
 
 def test_a_slot_without_room_is_refused(lab: Laboratory) -> None:

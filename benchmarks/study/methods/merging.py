@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
-from spectral_fusion.fuse import Reduce, fuse
+from spectral_fusion.fusion import Reduce, fuse
 from spectral_fusion.spectral import Factors, additive_factors, sum_factors
 from study.methods.applied import Deltas, Fuse
 from study.partition import project_onto

@@ -1,0 +1,105 @@
+"""Places that the model finds: from where the first steps attend to each concept's words.
+
+After FreeFuse (arXiv 2510.23515): a few steps with all concepts everywhere, the maps of their triggers cleaned, each
+cell given to the concept that claims it most; then the picture is begun again, each concept in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from spectral_fusion.base.condition import DenoisingStep
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.painted import tensor_text
+from spectral_fusion.base.regions import Region
+from spectral_fusion.generation.bound import Live, Placeable
+from spectral_fusion.generation.config import GenerateConfig
+from spectral_fusion.generation.draw import Pass, draw
+from spectral_fusion.picture import format_weights
+
+logger = logging.getLogger(__name__)
+
+FIRST_STEPS = 0.3  # part of the steps that places are read from
+CLAIM = 0.35  # of its own range from lowest to highest, what a concept must claim of a cell to have it
+CONTRAST = 1.15  # highest over mean of a map: below, the concept is attended to everywhere alike
+
+
+def with_places(
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    begin: Pass,
+    concepts: Mapping[Placeable, float],
+    on_step: Callable[[DenoisingStep], bool | None],
+) -> tuple[GenerateConfig, Live]:
+    """The settings with each region's place; where they cannot be found, without these regions, and a note says so."""
+    wanted = [number for number, region in enumerate(config.regions) if region.is_found]
+    if not wanted:
+        return config, live
+    masks = find_places(base, config, live, begin, [config.regions[number] for number in wanted], concepts, on_step)
+    if masks is None:
+        logger.warning("no places were found; the concepts act everywhere, as when they are fused")
+        kept = tuple(region for region in config.regions if not region.is_found)
+        weights = dict(live.weights) | {n: w for number in wanted for n, w in config.regions[number].concepts}
+        notes = {**config.notes, "Concepts": format_weights(weights), "Places": "not found"}
+        return replace(config, regions=kept, notes=notes), replace(live, weights=weights)
+    found = dict(zip(wanted, masks, strict=True))
+    regions = tuple(r.at(tensor_text(found[n])) if n in found else r for n, r in enumerate(config.regions))
+    return replace(config, regions=regions, notes={**config.notes, "Places": "found"}), live
+
+
+def find_places(
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    begin: Pass,
+    regions: Sequence[Region],
+    concepts: Mapping[Placeable, float],
+    on_step: Callable[[DenoisingStep], bool | None] = lambda _: None,
+) -> list[Tensor] | None:
+    """A mask (height, width) of 0 and 1 for each region, or None where one of them is not found.
+
+    The first steps are those of the plain way: the concepts act everywhere, at the regions' weights.
+    """
+    words = [_words(region, concepts) for region in regions]
+    tokens = [base.word_positions(config.prompt, own) for own in words]
+    if not all(tokens):
+        missing = next(own for own, found in zip(words, tokens, strict=True) if not found)
+        logger.warning("the prompt does not name %s", " or ".join(missing) or "any concept of a region")
+        return None
+    weights = dict(live.weights) | {name: weight for region in regions for name, weight in region.concepts}
+    everywhere = Live(weights, live.layers)
+    until = max(1, round(FIRST_STEPS * config.num_inference_steps))
+    size = base.latent_shape(*begin.size)[1:]
+    with base.watch_words(tokens, size) as maps:
+        draw(base, replace(config, regions=()), everywhere, begin, on_step, until=until)
+        found = maps()
+    return None if found is None else share_out(found, size)
+
+
+def share_out(maps: Tensor, size: tuple[int, int]) -> list[Tensor] | None:
+    """Attention maps (subjects, height, width) as masks of `size` that do not overlap; None where one has no cell.
+
+    Each map is smoothed, and put in its own range from 0 to 1. A cell goes to the map that is highest there, if it
+    claims enough of it.
+    """
+    smooth = F.avg_pool2d(F.pad(maps[None], (1, 1, 1, 1), mode="replicate"), 3, 1)
+    if (smooth.amax((2, 3)) < CONTRAST * smooth.mean((2, 3))).any():
+        return None
+    grown = F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)[0]
+    low, high = grown.amin((1, 2), keepdim=True), grown.amax((1, 2), keepdim=True)
+    claims = (grown - low) / (high - low)
+    owner = claims.argmax(0)
+    masks = [((owner == number) & (claims[number] >= CLAIM)).float() for number in range(len(maps))]
+    return masks if all(mask.any() for mask in masks) else None
+
+
+def _words(region: Region, concepts: Mapping[Placeable, float]) -> list[str]:
+    """The words that stand for a region's concepts in a prompt."""
+    names = {name for name, _ in region.concepts}
+    return [word for concept in concepts if concept.name in names for word in concept.words]

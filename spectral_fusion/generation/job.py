@@ -1,0 +1,142 @@
+"""The job: settings and concepts in, pictures out, with previews on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.base.condition import DenoisingStep
+from spectral_fusion.base.interface import Base
+from spectral_fusion.errors import InputError
+from spectral_fusion.generation.bound import Live, Placeable, concepts_known, tell_overlaps
+from spectral_fusion.generation.config import GenerateConfig, to_parameters
+from spectral_fusion.generation.draw import Pass, Stopped, draw
+from spectral_fusion.generation.found import with_places
+from spectral_fusion.generation.refine import enlarge, put_back, refine, start_of
+from spectral_fusion.picture import Parameters, format_weights
+
+PREVIEW_LATENTS = 32
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, the seed that gives it again, and how it was made."""
+
+    image: Image.Image
+    seed: int
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class Step:
+    """A moment of the work: step `step` of `steps` of picture `picture` of `pictures`, all counted from 1."""
+
+    step: int
+    steps: int
+    picture: int
+    pictures: int
+    latents: Tensor
+    base: Base = field(repr=False)
+
+    def preview(self) -> Image.Image:
+        """The picture as far as it is: latents (1, channels, height, width), made small first, through the decoder."""
+        scale = min(1.0, PREVIEW_LATENTS / max(self.latents.shape[2:]))
+        size = [max(1, round(edge * scale)) for edge in self.latents.shape[2:]]
+        return self.base.decode(torch.nn.functional.interpolate(self.latents.float(), size=size, mode="area"))[0]
+
+
+OnStep = Callable[[Step], bool | None]
+
+
+def generate(
+    base: Base,
+    config: GenerateConfig,
+    *,
+    concepts: Mapping[Placeable, float] | None = None,
+    on_step: OnStep | None = None,
+) -> list[Picture]:
+    """Generate pictures; the base is unchanged afterwards.
+
+    Args:
+        concepts: at work beside the plain weights while this lasts: each in the regions that name it, at the weight
+            that they give; one that no region names everywhere, at the weight given here. Fused ones need not be named.
+        on_step: called after each step; when it returns False, the work stops and finished pictures are returned.
+
+    Raises:
+        InputError: a prompt or region names a concept that is not loaded, a size or sampler that the base cannot do,
+            no memory.
+    """
+    height, width = _size(base, config)
+    if config.detail and not config.regions:
+        raise InputError(f"detail is {config.detail} and there are no regions; give the place of each subject")
+    concepts = concepts or {}
+    if concepts:
+        listed = {concept.name: weight for concept, weight in concepts.items()}
+        config = replace(config, notes={**config.notes, "Concepts": format_weights(listed)})
+    live = Live.of(concepts)
+    tell_overlaps(config.regions, base.latent_shape(height, width)[1:])
+    pictures: list[Picture] = []
+    with concepts_known(base, concepts), _memory_advice(width, height):
+        for number in range(config.num_images):
+            begin = Pass((height, width), config.seed + number, start_of(base, config, (height, width)))
+            watch = _watcher(base, config, number, on_step)
+            try:
+                chosen, at_work = with_places(base, config, live, begin, concepts, watch)
+                image = _passes(base, chosen, at_work, begin, concepts, watch)
+            except Stopped:
+                break
+            parameters = to_parameters(base, replace(chosen, seed=begin.seed), height, width)
+            pictures.append(Picture(image, begin.seed, parameters))
+    return pictures
+
+
+def _passes(
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    begin: Pass,
+    concepts: Mapping[Placeable, float],
+    watch: Callable[[DenoisingStep], bool | None],
+) -> Image.Image:
+    """One picture through all the passes that the settings ask for."""
+    image = put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
+    if config.upscale > 1:
+        image = enlarge(base, config, live, image, begin.seed, watch)
+    if config.detail:
+        image = refine(base, config, live, concepts, image, begin.seed, watch)
+    return image
+
+
+def _watcher(
+    base: Base, config: GenerateConfig, number: int, on_step: OnStep | None
+) -> Callable[[DenoisingStep], bool | None]:
+    def watch(step: DenoisingStep) -> bool | None:
+        if on_step is None:
+            return None
+        return on_step(Step(step.number, step.count, number + 1, config.num_images, step.latents, base))
+
+    return watch
+
+
+@contextmanager
+def _memory_advice(width: int, height: int) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InputError(
+            f"no memory for a picture of {width}x{height}; lower the size, or use half precision"
+        ) from error
+
+
+def _size(base: Base, config: GenerateConfig) -> tuple[int, int]:
+    """Height and width in pixels. Latents of uneven size are left to the denoiser, which rounds where it halves."""
+    for name, value in (("height", config.height), ("width", config.width)):
+        if value is not None and value % base.multiple:
+            near = max(base.multiple, round(value / base.multiple) * base.multiple)
+            raise InputError(f"{name} is {value}; give a multiple of {base.multiple}, such as {near}")
+    return config.height or base.size, config.width or base.size

@@ -1,0 +1,264 @@
+"""The job: a folder of pictures in, a concept in the library out."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from spectral_fusion.atomic import atomic_file
+from spectral_fusion.base.attach import attach, detach, smallest_directions
+from spectral_fusion.base.interface import DTYPES, Base
+from spectral_fusion.base.load import open_base, own_dtype
+from spectral_fusion.concept import Concept, Library, check_name
+from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.errors import InputError
+from spectral_fusion.names import check_trigger
+from spectral_fusion.spectral import Band, Triplets, decompose
+from spectral_fusion.training.checkpoint import Checkpoint, read_header
+from spectral_fusion.training.class_pictures import ClassPictures
+from spectral_fusion.training.config import Precision, ResolvedConfig, TrainConfig
+from spectral_fusion.training.distillation import Predictions
+from spectral_fusion.training.embeddings import first_embeddings
+from spectral_fusion.training.folder import TrainingFolder, choose_context, context_before, digests, training_facts
+from spectral_fusion.training.loop import Loop, Progress
+from spectral_fusion.training.model import check_untouched, target_layers
+from spectral_fusion.training.processes import is_main, on_main, processes
+from spectral_fusion.training.single import TrainingContext, train
+from spectral_fusion.training.watch import preview
+
+logger = logging.getLogger(__name__)
+
+PREVIEW = "preview.png"
+OnProgress = Callable[[Progress], None]
+
+
+def train_concept(
+    images: str | Path | ImageFolder,
+    config: TrainConfig,
+    *,
+    library: Library,
+    base: Base | None = None,
+    resume: bool = False,
+    force: bool = False,
+    predictions: Predictions | None = None,
+    on_progress: OnProgress | None = None,
+) -> Concept:
+    """Train a concept and put it into the library, with a preview beside it.
+
+    The same settings and pictures give the same file, also after any number of interruptions.
+
+    Args:
+        images: pictures of one subject.
+        base: a loaded base instead of `config.base`; it is as before afterwards.
+        resume: continue a stopped training of this name from its checkpoint, or start where it left none.
+        force: replace a concept or a stopped training of this name; the old file goes to the library's trash.
+        predictions: what the base predicted for earlier trainings, to be shared.
+        on_progress: called after each step. What it raises stops the training with a checkpoint to resume from.
+
+    Raises:
+        InputError: something that was given cannot be used, or there is not enough memory.
+    """
+    check_name(config.name)
+    if config.trigger is not None:
+        check_trigger(config.trigger)
+    folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
+    with _memory_advice():
+        own = base is None
+        if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
+            where = {"device": processes().device}
+            if config.low_memory:
+                where = {"device": "cpu", "dtype": own_dtype(config.base)}
+            base = open_base(config.base, prediction_type=config.prediction_type, **where)
+        else:
+            config = replace(config, base=base.name or "a loaded pipeline")
+        settings = resolve(config, base, processes().device if own else None)
+        for warning in folder.size_warnings(settings.resolution):
+            logger.warning("%s", warning)
+        others = _context(library, config, base.fingerprint, resume)
+        class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
+        facts = training_facts(settings, folder, digests({c.name: library.path(c.name) for c in others}))
+        if class_pictures is not None:
+            facts["class_pictures"] = class_pictures.facts()
+        home = TrainingFolder(library, config.name, facts, force)
+        with home.locked() if is_main() else nullcontext():
+            if resume and not home.checkpoint.exists() and home.is_finished():
+                return library.get(config.name)
+            return _Job(home, base, folder, settings, others, class_pictures, predictions, own).run(resume, on_progress)
+
+
+def resolve(config: TrainConfig, base: Base, device: torch.device | None = None) -> ResolvedConfig:
+    """The settings with what was left open filled in for this base, and the device that it will be on."""
+    return config.resolved(base.presets(config.mode, config.preset), _best_precision(device or base.device))
+
+
+def _context(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
+    """The same as before where a training is resumed, whatever the library holds by now."""
+    before = context_before(library, config) if resume else None
+    return choose_context(library, config if before is None else replace(config, with_concepts=before), base)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training and its folder: claims a band, writes checkpoints, puts the result into the library."""
+
+    home: TrainingFolder
+    base: Base
+    images: ImageFolder
+    config: ResolvedConfig
+    others: Sequence[Concept]
+    class_pictures: ClassPictures | None
+    predictions: Predictions | None
+    cast: bool
+    """Whether to cast the base to the training's precision, once its bands are known."""
+
+    def run(self, resume: bool, on_progress: OnProgress | None) -> Concept:
+        self._check()
+        resuming, band = on_main(lambda: self._begin(resume))
+        checkpoint = Checkpoint.load(self.home.checkpoint) if resuming else None
+        home = self.home if checkpoint is None else replace(self.home, force=checkpoint.facts["force"])
+        try:
+            bases = self._decompose(band)
+            concept = train(
+                self.base,
+                self.images,
+                self.config,
+                band,
+                TrainingContext(self.others, self._read_class_pictures(), self.predictions),
+                bases=bases,
+                facts=home.facts,
+                checkpoint=checkpoint,
+                on_step=_Keeper(home, band, on_progress),
+            )
+            if is_main():
+                _save_picture(self._preview(concept), home.library.folder(self.config.name) / PREVIEW)
+        except BaseException:
+            if is_main() and not home.checkpoint.exists():
+                home.library.release(self.config.name)
+            raise
+        if is_main():
+            self._file(concept, home)
+        return concept
+
+    def _check(self) -> None:
+        """What can be refused is refused before minutes of work."""
+        check_untouched(self.base)
+        target_layers(self.base, self.config)
+        self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
+
+    def _decompose(self, band: Band) -> dict[str, Triplets]:
+        """The band of each layer, of the weights before they are cast."""
+        bases = decompose({name: layer.weight for name, layer in target_layers(self.base, self.config).items()}, band)
+        if self.cast:
+            self.base.cast(DTYPES[self.config.precision])
+            if self.config.low_memory:
+                learning = [part for part in self.base.parts if self.config.learns(part)]
+                self.base.place(processes().device, learning)
+        return bases
+
+    def _begin(self, resume: bool) -> tuple[bool, Band]:
+        """Whether there is a checkpoint to go on from; the band, reserved in the library until the concept is in it."""
+        config, home = self.config, self.home
+        resuming = home.check(resume=resume)
+        band = read_header(home.checkpoint)["facts"]["band"] if resuming else config.band
+        directions = smallest_directions(layer.weight for layer in target_layers(self.base, config).values())
+        return resuming, home.library.claim(
+            config.name,
+            config.trigger,
+            self.base.fingerprint,
+            config.rank,
+            band=None if band == "auto" else band,
+            side=config.band_side,
+            directions=directions,
+        )
+
+    def _read_class_pictures(self) -> ImageFolder | None:
+        if self.class_pictures is None:
+            return None
+        with processes().main_process_first():
+            return self.class_pictures.read()
+
+    def _preview(self, concept: Concept) -> Image.Image:
+        attach(self.base, concept)
+        try:
+            return preview(self.base, self.config)
+        finally:
+            detach(self.base, concept)
+
+    def _file(self, concept: Concept, home: TrainingFolder) -> None:
+        if home.is_finished():  # killed last time between this and the next line
+            home.library.release(concept.name)
+        else:
+            home.library.add(concept, force=home.force)
+        home.checkpoint.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Keeps what a training leaves behind: checkpoints, between steps only, and grids of samples."""
+
+    home: TrainingFolder
+    band: Band
+    on_progress: OnProgress | None
+
+    def __call__(self, loop: Loop, progress: Progress) -> None:
+        main = is_main()
+        if main and progress.samples is not None:
+            _save_picture(progress.samples, self.home.folder / "samples" / f"step-{loop.step:06d}.png")
+        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.step == loop.config.steps):
+            self._save(loop)
+        if self.on_progress is not None:
+            try:
+                self.on_progress(progress)
+            except BaseException:
+                if main:
+                    self._save(loop)
+                raise
+
+    def _save(self, loop: Loop) -> None:
+        tensors, rest = loop.state()
+        facts: dict[str, Any] = {
+            "run": self.home.facts,
+            "config": asdict(loop.config),
+            "band": self.band.index,
+            "force": self.home.force,
+            "loop": rest,
+        }
+        Checkpoint(loop.step, tensors, facts).save(self.home.checkpoint)
+
+
+def _save_picture(picture: Image.Image, path: Path) -> None:
+    with atomic_file(path) as part:
+        picture.save(part, format="png")
+
+
+def _best_precision(device: torch.device) -> Precision:
+    """What `accelerate launch --mixed_precision` asks for, else the format that the device is fastest in."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if asked == "fp16":
+        return "fp16"
+    if asked == "bf16":
+        return "bf16"
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+@contextmanager
+def _memory_advice() -> Iterator[None]:
+    """Say what to lower where memory runs out. PyTorch has no error class for a failed allocation on the CPU."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        gone = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not gone:
+            raise
+        raise InputError(
+            "not enough memory; raise --gradient-accumulation, add --gradient-checkpointing, or lower --batch-size, "
+            "--resolution or --rank"
+        ) from error
