@@ -12,6 +12,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.toybox128 import data
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import caption, phrase
+from spectral_fusion.toybox128.layout import arrange, hidden, place, random_scene
 from spectral_fusion.toybox128.paint import draw_cells, draw_mask, draw_scene
 from spectral_fusion.toybox128.people import PEOPLE
 from spectral_fusion.toybox128.tokens import MAX_LENGTH, make_tokenizer, words
@@ -25,13 +26,9 @@ from spectral_fusion.toybox128.world import (
     Marks,
     Placed,
     Scene,
-    arrange,
-    hidden,
     identity,
-    place,
     plain_thing,
     poses_of,
-    random_scene,
     shape_of,
 )
 
