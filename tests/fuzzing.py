@@ -290,7 +290,7 @@ def try_picture(data: bytes, folder: Path) -> None:
 
 
 def try_settings(text: str, folder: Path) -> None:
-    from spectral_fusion.generate import GenerateConfig
+    from spectral_fusion.generation import GenerateConfig
     from spectral_fusion.picture import Parameters
 
     try:
