@@ -80,7 +80,7 @@ class History:
 
 @lru_cache(maxsize=4096)
 def _size(path: Path, changed: int) -> tuple[int, int]:
-    from PIL import Image
+    from spectral_fusion.reading import read_header
 
-    with Image.open(path) as image:
-        return image.size
+    header = read_header(path)
+    return header.width, header.height

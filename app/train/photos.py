@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import read_header
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import Limits
 
@@ -155,13 +156,12 @@ def check_limits(files: Sequence[Path], limits: Limits) -> None:
         raise InputError(f"{size / 1e6:.0f} MB are more than the {limits.upload_bytes / 1e6:.0f} allowed; scale down")
     for file in pictures:
         try:
-            with Image.open(file) as image:
-                width, height = image.size
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            header = read_header(file)
+        except InputError:
             continue  # the scan says what is wrong with it
-        if width * height > limits.pixels:
+        if header.width * header.height > limits.pixels:
             most = limits.pixels / 1e6
-            raise InputError(f"{file.name} is {width}x{height} px, more than {most:g} million; scale it down")
+            raise InputError(f"{file.name} is {header.width}x{header.height} px, over {most:g} million; scale it down")
 
 
 def is_picture(path: Path) -> bool:
