@@ -9,6 +9,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
+from spectral_fusion.errors import InputError
 from spectral_fusion_app.library.shelf import Bands, ShelfCard
 
 THUMBNAIL = 192  # px

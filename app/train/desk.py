@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from spectral_fusion.errors import InputError
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import ADVANCED, Begin, Given, described, described_setting, parse_setting
