@@ -1,5 +1,6 @@
 """`spectral-fusion export`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,10 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 def export(
     concept: Annotated[str, typer.Argument(help="A concept file, its folder, or a name of the library.")],
-    to: Annotated[Format, typer.Option(help="kohya is what most other programs read.")] = "diffusers",
+    to: Annotated[
+        Format,
+        typer.Option(help="diffusers for diffusers; kohya for ComfyUI, Forge, AUTOMATIC1111 and kohya's scripts."),
+    ] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="Default: NAME-FORMAT.safetensors in this folder.")] = None,
     library: LibraryFolder = None,
     half: Half = False,
@@ -43,6 +47,19 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
+    if note := read_by(concepts, to):
+        typer.echo(f"           {note}")
     for concept in (concept for concept in concepts if concept.embeddings):
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
         typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")
+
+
+def read_by(concepts: Iterable["Concept"], to: Format) -> str:
+    """Which programs read a file, where that is not all of them; "" where there is nothing to say."""
+    from spectral_fusion.concept.keys import left_by_kohya
+
+    family = next(iter(concepts)).family
+    if to == "diffusers":
+        return "for diffusers; write --to kohya for other programs" if family in ("sd", "sdxl") else ""
+    left = left_by_kohya(dict.fromkeys(layer for concept in concepts for layer in concept.layers))
+    return f"kohya's own scripts leave out {', '.join(left)}; ComfyUI reads them" if left else ""
