@@ -48,6 +48,11 @@ class Condition:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    def to(self, device: torch.device) -> Condition:
+        """The same on another device."""
+        pooled = None if self.pooled is None else self.pooled.to(device)
+        return Condition(self.embeds.to(device), pooled, {name: part.to(device) for name, part in self.extra.items()})
+
     def __getitem__(self, part: slice) -> Condition:
         pooled = None if self.pooled is None else self.pooled[part]
         return Condition(self.embeds[part], pooled, {name: tensor[part] for name, tensor in self.extra.items()})

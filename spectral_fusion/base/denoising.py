@@ -33,6 +33,7 @@ def denoising_steps(
         noise: on the device.
     """
     told = condition if uncondition is None else Condition.cat([uncondition, condition])
+    told = told.to(noise.device)
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     begun = Begun(scheduler, noise, start)
     latents = begun.latents

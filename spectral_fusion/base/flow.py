@@ -134,7 +134,7 @@ class FlowTransformer(Base):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         config = self.vae.config
-        latents = latents.to(self.vae.dtype) / config.scaling_factor + config.shift_factor
+        latents = latents.to(self.vae.device, self.vae.dtype) / config.scaling_factor + config.shift_factor
         return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
 
     # Learning

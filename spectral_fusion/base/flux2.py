@@ -44,7 +44,7 @@ class Flux2Klein(FlowTransformer):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         mean, deviation = self._normal
-        plain = unsquare(latents.float() * deviation + mean).to(self.vae.dtype)
+        plain = unsquare(latents.to(mean) * deviation + mean).to(self.vae.dtype)
         return self.pipeline.image_processor.postprocess(self.vae.decode(plain).sample)
 
     def shift(self, shape: tuple[int, int], steps: int = USUAL_STEPS) -> float:

@@ -48,6 +48,7 @@ class Base(ABC):
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self.pipeline = pipeline
         self.fused: tuple[str, ...] = ()
+        self._offloaded_from: torch.device | None = None
 
     # What it consists of
 
@@ -83,11 +84,33 @@ class Base(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.pipeline.device
+        """Where the denoiser works; an offloaded one lies elsewhere in between."""
+        return self._offloaded_from or next(self.denoiser.parameters()).device
 
     def to(self, device: str | torch.device) -> None:
         """Move all models to a device."""
         self.pipeline.to(device)
+
+    def place(self, device: str | torch.device, parts: Sequence[str]) -> None:
+        """Move some parts to a device, and everything else to the CPU, where the autoencoder works too."""
+        for name, model in self.parts.items():
+            model.to(device if name in parts else "cpu")
+        for model in self.frozen:
+            model.to("cpu")
+
+    def offload(self, device: str | torch.device) -> None:
+        """Draw on a device that holds one model at a time; pictures are decoded one by one, large ones in tiles.
+
+        The models lie on the CPU and come by diffusers' own hooks.
+        """
+        device = torch.device(device)
+        for switch in ("enable_slicing", "enable_tiling"):
+            for model in self.frozen:
+                if hasattr(model, switch):
+                    getattr(model, switch)()
+        if device.type != "cpu":
+            self.pipeline.enable_model_cpu_offload(device=device)
+            self._offloaded_from = device
 
     def cast(self, dtype: torch.dtype) -> None:
         """Turn all weights into another type, but those of an autoencoder that says it needs float32."""
@@ -316,7 +339,10 @@ class Base(ABC):
         Raises:
             InputError: the attention of this family cannot be split.
         """
-        raise InputError(f"pictures of family {self.family} cannot have regions yet; generate without them")
+        raise InputError(
+            f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
+            "name all subjects in one prompt"
+        )
 
     def watch_words(
         self, tokens: Sequence[Sequence[int]], size: tuple[int, int]

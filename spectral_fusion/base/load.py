@@ -20,8 +20,10 @@ from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.base.single_file import load_single_file
 from spectral_fusion.base.z_image import ZImage
 from spectral_fusion.errors import InputError
+from spectral_fusion.identify import read_header
 from spectral_fusion.identify.identity import Prediction, PredictionType
 
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -97,6 +99,14 @@ def _load(base: str | Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Pred
     if HUB_ID.fullmatch(str(base)):
         return load_folder(str(base), dtype), None
     raise InputError(f"base {base} does not exist; give toybox, a folder, a .safetensors file or a hub id")
+
+
+def own_dtype(base: str | Path) -> torch.dtype:
+    """The type that holds a base's weights exactly: half where all of its files are; float32 where that is not told."""
+    path = toybox.WEIGHTS if str(base) == "toybox" else Path(base).expanduser()
+    files = [path] if path.is_file() else sorted(path.glob("*/*.safetensors"))
+    found = {dtype for file in files for dtype in read_header(file, "base").dtypes.values()} & set(STORED)
+    return STORED[found.pop()] if len(found) == 1 else torch.float32
 
 
 def best_device() -> str:

@@ -111,7 +111,7 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        latents = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
         pixels = self.vae.decode(latents).sample
         check_pixels(pixels)
         return self.pipeline.image_processor.postprocess(pixels)

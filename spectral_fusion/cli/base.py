@@ -17,6 +17,9 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16"] | None, typer.Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
 ]
+LowMemory = Annotated[
+    bool, typer.Option("--low-memory", help="Keep one model at a time on the GPU, and decode large pictures in tiles.")
+]
 PredictionType = Annotated[
     Literal["epsilon", "v_prediction"] | None,
     typer.Option(help="What the base predicts. Default: as the concepts were trained, as its files say, or asked."),
@@ -29,6 +32,7 @@ def open_base(
     precision: str | None = None,
     prediction_type: PredictionType = None,
     concepts: Iterable["ConceptInfo"] = (),
+    low_memory: bool = False,
 ) -> "Base":
     """Load a base; None chooses a GPU where there is one, and what is fast there.
 
@@ -45,7 +49,11 @@ def open_base(
     device = device or best_device()
     told = prediction_type or next(filter(None, (c.training.get("prediction_type") for c in concepts)), None)
     dtype = DTYPES[precision] if precision else best_dtype(device)
-    return load(base, dtype=dtype, device=device, prediction_type=told)
+    if not low_memory:
+        return load(base, dtype=dtype, device=device, prediction_type=told)
+    opened = load(base, dtype=dtype, device="cpu", prediction_type=told)
+    opened.offload(device)
+    return opened
 
 
 def base_for(given: str | None, concepts: Iterable["ConceptInfo"]) -> str:

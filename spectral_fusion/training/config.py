@@ -134,6 +134,10 @@ class TrainConfig:
         Speed("Default: what accelerate is set to, else bf16 on a GPU and fp32 on a CPU.", shapes_result=True),
     ] = None
     gradient_checkpointing: Annotated[bool, Speed("Less memory for more time.")] = False
+    low_memory: Annotated[
+        bool,
+        Speed("Gradient checkpointing, a base in its files' own precision, and on the GPU only what trains."),
+    ] = False
     cache_latents: Annotated[bool | None, Speed("Encode each picture once. Default: unless crops are random.")] = None
     cache_text: Annotated[bool | None, Speed("Encode each caption once. Default: where only the UNet learns.")] = None
 
@@ -185,6 +189,7 @@ class TrainConfig:
             filled_in |= dict.fromkeys(LEARNING_RATES, 1.0)
         values = asdict(self)
         values |= {name: value for name, value in filled_in.items() if values.get(name) is None}
+        values["gradient_checkpointing"] |= self.low_memory
         if values["cache_text"] is None:
             values["cache_text"] = values["learning_rate_embedding"] == values["learning_rate_text_encoder"] == 0
         return ResolvedConfig(**values)
@@ -230,6 +235,11 @@ class ResolvedConfig(TrainConfig):
     cache_latents: bool
     cache_text: bool
     checkpoint_every: PositiveInt
+
+    def learns(self, part: str) -> bool:
+        """Whether a part of a base is at work in every step: what trains, and text encoders whose words do."""
+        words = part.startswith("text_encoder") and self.learning_rate_embedding > 0
+        return words or not part.startswith("text_encoder") or self.learning_rate_of(part) > 0
 
     def learning_rate_of(self, part: str) -> float:
         """The learning rate of a part of a base, or of the token embeddings (`embedding`)."""

@@ -14,7 +14,7 @@ from PIL import Image
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.base.attach import attach, detach, smallest_directions
 from spectral_fusion.base.interface import DTYPES, Base
-from spectral_fusion.base.load import open_base
+from spectral_fusion.base.load import open_base, own_dtype
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
@@ -71,11 +71,15 @@ def train_concept(
     with _memory_advice():
         own = base is None
         if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
-            base = open_base(config.base, device=processes().device, prediction_type=config.prediction_type)
+            where = {"device": processes().device}
+            if config.low_memory:
+                where = {"device": "cpu", "dtype": own_dtype(config.base)}
+            base = open_base(config.base, prediction_type=config.prediction_type, **where)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
-        settings = resolve(config, base)
-        for warning in folder.size_warnings(settings.resolution):
+        settings = resolve(config, base, processes().device if own else None)
+        shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
+        for warning in (*folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
@@ -89,9 +93,9 @@ def train_concept(
             return _Job(home, base, folder, settings, others, class_pictures, predictions, own).run(resume, on_progress)
 
 
-def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
-    """The settings with what was left open filled in for this base."""
-    return config.resolved(base.presets(config.mode, config.preset), _best_precision(base.device))
+def resolve(config: TrainConfig, base: Base, device: torch.device | None = None) -> ResolvedConfig:
+    """The settings with what was left open filled in for this base, and the device that it will be on."""
+    return config.resolved(base.presets(config.mode, config.preset), _best_precision(device or base.device))
 
 
 def _context(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
@@ -153,6 +157,9 @@ class _Job:
         bases = decompose({name: layer.weight for name, layer in target_layers(self.base, self.config).items()}, band)
         if self.cast:
             self.base.cast(DTYPES[self.config.precision])
+            if self.config.low_memory:
+                learning = [part for part in self.base.parts if self.config.learns(part)]
+                self.base.place(processes().device, learning)
         return bases
 
     def _begin(self, resume: bool) -> tuple[bool, Band]:

@@ -67,7 +67,7 @@ class TrainingModel:
 
     def _condition(self, captions: list[str]) -> Condition:
         if self.config.cache_text:
-            return Condition.cat([self._cached_condition(caption) for caption in captions])
+            return Condition.cat([self._cached_condition(caption) for caption in captions]).to(self.base.device)
         return self.base.condition(captions)
 
 
