@@ -80,7 +80,10 @@ class History:
 
 @lru_cache(maxsize=4096)
 def _size(path: Path, changed: int) -> tuple[int, int]:
-    from PIL import Image
+    from spectral_fusion.reading import read_header
 
-    with Image.open(path) as image:
-        return image.size
+    try:
+        header = read_header(path)
+    except InputError:
+        return 0, 0
+    return header.width, header.height

@@ -9,8 +9,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
+from spectral_fusion.errors import InputError
 from spectral_fusion_app.library.shelf import Bands, ShelfCard
 
 THUMBNAIL = 192  # px
@@ -76,11 +75,13 @@ def size_words(count: int) -> str:
 @lru_cache(maxsize=256)
 def thumbnail(path: Path, changed: int) -> str:
     """A small copy of a picture in the page itself; empty where it cannot be read. `changed` tells new ones apart."""
+    from spectral_fusion.reading import load_picture
+
     try:
-        with Image.open(path) as image:
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            data = io.BytesIO()
-            image.convert("RGB").save(data, "WEBP", quality=85)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        image = load_picture(path, smallest=1)
+    except (OSError, InputError):
         return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = io.BytesIO()
+    image.convert("RGB").save(data, "WEBP", quality=85)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()

@@ -7,8 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from spectral_fusion.errors import InputError
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import ADVANCED, Begin, Given, described, described_setting, parse_setting
@@ -197,13 +196,15 @@ def card_json(card: Card) -> dict[str, Any]:
 
 def picture_data(path: Path, edge: int) -> str:
     """A picture in the page itself, no larger than this; empty where it cannot be read."""
+    from spectral_fusion.reading import load_picture
+
     try:
-        with Image.open(path) as image:
-            image.thumbnail((edge, edge))
-            data = io.BytesIO()
-            image.convert("RGB").save(data, "WEBP", quality=90)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        image = load_picture(path, smallest=1)
+    except (OSError, InputError):
         return ""
+    image.thumbnail((edge, edge))
+    data = io.BytesIO()
+    image.convert("RGB").save(data, "WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.paths import inside
@@ -153,12 +153,14 @@ def check_limits(files: Sequence[Path], limits: Limits) -> None:
     size = sum(file.stat().st_size for file in files)
     if size > limits.upload_bytes:
         raise InputError(f"{size / 1e6:.0f} MB are more than the {limits.upload_bytes / 1e6:.0f} allowed; scale down")
+    from spectral_fusion.reading import read_header
+
     for file in pictures:
         try:
-            with Image.open(file) as image:
-                width, height = image.size
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            header = read_header(file)
+        except (OSError, InputError):
             continue  # the scan says what is wrong with it
+        width, height = header.width, header.height
         if width * height > limits.pixels:
             most = limits.pixels / 1e6
             raise InputError(f"{file.name} is {width}x{height} px, more than {most:g} million; scale it down")

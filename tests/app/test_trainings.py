@@ -188,7 +188,7 @@ def test_a_trigger_that_another_concept_has_is_refused_at_once(
     Library(trainings.library).add(make_concept(tiny_base(), "kit"))
     with pytest.raises(InputError, match="belongs to concept 'kit'"):
         start(name="Kit2", trigger="<KIT>")
-    with pytest.raises(InputError, match="belongs to concept 'kit'"):
+    with pytest.raises(InputError, match="has a concept 'KIT' already"):
         start(name="KIT")
     assert (no_process, trainings.list()) == ([], [])
 
