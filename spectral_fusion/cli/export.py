@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
 
 Format = Literal["diffusers", "kohya"]
+FORMAT_HELP = (
+    "kohya: for every other program, ComfyUI, Forge and kohya's scripts read it whole; diffusers: for diffusers alone."
+)
 Half = Annotated[bool, typer.Option("--half", help="Write 16-bit numbers: half the size, 1/1000 less exact.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 def export(
     concept: Annotated[str, typer.Argument(help="A concept file, its folder, or a name of the library.")],
-    to: Annotated[Format, typer.Option(help="kohya is what most other programs read.")] = "diffusers",
+    to: Annotated[Format, typer.Option(help=FORMAT_HELP)] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="Default: NAME-FORMAT.safetensors in this folder.")] = None,
     library: LibraryFolder = None,
     half: Half = False,
@@ -35,6 +38,7 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     import torch
 
     from spectral_fusion.concept import export_lora
+    from spectral_fusion.concept.lora import unread_by_kohya
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors; LoRA files are of that format")
@@ -42,7 +46,13 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts if concept.embeddings)):
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
-    typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
+    path = export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)
+    if to == "diffusers":
+        typer.echo(f"LoRA       {path}: for diffusers; other programs need --to kohya")
+    else:
+        typer.echo(f"LoRA       {path}: for ComfyUI, Forge, kohya's scripts and others")
+        if skipped := unread_by_kohya(concepts):
+            typer.echo(f"note: kohya's own scripts do not read {', '.join(skipped)}; ComfyUI and Forge do")
     write_embeddings(concepts, out)
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from spectral_fusion.cli.base import Precision, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.export import Force, Format, Half, write_embeddings, write_lora
 from spectral_fusion.cli.select import LibraryFolder, Loras, LoraWeights, select_concepts, select_loras
-from spectral_fusion.cli.tables import band_map, concept_table, overlap_table, room
+from spectral_fusion.cli.tables import band_map, concept_table, overlap_table, room, wide_console
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def _write_fusion(
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
     from spectral_fusion.fusion import OVERLAP_TOLERANCE
 
-    console, concepts = Console(), list(weights)
+    console, concepts = wide_console(), list(weights)
     console.print(concept_table(concepts, list(weights.values())))
     console.print()
     console.print(band_map(concepts))

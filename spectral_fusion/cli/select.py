@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key
 
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
@@ -34,8 +35,9 @@ def select_concepts(
     weights = weights or [1.0] * len(names)
     if len(weights) != len(names):
         raise InputError(f"{len(names)} concepts and {len(weights)} weights; give one weight per concept, in order")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"concept {twice.pop()!r} is named twice; name it once, with the weight you want")
+    keys = [key(name) for name in names]
+    if twice := [name for name in names if keys.count(key(name)) > 1]:
+        raise InputError(f"concept {twice[0]!r} is named twice; name it once, with the weight you want")
     concepts = [Concept.load(concept_path(name, library)) for name in names]
     return dict(zip(concepts, weights, strict=True))
 

@@ -5,7 +5,6 @@ Keys of diffusers (old and new), kohya's sd-scripts, LyCORIS, PEFT and `lora_dif
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spectral_fusion.concept.file import Concept
@@ -22,6 +20,7 @@ from spectral_fusion.concept.lora_names import NUMBERED, NUMBERED_TARGETS, Layer
 from spectral_fusion.concept.lora_tensors import to_factors
 from spectral_fusion.concept.read import find_file, read_tensors
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import open_tensors, parse_json, read_text
 from spectral_fusion.spectral import Factors, delta_overlap
 
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -66,10 +65,10 @@ class LoraFile:
 def is_lora(path: str | Path) -> bool:
     """Whether this is a LoRA rather than a concept: by its keys, without reading tensors; False where unreadable."""
     try:
-        with safe_open(_lora_path(path), framework="pt") as file:
-            ours = any(key.startswith("spectral_fusion.format") for key in file.metadata() or {})
-            return not ours and any(split_key(key) for key in file.keys())  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError, InputError):
+        with open_tensors(_lora_path(path)) as file:
+            ours = any(key.startswith("spectral_fusion.format") for key in file.metadata)
+            return not ours and any(split_key(key) for key in file.shapes)
+    except (OSError, InputError):
         return False
 
 
@@ -132,8 +131,8 @@ def _lora_path(path: str | Path) -> Path:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    with open_tensors(path) as file:
+        return dict(file.metadata)
 
 
 def _group(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
@@ -191,14 +190,16 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     text, source = metadata.get(DIFFUSERS_CONFIG), f"{path}'s {DIFFUSERS_CONFIG}"
     config = path.with_name(PEFT_CONFIG)
     if text is None and path.name == PEFT_FILE and config.is_file():
-        text, source = config.read_text(encoding="utf-8"), str(config)
+        text, source = read_text(config), str(config)
     try:
-        settings = json.loads(text) if text else {}
+        settings = parse_json(text, source) if text else {}
         for key, value in settings.items():
             if key.endswith("alpha_pattern"):
                 [re.compile(pattern) for pattern in value or {}]
             elif key.endswith("lora_alpha") and not math.isfinite(float(value)):
                 raise ValueError(f"{key} is {value}")
+    except InputError:
+        raise
     except (ValueError, TypeError, AttributeError, re.error) as error:
         raise InputError(f"{source} cannot be read ({error}); get the LoRA again") from error
     return settings

@@ -1,7 +1,7 @@
 """Concepts as one LoRA file for other programs: exact, by concatenating factors."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +17,9 @@ from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
 from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors
+
+# Layers outside the blocks, for which kohya's own scripts make no adapter and drop what a file has.
+OUTSIDE = ("unet.conv_in", "unet.conv_out", "unet.time_embedding.", "unet.add_embedding.")
 
 LoraFormat = Literal["diffusers", "kohya"]
 KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
@@ -72,6 +75,11 @@ def export_lora(
     )
     write_safetensors(Path(path), tensors, metadata)
     return Path(path)
+
+
+def unread_by_kohya(concepts: Iterable[Concept]) -> list[str]:
+    """Adapted layers that kohya's own scripts leave out when they load an export; other programs read all."""
+    return [name for name in layer_names(concepts) if name.startswith(OUTSIDE)]
 
 
 def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:
