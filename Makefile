@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench fuzz clean
 
 setup: $(READY)
 
@@ -22,6 +22,11 @@ demo: $(READY)
 # its tests share what is slow to make, and the files go out in order, the long ones of the page first.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+# Hours: the counts of docs/results/fuzz.md. FUZZ_SECONDS bounds each kind of input.
+FUZZ_SECONDS ?= 3600
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzing.py --count 1000000 --seconds $(FUZZ_SECONDS) --seed $$(date +%j) --out out/fuzz.jsonl
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,10 @@ class Engine:
         """Triggers that the base knows by itself."""
         return self.base.triggers()
 
+    def steps(self, preset: str) -> int:
+        """Of a training by this preset."""
+        return int(self.base.presets("additive", preset)["steps"])
+
     def unpark(self) -> None:
         """Make it ready to draw."""
         if self.parked:
@@ -72,18 +76,25 @@ class Engine:
         finally:
             fusion.undo()
 
-    def check_length(self, prompts: Sequence[str], most: int) -> None:
+    def check_length(self, prompts: Sequence[str], concepts: Iterable[Concept], most: int) -> None:
         """Raises InputError: a prompt has more tokens, each trigger counted with all its vectors."""
+        vectors = {
+            concept.trigger: max((len(rows) for rows in concept.embeddings.values()), default=0) for concept in concepts
+        }
         for prompt in prompts:
             count = self.base.token_count(prompt)
+            count += sum(prompt.count(trigger) * rows for trigger, rows in vectors.items())
             if count > most:
                 raise InputError(f"{count} tokens in a prompt are more than the {most} that this page allows; cut it")
 
-    def draw(self, config: GenerateConfig, watch: Callable[[Step], bool]) -> list[Picture]:
-        """Pictures; those that are done where `watch` says False."""
-        from spectral_fusion.generation import generate
+    def draw(
+        self, config: GenerateConfig, concepts: Mapping[Concept, float], watch: Callable[[Step], bool]
+    ) -> list[Picture]:
+        """Pictures; those that are done where `watch` says False. `concepts`: at work in their places, not fused."""
+        from spectral_fusion.generation import Placeable, generate
 
-        return generate(self.base, config, on_step=watch)
+        placed: dict[Placeable, float] = dict(concepts.items())
+        return generate(self.base, config, concepts=placed, on_step=watch)
 
 
 def free_memory() -> None:
@@ -118,3 +129,22 @@ def sheet(images: Sequence[Sequence[Any]], rows: Sequence[str], columns: Sequenc
     from spectral_fusion.picture import contact_sheet
 
     return contact_sheet(images, rows, columns)
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """As pictures record them."""
+    from spectral_fusion.picture import format_weights
+
+    return format_weights(weights)
+
+
+def found_box(mask: str) -> tuple[float, float, float, float]:
+    """The box around a mask that a picture records, as fractions: left, top, right, bottom."""
+    from spectral_fusion.base.painted import mask_tensor
+
+    rows, columns = (mask_tensor(mask) > 0.5).nonzero(as_tuple=True)
+    height, width = mask_tensor(mask).shape
+    if not len(rows):
+        return 0.0, 0.0, 1.0, 1.0
+    left, right = int(columns.min()) / width, (int(columns.max()) + 1) / width
+    return round(left, 3), round(int(rows.min()) / height, 3), round(right, 3), round((int(rows.max()) + 1) / height, 3)

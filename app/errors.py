@@ -1,10 +1,9 @@
-"""Errors as the page shows them: one line, and the server goes on."""
+"""Errors as programs get them: one line, and the server goes on."""
 
 from __future__ import annotations
 
 import errno
 import functools
-import html
 import inspect
 import logging
 from collections.abc import Callable
@@ -20,43 +19,33 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
 
-def shown(listener: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an event listener so that what it raises is a message in the page; it may be async, or a generator.
-
-    The message is escaped: the page renders messages as HTML, and they quote what a visitor wrote.
-    """
-    return _wrap(listener, html.escape, lambda args, kwargs: (args, kwargs))
-
-
 def answered(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """`shown` for functions that only programs call: the message stays as it is, and values are of the kinds named."""
+    """Wrap an endpoint so that its values are of the kinds named and what it raises is one line.
+
+    It may be async, or a generator.
+    """
     check = checked(endpoint)
 
     def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bound = check(args, kwargs)
         return bound.args, bound.kwargs
 
-    return _wrap(endpoint, str, prepare)
-
-
-def warn(text: str) -> None:
-    """A warning in the page, escaped: it may quote a file that somebody dropped."""
-    gr.Warning(html.escape(text))
+    return _wrap(endpoint, prepare)
 
 
 Prepare = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def _wrap(listener: Callable[..., Any], encode: Callable[[str], str], prepare: Prepare) -> Callable[..., Any]:
+def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
     def translate(error: Exception) -> Exception:
         if isinstance(error, gr.Error):
             return error
         if isinstance(error, InputError):
-            return gr.Error(encode(str(error)), print_exception=False)
+            return gr.Error(str(error), print_exception=False)
         if isinstance(error, OSError) and error.errno in FULL:
-            return gr.Error(encode("the server's disk is full, nothing was changed; make room"), print_exception=False)
+            return gr.Error("the server's disk is full, nothing was changed; make room", print_exception=False)
         logger.exception("a listener of the page failed", exc_info=error)
-        return gr.Error(encode(f"this failed ({type(error).__name__}); the server's log says more"))
+        return gr.Error(f"this failed ({type(error).__name__}); the server's log says more")
 
     if inspect.isasyncgenfunction(listener):
 

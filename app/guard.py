@@ -161,7 +161,8 @@ def _present(path: str, scope: Scope, visitor: Visitor | None) -> list[Visitor]:
         session = parts[-1]  # Gradio's session of a program that names none is the event
     else:
         return []
-    return [*([visitor] if visitor else []), *([Visitor("session", session)] if session else [])]
+    address = Visitor("address", str((scope.get("client") or ("",))[0]))  # of a browser that keeps no cookies
+    return [address, *([visitor] if visitor else []), *([Visitor("session", session)] if session else [])]
 
 
 def _cookie(headers: dict[str, str]) -> str | None:

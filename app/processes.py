@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,6 +59,12 @@ class VerbProcess:
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process() is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long the process has run; 0 where it does not."""
+        process = self._process()
+        return time.time() - process.create_time() if process else 0.0
 
     def stop(self) -> None:
         """Ask it to stop; a training saves a checkpoint between two steps. Nothing happens where it has ended."""

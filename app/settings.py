@@ -170,6 +170,11 @@ class AppSettings:
         return self.out / "evaluations"
 
     @property
+    def exports(self) -> Path:
+        """Where files lie that visitors download."""
+        return self.out / "exports"
+
+    @property
     def fused(self) -> Path:
         """Where fused pipelines go."""
         return self.out / "fused"

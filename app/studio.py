@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app import engine
+from spectral_fusion_app.create.drawing import Drawing, Request
+from spectral_fusion_app.create.history import History
 from spectral_fusion_app.engine import Engine
-from spectral_fusion_app.history import History
 from spectral_fusion_app.jobs import Job, Line
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from spectral_fusion.concept import ConceptInfo, Library
-    from spectral_fusion.generation import GenerateConfig, Step
 
 logger = logging.getLogger(__name__)
 
-PREVIEWS = 8  # of each picture: each costs a run of the decoder
 PARTED = 3600.0  # seconds after which a visitor who has left is forgotten
 
 
@@ -47,49 +43,6 @@ class BaseState:
     next: str = ""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one press of Generate asks for.
-
-    Attributes:
-        weights: concept names of the library -> weight.
-        factors: one row of pictures for each: all weights are multiplied by it. More than one also give a sheet.
-    """
-
-    config: GenerateConfig
-    weights: Mapping[str, float]
-    factors: tuple[float, ...] = (1.0,)
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures this makes, the sheet not counted."""
-        return self.config.num_images * len(self.factors)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a request stands.
-
-    Attributes:
-        step, steps: of the picture that is being made, counted from 1.
-        picture, pictures: counted from 1.
-        preview: what can be seen of it so far.
-        finished: files of the pictures that are done.
-    """
-
-    step: int
-    steps: int
-    picture: int
-    pictures: int
-    preview: Image.Image | None
-    finished: tuple[Path, ...]
-
-    @property
-    def fraction(self) -> float:
-        """Of the whole request, 0 to 1."""
-        return (self.picture - 1 + self.step / self.steps) / self.pictures
-
-
 class Studio:
     """The base, the library and the history of one server; `start` begins to load the base, behind the first page."""
 
@@ -101,6 +54,7 @@ class Studio:
         self.loads = Line(limits.loads, 1, "bases")  # apart: what takes long, or fails late, stops no picture
         self.presence = Presence()
         self.state = BaseState("loading", settings.base)
+        self.on_sweep: list[Callable[[], None]] = []  # what else is to be looked after now and then
         self._engine: Engine | None = None
 
     @property
@@ -170,6 +124,10 @@ class Studio:
             return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
 
+    def steps(self, preset: str) -> int:
+        """Of a training by this preset; 0 where no base is loaded."""
+        return self._engine.steps(preset) if self._engine else 0
+
     def triggers(self) -> list[str]:
         """Triggers that the base knows by itself."""
         return self._engine.triggers if self._engine else []
@@ -195,9 +153,7 @@ class Studio:
             InputError: more than the limits allow, or too much is waiting.
         """
         self._check(request)
-        return self.submit(
-            owner, lambda engine, job: self._generate(engine, job, request), request.config.prompt, about
-        )
+        return self.submit(owner, lambda engine, job: self._draw(engine, job, request), request.config.prompt, about)
 
     def park(self) -> None:
         """Take the base off the GPU until the next picture, for a training that needs the room."""
@@ -211,6 +167,11 @@ class Studio:
                 if job.owner.kind != "server" and away > self.settings.limits.away and not job.cancelled:
                     line.cancel(job.owner, job.id)
         self.presence.forget(PARTED)
+        for look_after in self.on_sweep:
+            try:
+                look_after()
+            except Exception:  # the next time may go well, and the others are looked after
+                logger.exception("looking after the page's work failed")
 
     def _ready(self) -> Engine:
         if self._engine is None:
@@ -260,60 +221,8 @@ class Studio:
             if value > limit:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
 
-    def _generate(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
-        concepts = {self.library.get(name): weight for name, weight in request.weights.items()}
-        rows: list[list[Any]] = []
-        files: list[Path] = []
-        for factor in request.factors:
-            if job.cancelled:
-                break
-            scaled = {concept: weight * factor for concept, weight in concepts.items()}
-            with engine_.holding(scaled) as notes:
-                config = replace(request.config, notes=notes)
-                prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
-                engine_.check_length(prompts, self.settings.limits.tokens)
-                rows.append(self._row(engine_, job, config, request, files))
-        if len(rows) > 1 and all(len(row) == config.num_images for row in rows):
-            files.append(self._sheet(rows, request))
-        return files
-
-    def _sheet(self, rows: list[list[Any]], request: Request) -> Path:
-        """All pictures of a grid as one, which says of itself how the whole grid was made."""
-        seeds = [f"seed {picture.seed}" for picture in rows[0]]
-        images = [[picture.image for picture in row] for row in rows]
-        factors = [f"{factor:g}" for factor in request.factors]
-        picture = engine.sheet(images, [f"x {factor}" for factor in factors], seeds)
-        parameters = rows[0][0].parameters
-        settings = {
-            **parameters.settings,
-            "Concepts": ", ".join(f"{name}: {weight:g}" for name, weight in request.weights.items()),
-            "Grid": ", ".join(factors),
-            "Grid pictures": str(request.config.num_images),
-        }
-        return self.history.add(picture, replace(parameters, settings=settings), "grid")
-
-    def _row(self, engine_: Engine, job: Job, config: GenerateConfig, request: Request, files: list[Path]) -> list[Any]:
-        """One picture for each seed, each kept as soon as it is done."""
-        end = job.started + self.settings.limits.seconds
-
-        def watch(step: Step) -> bool:
-            every = max(1, step.steps // PREVIEWS)
-            preview = step.preview() if step.step % every == 0 and step.step < step.steps else None
-            if preview is None and isinstance(job.update, Progress) and step.step > 1:
-                preview = job.update.preview
-            job.update = Progress(step.step, step.steps, len(files) + 1, request.pictures, preview, tuple(files))
-            if time.monotonic() > end:
-                job.cancel()
-            return not job.cancelled
-
-        row: list[Any] = []
-        for number in range(config.num_images):
-            if job.cancelled:
-                break
-            row += engine_.draw(replace(config, seed=config.seed + number, num_images=1), watch)
-            if len(row) == number + 1:
-                files.append(self.history.add(row[-1].image, row[-1].parameters, str(row[-1].seed)))
-        return row
+    def _draw(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
+        return Drawing(engine_, job, request, self.history, self.settings.limits).run(self.library.get)
 
 
 def device_and_memory() -> str:

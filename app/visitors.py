@@ -1,4 +1,4 @@
-"""Who asks: a browser by its cookie, a program by its cookie or its session; and who has left."""
+"""Who asks: a browser or program by its cookie, else by its session or address; and who has left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWEEP_SECONDS = 1.0
 class Visitor(NamedTuple):
     """Whose a job is. The kinds are apart, so that no text that a client chooses can stand for the server."""
 
-    kind: Literal["browser", "session", "server"]
+    kind: Literal["browser", "session", "address", "server"]
     id: str
 
 
@@ -36,9 +36,13 @@ def by_cookie(token: str | None) -> Visitor | None:
 
 
 def visitor_of(request: Any) -> Visitor:
-    """Who sent a `gr.Request`."""
+    """Who sent a request of Gradio or FastAPI: by cookie, else by session, else by address."""
     found = by_cookie((request.cookies or {}).get(COOKIE))
-    return found or Visitor("session", str(getattr(request, "session_hash", None)))
+    if found:
+        return found
+    session = getattr(request, "session_hash", None)
+    client = getattr(request, "client", None)
+    return Visitor("session", str(session)) if session else Visitor("address", str(getattr(client, "host", "")))
 
 
 class Presence:

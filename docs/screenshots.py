@@ -1,10 +1,10 @@
-"""Takes pictures of every tab, light and dark, as on a desk and on a phone, into docs/screenshots.
+"""Takes pictures of every place, light and dark, from a phone to a wide screen, into docs/screenshots.
 
     python docs/screenshots.py              # toybox and the shipped concepts
-    python docs/screenshots.py --library concepts --base toybox --steps 25
+    python docs/screenshots.py --library concepts --base toybox
 
-Starts a server of its own in a folder that is thrown away, makes a picture with two concepts and a box each, and needs
-Chromium and playwright (`pip install -e .[dev]`).
+Starts a server of its own in a folder that is thrown away, and makes a picture with two concepts. Needs Chromium and
+playwright (`pip install -e .[dev]`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from playwright.sync_api import Page, sync_playwright
 
 FOLDER = Path(__file__).parent / "screenshots"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-WIDTHS = {1440: 1000, 390: 844}
+WIDTHS = {1440: 1000, 390: 844, 768: 1000, 2560: 1400}
+EVERY_PLACE = (1440, 390)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-TABS = {"generate": "Generate", "train": "Train", "concepts": "Concepts", "fuse": "Fuse and compare"}
+PLACES = ("create", "train", "library", "lab")
 TALLEST = 2400
 SECONDS = 60.0
 
@@ -65,46 +66,26 @@ def wait_for(url: str) -> None:
             time.sleep(0.2)
 
 
-def make_picture(page: Page, steps: int) -> None:
-    """Two concepts, a box each, one picture."""
-    chips = page.locator(".chips button")
-    chips.first.wait_for()
-    for number in range(min(2, chips.count())):
-        chips.nth(number).click()
-        page.locator(".card").nth(number).wait_for()
-    field = page.locator("#steps input[type=number]")
-    field.fill(str(steps))
-    field.press("Tab")
-    page.click("#boxes > button")
-    canvas = page.locator("#canvas canvas")
-    for number, left in enumerate((0.06, 0.54)):
-        canvas.scroll_into_view_if_needed()
-        area = canvas.bounding_box()
-        assert area
-        x, y = area["x"] + left * area["width"], area["y"] + 0.15 * area["height"]
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + 0.2 * area["width"], y + 0.4 * area["height"])
-        page.mouse.move(x + 0.4 * area["width"], y + 0.7 * area["height"])
-        page.mouse.up()
-        page.wait_for_selector(f"#region-{number}")
-    page.click("#generate")
-    page.wait_for_selector("#results img")
-    page.wait_for_function("!document.querySelector('#generate').disabled")
+def make_picture(page: Page) -> None:
+    """The first visit's picture: two examples, a region each."""
+    page.click("[data-do=welcome]")
+    page.wait_for_selector(".strip [role=option]")
+    page.wait_for_function("document.querySelector('#cancel').disabled")
+    page.click("#made summary")
+    page.wait_for_selector("#made dd")
 
 
-def fill(page: Page, tab: str, library: Path) -> None:
-    """What a visitor would give a tab: pictures to train on, concepts to compare."""
-    if tab == "train":
-        pictures = sorted(library.glob("*/images/??.png"))[:4]
-        page.locator("#train-files input[type=file]").set_input_files(pictures)
-        page.locator(".photo").nth(len(pictures) - 1).wait_for()
-    if tab == "fuse":
+def fill(page: Page, place: str, library: Path) -> None:
+    """What a visitor would give a place: photos to train on, a concept to look at, concepts to compare."""
+    if place == "train":
+        page.set_input_files("#train-files", sorted(library.glob("*/images/??.png"))[:6])
+        page.locator(".photo").nth(5).wait_for()
+    if place == "library":
+        page.locator("#shelf .concept").first.click()
+    if place == "lab":
         for number in range(3):
-            page.locator("#fuse-concepts input").click()
-            page.get_by_role("option").nth(number).click()
-        page.keyboard.press("Escape")
-        page.locator("#fuse-check .heat").wait_for()
+            page.locator("#fuse-concepts button").nth(number).click()
+        page.wait_for_selector("#fuse-check table")
 
 
 def shoot(page: Page, name: str) -> None:
@@ -121,7 +102,6 @@ def shoot(page: Page, name: str) -> None:
 def main(
     base: Annotated[str, typer.Option(help="As of spectral-fusion app.")] = "toybox",
     library: Annotated[Path, typer.Option(help="Folder of concepts.")] = Path("concepts"),
-    steps: Annotated[int, typer.Option(help="Denoising steps of the picture.")] = 25,
 ) -> None:
     """Take all of them."""
     FOLDER.mkdir(exist_ok=True)
@@ -132,19 +112,23 @@ def main(
             page.set_default_timeout(SECONDS * 1000)
             page.goto(url)
             page.wait_for_selector(".state.ready")
-            make_picture(page, steps)
-            for tab, label in TABS.items():
-                if width == min(WIDTHS) and not page.get_by_role("tab", name=label, exact=True).is_visible():
-                    page.locator(".overflow-menu > button").click()
-                    page.locator(".overflow-dropdown").get_by_text(label, exact=True).click()
-                else:
-                    page.get_by_role("tab", name=label, exact=True).click()
-                fill(page, tab, library)
-                for scheme in SCHEMES:
-                    page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
-                    shoot(page, f"{tab}-{scheme}-{width}")
+            page.wait_for_selector(".create.ready .chips button")
+            if page.locator(".welcome").is_visible():
+                both(page, f"first-{width}")
+                make_picture(page)
+            for place in PLACES if width in EVERY_PLACE else PLACES[:1]:
+                page.click(f"#tab-{place}-button")
+                fill(page, place, library)
+                both(page, f"{place}-{width}")
             page.close()
         browser.close()
+
+
+def both(page: Page, name: str) -> None:
+    """A place in light and in dark."""
+    for scheme in SCHEMES:
+        page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
+        shoot(page, f"{name}-{scheme}")
 
 
 if __name__ == "__main__":

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
+import torch
+
 from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.base.attach import active_adapters, check_fits
-from spectral_fusion.base.interface import Base
+from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.base.merged import MergedWeights
+from spectral_fusion.base.routing import route
 from spectral_fusion.concept import Concept
+from spectral_fusion.concept.community import LoraFile
 from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factors, layer_names, measure_overlaps
-from spectral_fusion.concept.lora import provenance
-from spectral_fusion.concept.metadata import check_weight
+from spectral_fusion.concept.lora import LoraFormat, export_lora, provenance
+from spectral_fusion.concept.metadata import check_weight, is_number
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import format_weights
+from spectral_fusion.spectral import SHRINKAGE, Factors, sum_factors
 
 logger = logging.getLogger(__name__)
 
-Reduce = Literal["sum", "mean"]
+Reduce = Literal["sum", "mean", "routed"]
 OnOverlap = Literal["error", "warn", "allow"]
 
 OVERLAP_TOLERANCE = 0.01
@@ -38,16 +44,23 @@ class Fusion:
     base: Base
     concepts: dict[Concept, float]
     """Weights as given; `reduce="mean"` divides them by their number."""
+    loras: dict[LoraFile, float]
     reduce: Reduce
     overlaps: list[Overlap]
+    cost: str
+    """What finding the weights took, beyond a sum; empty for a sum."""
+    layers: list[str] = field(repr=False)
+    factors: Callable[[str], Factors] = field(repr=False)
+    """The joint delta of one of the layers, as it was added."""
     _weights: MergedWeights = field(repr=False)
     _undone: bool = field(default=False, repr=False)
 
     @property
     def notes(self) -> dict[str, str]:
         """What pictures made with it should say of it, for `GenerateConfig.notes`: the concepts, and the plain base."""
-        listed = {concept.name: weight for concept, weight in self.concepts.items()}
-        return {"Model hash": next(iter(self.concepts)).base[:10], "Concepts": format_weights(listed)}
+        listed = {subject.name: weight for part in (self.concepts, self.loras) for subject, weight in part.items()}
+        reduced = {} if self.reduce == "sum" else {"Fused by": self.reduce}
+        return {"Model hash": next(iter(self.concepts)).base[:10], "Concepts": format_weights(listed)} | reduced
 
     def undo(self) -> None:
         """Put every weight back bit for bit, and forget the tokens.
@@ -58,8 +71,15 @@ class Fusion:
         if self._undone:
             raise InputError("this fusion has been undone already; fuse again")
         self._weights.take()
-        self.base.remove_words([concept.trigger for concept in self.concepts])
+        self.base.remove_words(list(_words([*self.concepts, *self.loras])))
         self.base.fused, self._undone = (), True
+
+    def export(self, path: str | Path, to: LoraFormat = "diffusers", *, dtype: torch.dtype = torch.float32) -> Path:
+        """Write what was added to the weights as one LoRA; see `concept.lora.export_lora`."""
+        shapes = {name: layer.weight.shape for name, layer in self.base.layers().items()}
+        kernels = {name: tuple(shapes[name][2:]) for name in self.layers if len(shapes[name]) == 4}
+        joint = {name: self.factors(name) for name in self.layers}
+        return export_lora(self.concepts, path, to, dtype=dtype, joint=joint, kernels=kernels)
 
     def without(self, concept: Concept) -> Fusion:
         """Take one concept out: bit for bit what fusing the others gives. This fusion counts as undone.
@@ -73,7 +93,7 @@ class Fusion:
         if not rest:
             raise InputError(f"concept {concept.name!r} is the only one of this fusion; undo the fusion")
         self.undo()
-        return fuse(self.base, rest, reduce=self.reduce, on_overlap="allow")
+        return fuse(self.base, rest, loras=self.loras, reduce=self.reduce, on_overlap="allow")
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the base as a diffusers folder that a stock `from_pretrained` loads, tokens included.
@@ -102,15 +122,21 @@ def fuse(
     base: Base,
     concepts: Mapping[Concept, float],
     *,
+    loras: Mapping[LoraFile, float] | None = None,
     reduce: Reduce = "sum",
+    shrinkage: float = SHRINKAGE,
     on_overlap: OnOverlap = "error",
 ) -> Fusion:
     """Add the weighted deltas of concepts to a base's weights, and their tokens to its vocabulary.
 
-    `W + sum_i w_i delta_i`; `reduce="mean"` divides by the number of concepts, as the authors' code does. Everything is
-    checked before anything is touched. The base's old weights stay in memory for `Fusion.undo`.
+    `W + sum_i w_i delta_i`; `reduce="mean"` divides by the number of concepts, as the authors' code does, and "routed"
+    puts a matrix between their factors, so that the joint delta acts on each one's prompts as that one alone: see
+    `base.routing`. Everything is checked before anything is touched. The base's old weights stay in memory for
+    `Fusion.undo`.
 
     Args:
+        loras: read for this base; they join the concepts.
+        shrinkage: of the routing; the larger, the nearer to the sum.
         on_overlap: what to do where two bands share a direction.
 
     Raises:
@@ -122,14 +148,63 @@ def fuse(
         raise InputError(f"on_overlap {on_overlap!r} is unknown; use one of {', '.join(get_args(OnOverlap))}")
     overlaps = check_together(list(concepts), on_overlap)
     check_fits(base, *concepts)
-    for concept in concepts:
-        base.check_words(concept.trigger, concept.embeddings)
-    merged = MergedWeights(base, layer_names(concepts), lambda layer: joint_factors(weights, layer))
+    beside = {lora: check_lora_weight(lora, weight) for lora, weight in (loras or {}).items()}
+    if reduce == "mean" and beside:
+        total = len(concepts) + len(beside)
+        weights = {concept: weight * len(concepts) / total for concept, weight in weights.items()}
+        beside = {lora: weight / total for lora, weight in beside.items()}
+    _check_names([*concepts, *beside])
+    brought = _words([*concepts, *beside])
+    for word, rows in brought.items():
+        base.check_words(word, rows)
+    layers = list(dict.fromkeys([*layer_names(concepts), *(layer for lora in beside for layer in lora.layers)]))
+    if reduce == "routed":
+        routed = route(base, {**weights, **beside}, shrinkage=shrinkage)
+        factors: Callable[[str], Factors] = routed.deltas.__getitem__
+        cost = f"routed in {routed.seconds:.1f} s, {routed.passes} pictures through the denoiser"
+    else:
+        factors, cost = partial(summed, weights, beside), ""
+    merged = MergedWeights(base, layers, factors)
     merged.put()
     merged.drop_merged()
-    base.add_words({concept.trigger: concept.embeddings for concept in concepts})
-    base.fused = tuple(concept.name for concept in concepts)
-    return Fusion(base, dict(concepts), reduce, overlaps, merged)
+    base.add_words(brought)
+    base.fused = (*(concept.name for concept in concepts), *(lora.name for lora in beside))
+    return Fusion(base, dict(concepts), dict(loras or {}), reduce, overlaps, cost, layers, factors, merged)
+
+
+def summed(concepts: Mapping[Concept, float], loras: Mapping[LoraFile, float], layer: str) -> Factors:
+    """The weighted sum of what concepts and LoRAs change in one layer."""
+    own = {concept: weight for concept, weight in concepts.items() if layer in concept.layers}
+    parts = [joint_factors(own, layer)] if own else []
+    for lora, weight in loras.items():
+        if layer in lora.layers:
+            up, down = lora.factors(layer)
+            parts.append(Factors(up * weight, down))
+    return sum_factors(parts)
+
+
+def check_lora_weight(lora: LoraFile, weight: float) -> float:
+    """Return a weight that is a number. Raises InputError for another."""
+    if not is_number(weight):
+        raise InputError(f"LoRA {lora.name!r} has the weight {weight!r}; give a number such as 0.8")
+    return weight
+
+
+def _words(subjects: Sequence[Concept | LoraFile]) -> dict[str, Embeddings]:
+    """The words that they bring. Raises InputError where two bring the same."""
+    brought: dict[str, Embeddings] = {}
+    for subject in subjects:
+        for word, rows in subject.words.items():
+            if word in brought:
+                raise InputError(f"two of what is fused bring the word {word}; rename one of them")
+            brought[word] = rows
+    return brought
+
+
+def _check_names(subjects: Sequence[Concept | LoraFile]) -> None:
+    names = [subject.name.lower() for subject in subjects]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two of what is fused are called {twice[0]!r}; rename one of them")
 
 
 def scaled_weights(concepts: Mapping[Concept, float], reduce: Reduce = "sum") -> dict[Concept, float]:

@@ -61,6 +61,13 @@ def test_a_new_adapter_changes_no_bit_of_the_output(kind, mode, train_s):
     assert torch.equal(layer(x), base(x))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_new_adapter_may_begin_with_random_values(mode):
+    base, x = seeded(*LAYERS["linear"])
+    layer = adapted(copy.deepcopy(base), mode=mode, train_s=True, trained=False, init_weights=False)
+    assert (layer(x) - base(x)).abs().max() > 1e-3
+
+
 def test_the_basis_is_the_band_of_the_weight():
     base, _ = seeded(*LAYERS["convolution"])
     layer = adapted(copy.deepcopy(base))

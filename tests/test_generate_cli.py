@@ -1,5 +1,6 @@
 """`spectral-fusion generate`, from the command line to the pictures."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from typer.testing import CliRunner, Result
 from concepts import make_concept
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
-from spectral_fusion.concept import Library
+from spectral_fusion.concept import Library, export_lora
 from spectral_fusion.picture import read_parameters
 from tiny import tiny_base
 
@@ -124,3 +125,98 @@ def test_bad_input_leaves_no_picture(generate, args: list[str], words: str) -> N
     assert words in result.stderr
     assert result.stderr.count("error: ") == 1
     assert files == []
+
+
+LEFT, RIGHT = "0,0,0.5,1", "0.5,0,1,1"
+
+
+def test_concepts_are_bound_to_the_regions_that_name_them(generate, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    regions = ("--region", "a <rex> dog", LEFT, "--region", "a cat", str(tmp_path / "mask.png"))
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", "--weights", "0.8", "0.5", *regions)
+    assert result.exit_code == 0, result.output
+    assert "note: regions 1 and 2 overlap in 50 %" in result.stderr
+    settings = read_parameters(files[0]).settings
+    first, second = json.loads(settings["Regions"])
+    assert first == {"prompt": "a <rex> dog", "box": [0, 0, 0.5, 1], "concepts": {"rex": 0.8}}
+    assert second["concepts"] == {}
+    assert "mask" in second
+    assert settings["Concepts"] == "rex: 0.8, tom: 0.5"
+
+
+def test_region_concepts_and_steps_by_name(generate) -> None:
+    regions = ("--region", "a dog", LEFT, "--region", "", RIGHT, "--region-concepts", "none", "tom:0.3,rex")
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", *regions, "--concept-steps", "tom:0.2-1", "rex:0-0.5")
+    assert result.exit_code == 0, result.output
+    settings = read_parameters(files[0]).settings
+    assert [dict(r["concepts"]) if isinstance(r, dict) else {} for r in json.loads(settings["Regions"])] == [
+        {},
+        {"tom": 0.3, "rex": 1.0},
+    ]
+    assert json.loads(settings["Concept steps"]) == {"tom": [0.2, 1.0], "rex": [0.0, 0.5]}
+
+
+def test_without_binding_concepts_are_fused(generate) -> None:
+    arguments = (PROMPT, "--concepts", "rex", "tom", "--region", "a <rex> dog", LEFT)
+    _, files = generate(*arguments, "--no-bind")
+    assert json.loads(read_parameters(files[0]).settings["Regions"]) == [["a <rex> dog", [0, 0, 0.5, 1]]]
+    _, files = generate(*arguments)
+    fused, bound = (np.asarray(Image.open(file)) for file in files)
+    assert not np.array_equal(fused, bound)
+
+
+def test_places_that_are_not_found_are_told(generate) -> None:
+    result, files = generate("a dog", "--concepts", "rex", "--region", "a <rex> dog", "auto")
+    assert result.exit_code == 0, result.output
+    assert "note: no places were found" in result.stderr
+    assert read_parameters(files[0]).settings["Places"] == "not found"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--region", "a dog", LEFT, "--region-concepts", "rex", "tom"), "1 regions and 2 lists"),
+        (("--region", "a dog", LEFT, "--region-concepts", "rex:much"), "rex:much"),
+        (("--region", "a dog", LEFT, "--region-concepts", "rax"), "did you mean 'rex'"),
+        (("--region", "a dog", "none.png"), "not a readable picture"),
+        (("--region", "", LEFT, "--region-concepts", "none"), "neither a prompt nor a concept"),
+        (("--concept-steps", "rex"), "rex:0.2-1"),
+        (("--concept-steps", "rex:0.5-0.1"), "acts from 0.5-0.1"),
+    ],
+)
+def test_places_that_cannot_be_used(generate, arguments: tuple[str, ...], message: str) -> None:
+    result, files = generate(PROMPT, "--concepts", "rex", "tom", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not files
+
+
+def test_a_picture_to_begin_from(generate, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (200, 30, 30)).save(tmp_path / "photo.png")
+    paint = Image.new("L", (32, 32))
+    paint.paste(255, (16, 0, 32, 32))
+    paint.save(tmp_path / "mask.png")
+    arguments = ("--init-image", str(tmp_path / "photo.png"), "--strength", "1", "--mask", str(tmp_path / "mask.png"))
+    result, files = generate("a dog", *arguments, "--upscale", "1.5", "--upscale-strength", "0")
+    assert result.exit_code == 0, result.output
+    assert Image.open(files[0]).size == (48, 48)
+    settings = read_parameters(files[0]).settings
+    assert {"Denoising strength", "Init image", "Mask", "Hires upscale"} <= settings.keys()
+    (tmp_path / "text.png").write_text("no picture")
+    for wrong, message in (
+        (("--init-image", str(tmp_path / "text.png")), "text.png"),
+        (("--strength", "2"), "strength is 2"),
+    ):
+        result, _ = generate("a dog", *wrong)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+def test_a_lora_file_beside_concepts(generate, place: Path, tmp_path: Path) -> None:
+    lora = export_lora({make_concept(tiny_base(), "bot", band=2, seed=2): 1.0}, tmp_path / "style.safetensors", "kohya")
+    regions = ("--region", "a <rex> dog", LEFT, "--region", "a cat", RIGHT, "--region-concepts", "rex", "style:0.5")
+    result, files = generate("a <rex> dog", "--concepts", "rex", "--loras", str(lora), *regions)
+    assert result.exit_code == 0, result.output
+    assert read_parameters(files[0]).settings["Concepts"] == "rex: 1, style: 1"
+    result, _ = generate("a dog", "--loras", str(lora), "--lora-weights", "1", "2")
+    assert "1 LoRAs and 2 LoRA weights" in result.stderr

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from spectral_fusion.errors import InputError, printable
-from spectral_fusion.reading import decode_text, load_picture, parse_json, read_header
+from spectral_fusion.reading import decode_text, load_picture, open_tensors, parse_json, read_header
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF", "tif": "TIFF"}
 
@@ -82,3 +84,16 @@ def test_messages_are_one_line_and_bounded() -> None:
     assert str(InputError("a\nb\x1b\u202e\ud800ä")) == "a\\nb\\x1b\\u202e\\ud800ä"
     assert len(str(InputError("x" * 10**6))) < 5000
     assert printable("ein Hund 🐕") == "ein Hund 🐕"
+
+
+def test_a_tensor_file_that_goes_away_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+
+    def gone(*_: object, **__: object) -> None:
+        path.unlink()
+        raise RuntimeError("unable to open file in read-only mode: No such file or directory (2)")
+
+    monkeypatch.setattr("spectral_fusion.reading.tensors.safe_open", gone)
+    with pytest.raises(InputError, match="cannot be read"), open_tensors(path):
+        pass

@@ -29,7 +29,7 @@ def counted(monkeypatch):
 
         return run
 
-    for decompose in (cache.end_triplets, cache.all_triplets):
+    for decompose in (cache.end_triplets, cache.full_triplets):
         monkeypatch.setattr(cache, decompose.__name__, noted(decompose))
     return calls
 
@@ -64,9 +64,9 @@ def test_one_full_decomposition_serves_all_bands_of_an_end(tmp_path, counted):
     weight = torch.randn(400, 420, generator=torch.Generator().manual_seed(0))
     for lo in (352, 360, 368):  # beyond the reach of an iteration, within an eighth from the bottom
         assert same(cached_triplets(weight, lo, lo + 8, cache_dir=tmp_path), singular_triplets(weight, lo, lo + 8))
-    assert counted == ["all_triplets"]
+    assert counted == ["full_triplets"]
     cached_triplets(weight, 392, 400, cache_dir=tmp_path)
-    assert counted == ["all_triplets", "end_triplets"]
+    assert counted == ["full_triplets", "end_triplets"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

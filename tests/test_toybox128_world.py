@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.toybox.draw import write_identity
 from spectral_fusion.toybox128 import data
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import caption, phrase
+from spectral_fusion.toybox128.draw import TOYBOX128
+from spectral_fusion.toybox128.layout import arrange, hidden, place, random_scene
 from spectral_fusion.toybox128.paint import draw_cells, draw_mask, draw_scene
 from spectral_fusion.toybox128.people import PEOPLE
 from spectral_fusion.toybox128.tokens import MAX_LENGTH, make_tokenizer, words
@@ -25,13 +28,9 @@ from spectral_fusion.toybox128.world import (
     Marks,
     Placed,
     Scene,
-    arrange,
-    hidden,
     identity,
-    place,
     plain_thing,
     poses_of,
-    random_scene,
     shape_of,
 )
 
@@ -195,3 +194,12 @@ def test_place_turns_a_thing_by_chance_but_always_the_same_way() -> None:
     assert places[0] == places[1]
     assert {placed.pose for placed in places} == {"sitting", "standing"}
     assert {placed.mirrored for placed in places} == {True, False}
+
+
+def test_a_drawn_folder_has_pictures_captions_and_masks(tmp_path) -> None:
+    paths = write_identity(identity(3), tmp_path / "rex", count=13, world=TOYBOX128)
+    assert len(paths) == 13
+    assert all(path.with_name(f"{path.stem}-masklabel.png").exists() for path in paths)
+    said = {path.with_suffix(".txt").read_text() for path in paths}
+    assert all("<TOK>" in text for text in said)
+    assert len(said) == len(BACKGROUNDS)

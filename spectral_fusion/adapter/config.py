@@ -59,6 +59,10 @@ class SpectralConfig(PeftConfig):
     alpha_pattern: dict[str, float] = field(
         default_factory=dict, metadata={"help": "Other strengths for layers whose name ends in, or matches, the key."}
     )
+    init_weights: bool = field(
+        default=True,
+        metadata={"help": "Begin without any change. False: with small random values, as tests of the method want."},
+    )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Layers to train in full and save with the adapter, such as a task's head."}
     )

@@ -19,6 +19,8 @@ from spectral_fusion.spectral import (
     rotational_factors,
 )
 
+RANDOM_SIZE = 0.1  # of the values that a new adapter has where it is not to begin without a change
+
 
 class SpectralLayer(nn.Module, BaseTunerLayer):
     """What linear and convolution layers share: the tensors, the delta, its strength, merging.
@@ -76,6 +78,10 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
             self.spectral_X_V[adapter_name] = nn.Parameter(torch.zeros(r, r, **kind))
         if config.train_s:  # zero means no change in both modes, so that weight decay cannot shrink the base
             self.spectral_c[adapter_name] = nn.Parameter(torch.zeros(r, **kind))
+        if not config.init_weights:
+            for name in self.adapter_layer_names:
+                if adapter_name in (container := getattr(self, name)):
+                    nn.init.normal_(container[adapter_name], std=RANDOM_SIZE)
         if basis is None:
             basis = Triplets(*(torch.zeros(*shape, **kind) for shape in ((rows, r), (r,), (columns, r))))
         for name, part in zip(self.basis_names, basis, strict=True):

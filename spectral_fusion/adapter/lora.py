@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from spectral_fusion.adapter.layer import SpectralLayer
+from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
 
 PREFIX = "base_model.model."
@@ -62,7 +62,5 @@ def save_as_lora(model: PeftModel, folder: str | Path, adapter_name: str = "defa
     config, tensors = as_lora(model, adapter_name)
     folder = Path(folder)
     config.save_pretrained(str(folder))
-    part = folder / "adapter_model.part"
-    save_file(tensors, part, {"format": "pt"})
-    part.replace(folder / "adapter_model.safetensors")
+    write_safetensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
     return folder

@@ -339,7 +339,10 @@ class Base(ABC):
         Raises:
             InputError: the attention of this family cannot be split.
         """
-        raise InputError(f"pictures of family {self.family} cannot have regions yet; generate without them")
+        raise InputError(
+            f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
+            "name all subjects in one prompt"
+        )
 
     def watch_words(
         self, tokens: Sequence[Sequence[int]], size: tuple[int, int]

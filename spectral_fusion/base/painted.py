@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading.pictures import load_picture
 
 SIDE = 128  # latents of 1024 pixels have as many cells
-MAX_PIXELS = 2**26
 
 
 def read_mask(path: str | Path) -> str:
@@ -25,17 +25,7 @@ def read_mask(path: str | Path) -> str:
     Raises:
         InputError: no picture, one that is too large, or one that is black everywhere.
     """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"mask {path} is {image.width}x{image.height}; masks of up to 8192x8192 are read")
-            return mask_text(ImageOps.exif_transpose(image), str(path))
-    except InputError:
-        raise
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"mask {path} is not a readable picture ({error}); give a PNG, white where it counts"
-        ) from error
+    return mask_text(load_picture(Path(path), smallest=1), str(path))
 
 
 def mask_text(image: Image.Image, name: str = "mask") -> str:

@@ -72,15 +72,19 @@ class Region:
             )
 
     @classmethod
-    def parse(cls, prompt: str, box: str) -> Region:
+    def parse(cls, prompt: str, box: str, concepts: tuple[tuple[str, float], ...] = ()) -> Region:
         """From the text `0.05,0.2,0.5,0.95`, or `auto`. Raises InputError."""
         if box.strip() == "auto":
-            return cls(prompt)
+            return cls(prompt, concepts=concepts)
         try:
             numbers = tuple(float(number) for number in box.split(","))
         except ValueError as error:
             raise InputError(f"region {prompt!r} has the box {box!r}; give four numbers: 0.05,0.2,0.5,0.95") from error
-        return cls(prompt, numbers)  # type: ignore[arg-type]
+        return cls(prompt, numbers, concepts=concepts)  # type: ignore[arg-type]
+
+    def times(self, factor: float) -> Region:
+        """The same region with the weights of its concepts multiplied."""
+        return replace(self, concepts=tuple((name, weight * factor) for name, weight in self.concepts))
 
     @property
     def is_found(self) -> bool:

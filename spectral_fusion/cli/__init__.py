@@ -14,7 +14,7 @@ from spectral_fusion import __version__
 from spectral_fusion.cli import app as page
 from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train
 from spectral_fusion.cli.command import Command
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, printable
 
 # To add a verb: its module above, its function here. The function's docstring is the help text.
 VERBS: dict[str, Callable[..., None]] = {
@@ -51,8 +51,8 @@ class Group(TyperGroup):
 def error_line(error: InputError | OSError) -> str:
     """The one line for a user: an OSError as reason and file, without its number."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
+        return printable(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+    return printable(str(error))
 
 
 def print_version(wanted: bool) -> None:

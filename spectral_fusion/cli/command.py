@@ -7,7 +7,7 @@ A verb uses them by its annotations alone: every `list` option takes several val
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -53,24 +53,59 @@ def read_config_file(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the file's settings the defaults of the verb, so that a flag on the command line overrides them."""
     if path is None or ctx.resilient_parsing:
         return path
-    options = [p for p in ctx.command.params if p.name not in (None, "config", "help")]
-    named = {key(flag): p for p in options for flag in (p.name, *p.opts)}
-    defaults: dict[str, Any] = {}
-    for name, value in parse_config(path, list(named)).items():
-        option, many = named[name], getattr(named[name], "multiple", False)
-        if isinstance(value, dict) or (isinstance(value, list) and not many):
-            raise InputError(f"settings file {path} has {name} = {shown(value)}; give one value")
-        # As text, as a flag gives it, so that the parser checks its type: int(2.5) would be 2.
-        defaults[option.name] = [str(v) for v in (value if isinstance(value, list) else [value])]
-        if not many:
-            (defaults[option.name],) = defaults[option.name]
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    options = {p.name: p for p in ctx.command.params if p.name and p.name not in ("config", "help")}
+    names = {spelt: name for name, option in options.items() for spelt in spellings(option)}
+    settings: dict[str, Any] = {}
+    for key, value in parse_config(path, [*names]).items():
+        name = names[key]
+        if name in settings:
+            raise InputError(f"settings file {path} has '{key}' twice, by two names of one setting; keep one")
+        settings[name] = checked(options[name], value, f"settings file {path} has {key} = {shown(value, 40)}")
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
     return path
 
 
-def key(flag: str) -> str:
-    """A flag as a settings file names it: `batch_size` for `--batch-size`."""
-    return flag.lstrip("-").replace("-", "_")
+def spellings(option: Any) -> list[str]:
+    """What a settings file may call an option: as its flags are named, or as the verb calls it inside."""
+    flags = [flag.lstrip("-").replace("-", "_") for flag in option.opts if flag.startswith("--")]
+    return list(dict.fromkeys([*flags, str(option.name)]))
+
+
+def checked(option: Any, value: Any, said: str) -> Any:
+    """A value of the type that an option takes, several in a list; raises InputError, which begins with `said`."""
+    if getattr(option, "multiple", False):
+        values = value if isinstance(value, list) else [value]
+        return [_checked_one(option, item, said) for item in values]
+    return _checked_one(option, value, said)
+
+
+def _checked_one(option: Any, value: Any, said: str) -> Any:
+    kind = _kind(option)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is bool:
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif kind is int:
+        fits, wanted = number and isinstance(value, int), "a whole number"
+    elif kind is float:
+        fits, wanted = number, "a number"
+    else:
+        fits, wanted = isinstance(value, str) or (number and isinstance(value, int)), "text in quotes"
+        value = str(value) if fits else value
+    if not fits:
+        raise InputError(f"{said}; give {wanted}")
+    return value
+
+
+def _kind(option: Any) -> type:
+    """bool, int, float, or str for all that is given as text."""
+    if getattr(option, "is_flag", False):
+        return bool
+    descriptor = getattr(option, "type_descriptor", None)  # typer from 0.20 on; before, click's own types
+    annotation = getattr(descriptor, "annotation", None)
+    if annotation is None:
+        return {"integer": int, "float": float}.get(str(option.type.name).split()[0], str)
+    annotation = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return annotation if annotation in (int, float) else str
 
 
 def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
@@ -78,22 +113,26 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML, and for a key that is not `known`.
     """
+    from spectral_fusion.reading import read_text
+
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"settings file {path} cannot be read: {error.strerror}; give --config a TOML file") from error
+        settings = tomllib.loads(read_text(path))
+    except InputError as error:
+        raise InputError(f"settings file {error}; give --config a TOML file") from error
+    except RecursionError:
+        raise InputError(f"settings file {path} is nested too deeply; settings are flat: name = value") from None
     except ValueError as error:
         raise InputError(f"settings file {path} is not valid TOML: {error}; mend that line") from error
-    named = {key(name): value for name, value in settings.items()}
-    for name in named:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
+    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    for key in named:
+        if key not in known:
+            near = get_close_matches(key[:100], known, n=1)
             advice = f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(sorted(known))}"
-            raise InputError(f"settings file {path} has an unknown setting '{name}'; {advice}")
+            raise InputError(f"settings file {path} has an unknown setting {shown(key)}; {advice}")
     return named
 
 

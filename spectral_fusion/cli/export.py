@@ -1,6 +1,5 @@
 """`spectral-fusion export`."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,16 +12,16 @@ if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
 
 Format = Literal["diffusers", "kohya"]
+FORMAT_HELP = (
+    "kohya: for every other program, ComfyUI, Forge and kohya's scripts read it whole; diffusers: for diffusers alone."
+)
 Half = Annotated[bool, typer.Option("--half", help="Write 16-bit numbers: half the size, 1/1000 less exact.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 def export(
     concept: Annotated[str, typer.Argument(help="A concept file, its folder, or a name of the library.")],
-    to: Annotated[
-        Format,
-        typer.Option(help="diffusers for diffusers; kohya for ComfyUI, Forge, AUTOMATIC1111 and kohya's scripts."),
-    ] = "diffusers",
+    to: Annotated[Format, typer.Option(help=FORMAT_HELP)] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="Default: NAME-FORMAT.safetensors in this folder.")] = None,
     library: LibraryFolder = None,
     half: Half = False,
@@ -38,7 +37,8 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     """Write one LoRA and, in a folder beside it, an embedding for each concept; say where they are and their use."""
     import torch
 
-    from spectral_fusion.concept import export_embedding, export_lora
+    from spectral_fusion.concept import export_lora
+    from spectral_fusion.concept.lora import unread_by_kohya
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors; LoRA files are of that format")
@@ -46,20 +46,22 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
     for target in (out, *(folder / f"{concept.name}.safetensors" for concept in concepts if concept.embeddings)):
         if target.exists() and not force:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
-    typer.echo(f"LoRA       {export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)}")
-    if note := read_by(concepts, to):
-        typer.echo(f"           {note}")
+    path = export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)
+    if to == "diffusers":
+        unets = next(iter(concepts)).family in ("sd", "sdxl")
+        typer.echo(f"LoRA       {path}: for diffusers{'; other programs need --to kohya' if unets else ' and ComfyUI'}")
+    else:
+        typer.echo(f"LoRA       {path}: for ComfyUI, Forge, kohya's scripts and others")
+        if skipped := unread_by_kohya(concepts):
+            typer.echo(f"note: kohya's own scripts do not read {', '.join(skipped)}; ComfyUI and Forge do")
+    write_embeddings(concepts, out)
+
+
+def write_embeddings(concepts: dict["Concept", float], out: Path) -> None:
+    """Write an embedding for each concept in a folder beside a LoRA, and say their use."""
+    from spectral_fusion.concept import export_embedding
+
+    folder = out.with_name(f"{out.stem}-embeddings")
     for concept in (concept for concept in concepts if concept.embeddings):
         path = export_embedding(concept, folder / f"{concept.name}.safetensors")
         typer.echo(f"embedding  {path}: {concept.trigger} in diffusers, {concept.name} where the file's name counts")
-
-
-def read_by(concepts: Iterable["Concept"], to: Format) -> str:
-    """Which programs read a file, where that is not all of them; "" where there is nothing to say."""
-    from spectral_fusion.concept.keys import left_by_kohya
-
-    family = next(iter(concepts)).family
-    if to == "diffusers":
-        return "for diffusers; write --to kohya for other programs" if family in ("sd", "sdxl") else ""
-    left = left_by_kohya(dict.fromkeys(layer for concept in concepts for layer in concept.layers))
-    return f"kohya's own scripts leave out {', '.join(left)}; ComfyUI reads them" if left else ""

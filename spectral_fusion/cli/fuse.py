@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from spectral_fusion.cli.base import Precision, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
-from spectral_fusion.cli.export import Force, Format, Half, write_lora
-from spectral_fusion.cli.select import LibraryFolder, select_concepts
-from spectral_fusion.cli.tables import band_map, concept_table, overlap_table, room
+from spectral_fusion.cli.export import Force, Format, Half, write_embeddings, write_lora
+from spectral_fusion.cli.select import LibraryFolder, Loras, LoraWeights, select_concepts, select_loras
+from spectral_fusion.cli.tables import band_map, concept_table, overlap_table, room, wide_console
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +28,13 @@ def fuse(
     base: Annotated[str | None, typer.Option(help="Default: the one that the concepts were trained on.")] = None,
     precision: Precision = None,
     library: LibraryFolder = None,
-    reduce: Annotated[Literal["sum", "mean"], typer.Option(help="The mean weakens each of n concepts to 1/n.")] = "sum",
+    loras: Loras = None,
+    lora_weights: LoraWeights = None,
+    reduce: Annotated[
+        Literal["sum", "mean", "routed"],
+        typer.Option(help="The mean weakens each of n to 1/n; routed makes each act on its own prompts as alone."),
+    ] = "sum",
+    shrinkage: Annotated[float, typer.Option(help="Of routed: 0 is full, the larger the nearer to the sum.")] = 0.05,
     on_overlap: Annotated[Literal["error", "warn", "allow"], typer.Option(help="Where two bands overlap.")] = "error",
     to: Annotated[Format, typer.Option(help="Naming of a LoRA file.")] = "kohya",
     half: Half = False,
@@ -48,9 +53,11 @@ def fuse(
     else:
         _print_check(scaled, overlaps)
     check_together(list(chosen), on_overlap)
-    if out is None:
+    if out is None and not loras:
         return
-    if out.suffix == ".safetensors":
+    if loras or reduce == "routed" or out is None:
+        _write_fusion(chosen, (loras, lora_weights), out, base, precision, (reduce, shrinkage), to, half, force)
+    elif out.suffix == ".safetensors":
         write_lora(scaled, out, to, half=half, force=force)
     else:
         _write_folder(chosen, out, base, precision, {"reduce": reduce, "on_overlap": "allow"}, force)
@@ -77,10 +84,47 @@ def _write_folder(
     typer.echo(f'{path}  loads with {opened.stock_class}.from_pretrained("{path}"{dtype}); triggers: {triggers}')
 
 
+def _write_fusion(
+    concepts: dict["Concept", float],
+    loras: tuple[list[str] | None, list[float] | None],
+    out: Path | None,
+    base: str | None,
+    precision: str | None,
+    how: tuple[str, float],
+    to: Format,
+    half: bool,
+    force: bool,
+) -> None:
+    """Fusions that need a base to be found: with LoRAs, or routed."""
+    import torch
+
+    from spectral_fusion.concept.community import lora_overlaps
+    from spectral_fusion.fusion import fuse as fuse_concepts
+
+    if out is not None and out.exists() and not force:
+        raise InputError(f"{out} exists already; choose another --out, or --force to replace it")
+    opened = open_base(base_for(base, concepts), "cpu", precision, None, concepts)
+    beside = select_loras(*loras, opened)
+    for lora in beside:
+        typer.echo(f"LoRA {lora.name}: {len(lora.layers)} layers, rank {lora.rank}, words {lora.trigger or 'none'}")
+        for overlap in lora_overlaps(lora, list(concepts)):
+            typer.echo(f"  cosine with {overlap.second}: {overlap.value:.3f} at most, in {overlap.layer}")
+    if out is None:
+        return
+    fusion = fuse_concepts(opened, concepts, loras=beside, reduce=how[0], shrinkage=how[1], on_overlap="allow")  # type: ignore[arg-type]
+    if fusion.cost:
+        typer.echo(fusion.cost)
+    if out.suffix == ".safetensors":
+        typer.echo(f"LoRA  {fusion.export(out, to, dtype=torch.float16 if half else torch.float32)}")
+        write_embeddings(concepts, out)
+    else:
+        typer.echo(fusion.save(out, force=force))
+
+
 def _print_check(weights: dict["Concept", float], overlaps: list["Overlap"]) -> None:
     from spectral_fusion.fusion import OVERLAP_TOLERANCE
 
-    console, concepts = Console(), list(weights)
+    console, concepts = wide_console(), list(weights)
     console.print(concept_table(concepts, list(weights.values())))
     console.print()
     console.print(band_map(concepts))

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from spectral_fusion.cli.select import LibraryFolder, concept_path, select_concepts
-from spectral_fusion.cli.tables import plain_table, size
+from spectral_fusion.cli.tables import plain_table, size, wide_console
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
@@ -29,7 +28,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(facts | {"training": loaded.training, "layers": energies}, indent=2))
         return
-    console = Console()
+    console = wide_console()
     table = plain_table("", "", title=f"Concept {loaded.name}")
     table.show_header = False
     for key, value in facts.items():

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key
 
 if TYPE_CHECKING:
+    from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
+    from spectral_fusion.concept.community import LoraFile
 
+Loras = Annotated[list[str] | None, typer.Option(help="LoRA files of other programs, for the same base.")]
+LoraWeights = Annotated[list[float] | None, typer.Option(help="One per LoRA file, in order. Default: 1 each.")]
 LibraryFolder = Annotated[
     Path | None, typer.Option(help="Folder of concepts. Default: $SPECTRAL_FUSION_LIBRARY, else ./concepts.")
 ]
@@ -30,10 +35,32 @@ def select_concepts(
     weights = weights or [1.0] * len(names)
     if len(weights) != len(names):
         raise InputError(f"{len(names)} concepts and {len(weights)} weights; give one weight per concept, in order")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"concept {twice.pop()!r} is named twice; name it once, with the weight you want")
+    keys = [key(name) for name in names]
+    if twice := [name for name in names if keys.count(key(name)) > 1]:
+        raise InputError(f"concept {twice[0]!r} is named twice; name it once, with the weight you want")
     concepts = [Concept.load(concept_path(name, library)) for name in names]
     return dict(zip(concepts, weights, strict=True))
+
+
+def select_loras(paths: list[str] | None, weights: list[float] | None, base: "Base") -> dict["LoraFile", float]:
+    """LoRA files for a base and their weights, 1 where none are given; what of a file fits no layer is said.
+
+    Raises:
+        InputError: more or fewer weights than files, or one that cannot be read.
+    """
+    from spectral_fusion.concept.community import read_lora
+
+    paths = paths or []
+    weights = weights or [1.0] * len(paths)
+    if len(weights) != len(paths):
+        raise InputError(f"{len(paths)} LoRAs and {len(weights)} LoRA weights; give one weight per file, in order")
+    shapes = {name: tuple(layer.weight.shape) for name, layer in base.layers().items()}
+    loras = [read_lora(path, shapes) for path in paths]
+    for lora in loras:
+        if lora.unmatched:
+            keys = ", ".join(lora.unmatched[:8]) + (", ..." if len(lora.unmatched) > 8 else "")
+            typer.echo(f"note: {len(lora.unmatched)} keys of {lora.name} fit no layer of this base: {keys}", err=True)
+    return dict(zip(loras, weights, strict=True))
 
 
 def with_tagged(

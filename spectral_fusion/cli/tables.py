@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 MAP_WIDTH = 48
+UNBROKEN = 10_000  # columns
+
+
+def wide_console() -> Console:
+    """A console that breaks no line: a terminal folds long ones by itself, and a path is copied from it whole."""
+    return Console(width=UNBROKEN)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

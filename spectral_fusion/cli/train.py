@@ -149,7 +149,7 @@ class _Watcher:
 
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
-            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 

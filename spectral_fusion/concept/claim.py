@@ -8,6 +8,7 @@ from typing import get_args
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import read_json
 from spectral_fusion.spectral import Band, Side
 
 
@@ -30,7 +31,7 @@ class Claim:
     def load(cls, path: Path) -> "Claim":
         """Read a claim back; raises InputError where the file is damaged."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             band = Band(record["band"], record["rank"], record.get("side", "top"))
             return cls(str(record["trigger"]), str(record["base"]), band)
         except (ValueError, KeyError, TypeError) as error:

@@ -5,22 +5,23 @@ Keys of diffusers (old and new), kohya's sd-scripts, LyCORIS, PEFT and `lora_dif
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spectral_fusion.concept.file import Concept
+from spectral_fusion.concept.joint import Overlap
 from spectral_fusion.concept.lora_names import NUMBERED, NUMBERED_TARGETS, LayerNames, split_key
 from spectral_fusion.concept.lora_tensors import to_factors
 from spectral_fusion.concept.read import find_file, read_tensors
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Factors
+from spectral_fusion.reading import open_tensors, parse_json, read_text
+from spectral_fusion.spectral import Factors, delta_overlap
 
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
@@ -64,10 +65,10 @@ class LoraFile:
 def is_lora(path: str | Path) -> bool:
     """Whether this is a LoRA rather than a concept: by its keys, without reading tensors; False where unreadable."""
     try:
-        with safe_open(_lora_path(path), framework="pt") as file:
-            ours = any(key.startswith("spectral_fusion.format") for key in file.metadata() or {})
-            return not ours and any(split_key(key) for key in file.keys())  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError, InputError):
+        with open_tensors(_lora_path(path)) as file:
+            ours = any(key.startswith("spectral_fusion.format") for key in file.metadata)
+            return not ours and any(split_key(key) for key in file.shapes)
+    except (OSError, InputError):
         return False
 
 
@@ -106,6 +107,22 @@ def read_lora(path: str | Path, layers: Mapping[str, tuple[int, ...]]) -> LoraFi
     return LoraFile(_name(path), dict(sorted(found.items())), trigger, embeddings, tuple(sorted(unmatched)))
 
 
+def lora_overlaps(lora: LoraFile, concepts: Sequence[Concept]) -> list[Overlap]:
+    """How much a LoRA has in common with each concept, in the layer where it is most.
+
+    A LoRA has no band: the value is the absolute cosine of the two deltas, `spectral.delta_overlap`. Concepts without a
+    common layer are left out.
+    """
+    found = []
+    for concept in concepts:
+        both = [name for name in lora.layers if name in concept.layers]
+        values = {name: delta_overlap(lora.factors(name), concept.factors(name)) for name in both}
+        if values:
+            worst = max(values, key=values.__getitem__)
+            found.append(Overlap(lora.name, concept.name, worst, values[worst]))
+    return found
+
+
 def _lora_path(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
@@ -114,8 +131,8 @@ def _lora_path(path: str | Path) -> Path:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    with open_tensors(path) as file:
+        return dict(file.metadata)
 
 
 def _group(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
@@ -173,14 +190,16 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     text, source = metadata.get(DIFFUSERS_CONFIG), f"{path}'s {DIFFUSERS_CONFIG}"
     config = path.with_name(PEFT_CONFIG)
     if text is None and path.name == PEFT_FILE and config.is_file():
-        text, source = config.read_text(encoding="utf-8"), str(config)
+        text, source = read_text(config), str(config)
     try:
-        settings = json.loads(text) if text else {}
+        settings = parse_json(text, source) if text else {}
         for key, value in settings.items():
             if key.endswith("alpha_pattern"):
                 [re.compile(pattern) for pattern in value or {}]
             elif key.endswith("lora_alpha") and not math.isfinite(float(value)):
                 raise ValueError(f"{key} is {value}")
+    except InputError:
+        raise
     except (ValueError, TypeError, AttributeError, re.error) as error:
         raise InputError(f"{source} cannot be read ({error}); get the LoRA again") from error
     return settings

@@ -1,33 +1,33 @@
 """The library: a folder of concepts, one folder each, that several processes may use at once."""
 
+import builtins
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
 from difflib import get_close_matches
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spectral_fusion.atomic import atomic_folder, remove_leftovers
+from spectral_fusion.atomic import remove_leftovers
+from spectral_fusion.concept.check import Finding, is_training, look_through
 from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.file import Concept
+from spectral_fusion.concept.holdings import CLAIM, Holdings, find_folder, mend_library, read_entry, take_stock
 from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
-from spectral_fusion.errors import InputError
+from spectral_fusion.concept.trash import Removed, bring_back, find_removed, new_entry, put_copy, removed
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_name, check_trigger
 from spectral_fusion.spectral import Band, Side
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "SPECTRAL_FUSION_LIBRARY"
-TRASH = ".trash"
 LOCK = ".lock"
 LOCK_SECONDS = 30.0
-CLAIM = "claim.json"
 
 
 class Library:
@@ -42,8 +42,9 @@ class Library:
         self.root = Path(root or os.environ.get(VARIABLE) or "concepts")
 
     def folder(self, name: str) -> Path:
-        """The folder of a concept, there or not."""
-        return self.root / check_name(name)
+        """The folder of a concept, there or not; names that differ in case alone have one."""
+        name = check_name(name)
+        return find_folder(self.root, name) or self.root / name
 
     def path(self, name: str) -> Path:
         """The file of a concept, there or not."""
@@ -51,25 +52,32 @@ class Library:
 
     def list(self) -> list[ConceptInfo]:
         """What the library holds, by name, tensors unread. A file that cannot be read is logged and left out."""
-        found = []
-        for path in sorted(self.root.glob(f"[!.]*/{FILE_NAME}")):
-            try:
-                found.append(read_info(path))
-            except InputError as error:
-                logger.warning("left out of the library: %s", error)
-        return found
+        stock = self.stock()
+        for bad in stock.unreadable:
+            logger.warning("left out of the library: %s", bad.reason)
+        return [*stock.concepts]
+
+    def stock(self) -> Holdings:
+        """All that the library holds: concepts, trainings, and what cannot be read, with the reason.
+
+        What killed processes left half-written is finished or undone first.
+        """
+        mend_library(self.root)
+        return take_stock(self.root)
 
     def info(self, name: str) -> ConceptInfo:
         """One concept's metadata; raises InputError with the nearest name where there is none."""
-        return read_info(self.find(name))
+        return read_entry(self.find(name).parent)
 
     def get(self, name: str) -> Concept:
         """One concept; raises InputError with the nearest name where there is none."""
-        return Concept.load(self.find(name))
+        path = self.find(name)
+        concept = Concept.load(path)
+        return concept if concept.name == path.parent.name else replace(concept, name=path.parent.name)
 
     def find(self, name: str) -> Path:
         """One concept's file; raises InputError with the nearest name where there is none."""
-        return self._require(name)
+        return self._require(check_name(name))
 
     def add(
         self, concept: Concept | str | Path, *, name: str | None = None, trigger: str | None = None, force: bool = False
@@ -85,16 +93,16 @@ class Library:
         """
         loaded = concept if isinstance(concept, Concept) else Concept.load(concept)
         info = replace(loaded.info, name=name or loaded.name, trigger=trigger or loaded.trigger)
-        path = self.path(info.name)
         with self._locked():
-            self._refuse_trigger(info.trigger, but=info.name)
+            path = self.path(info.name)
+            info = replace(info, name=path.parent.name)
+            take_stock(self.root).refuse_trigger(info.trigger, but=info.name)
             if path.exists():
                 if not force:
                     raise InputError(
                         f"the library has a concept {info.name!r} already; give another --name, or --force"
                     )
-                with atomic_folder(self._new_trash(info.name)) as trash:
-                    shutil.copy2(path, trash)
+                put_copy(self.root, path, info.name)
             if isinstance(concept, Concept):
                 replace(concept, name=info.name, trigger=info.trigger).save(path)
             else:
@@ -105,50 +113,104 @@ class Library:
     def remove(self, name: str) -> Path:
         """Move a concept's folder to the trash, all its pictures and settings with it; `restore` is the inverse.
 
+        Also a folder of the library whose name or file cannot be used.
+
         Returns:
             Where it lies now.
+
+        Raises:
+            InputError: there is none, or it is being trained.
         """
         with self._locked():
             folder = self._require(name, CLAIM).parent
-            target = self._new_trash(name)
+            self._refuse_training(folder.name)
+            target = new_entry(self.root, folder.name)
             folder.rename(target)
             return target
 
-    def restore(self, name: str) -> ConceptInfo:
-        """Bring back what was removed last under this name.
+    def restore(self, name: str, *, at: str | None = None, force: bool = False) -> ConceptInfo:
+        """Bring back what was removed, or replaced, last under this name.
+
+        Args:
+            at: the time at which it went to the trash, as `trash` gives it. None: the last one that is a concept.
+            force: where the library has a concept of that name, put that one into the trash.
 
         Raises:
-            InputError: nothing of that name is in the trash, or its name or trigger has been taken since.
+            InputError: nothing of that name is in the trash; its name, trigger or band has been taken since; or a
+                concept of that name is being trained.
         """
         with self._locked():
-            removed = sorted((self.root / TRASH).glob(f"{check_name(name)}@*"))
-            if not removed:
-                raise InputError(f"no concept {name!r} in the trash of {self.root}; nothing to restore")
-            if self.folder(name).exists():
-                raise InputError(f"the library has a concept {name!r} again; remove that one first")
-            info = read_info(removed[-1])
-            self._refuse_trigger(info.trigger, but=name)
-            removed[-1].rename(self.folder(name))
+            entry = find_removed(self.root, check_name(name), at)
+            folder = self.folder(name)
+            if folder.exists() and not force:
+                raise InputError(
+                    f"the library has a concept {folder.name!r} again; remove that one first, or put it into the trash "
+                    "by --force"
+                )
+            self._refuse_training(folder.name)
+            info = replace(read_info(entry.path / FILE_NAME), name=folder.name)
+            take_stock(self.root).refuse_trigger(info.trigger, but=folder.name)
+            self._refuse_owners(info, entry.path / FILE_NAME)
+            bring_back(self.root, entry, folder)
             return info
 
     def removed(self) -> tuple[str, ...]:
         """Names that `restore` can bring back, the one removed last first."""
-        trash = sorted((self.root / TRASH).glob("*@*"), key=lambda path: path.name.rpartition("@")[2], reverse=True)
-        names = dict.fromkeys(path.name.rpartition("@")[0] for path in trash)
+        names = dict.fromkeys(entry.name for entry in self.trash() if entry.has_concept)
         return tuple(name for name in names if not self.folder(name).exists())
 
-    def rename(self, name: str, trigger: str) -> ConceptInfo:
+    def trash(self) -> builtins.list[Removed]:
+        """Everything that was removed or replaced, the last first."""
+        return removed(self.root)
+
+    def rename(self, name: str, to: str) -> ConceptInfo:
+        """Give a concept another name, or another trigger where `to` is in angle brackets; its tensors stay the same.
+
+        Raises:
+            InputError: no such concept, `to` is malformed or another's, or the concept is being trained.
+        """
+        if str(to).startswith("<"):
+            return self.set_trigger(name, to)
+        try:
+            to = check_name(to)
+        except InputError as error:
+            raise InputError(f"{error}; a trigger stands in angle brackets: <rex>") from None
+        with self._locked():
+            folder = self.find(name).parent
+            self._refuse_training(folder.name)
+            if (folder / CLAIM).exists():
+                raise InputError(f"{folder.name!r} has a training to resume; end that one, or remove it, first")
+            taken = self.folder(to)
+            if taken.exists() and taken != folder:
+                raise InputError(f"the library has a concept {taken.name!r} already; give another name")
+            target = self.root / to
+            folder.rename(target)
+            info = read_entry(target)
+            rewrite(target / FILE_NAME, target / FILE_NAME, info)
+            return info
+
+    def set_trigger(self, name: str, trigger: str) -> ConceptInfo:
         """Give a concept another trigger; its tensors stay as they are.
 
         Raises:
             InputError: no such concept, the trigger is malformed, or another concept has it.
         """
-        check_trigger(trigger)
+        trigger = check_trigger(trigger)
         with self._locked():
-            self._refuse_trigger(trigger, but=name)
-            info = replace(self.info(name), trigger=trigger)
-            rewrite(self.path(name), self.path(name), info)
+            path = self.find(name)
+            take_stock(self.root).refuse_trigger(trigger, but=path.parent.name)
+            info = replace(read_entry(path.parent), trigger=trigger)
+            rewrite(path, path, info)
             return info
+
+    def check(self) -> builtins.list[Finding]:
+        """Look through the library: mend what killed processes left, and say what else is wrong."""
+        with self._locked():
+            return look_through(self.root)
+
+    def sharing(self, info: ConceptInfo) -> builtins.list[str]:
+        """Names of the other concepts and trainings whose band meets that of a concept on its base."""
+        return [name for name in self.stock().sharing(info) if name != info.name]
 
     def next_free_band(self, base: str, rank: int, *, side: Side = "top", directions: int | None = None) -> Band:
         """The outermost band of this rank and side that no concept or claim of the library touches on this base.
@@ -161,7 +223,9 @@ class Library:
         Raises:
             InputError: all bands are taken; says how many fit and what to do.
         """
-        return free_band(list(self._bands(base).values()), rank, directions or self._directions(base), side)
+        stock = self.stock().require_claims()
+        taken = [band for _, band in stock.bands(base)]
+        return free_band(taken, rank, directions or stock.directions(base), side)
 
     def claim(
         self,
@@ -185,21 +249,24 @@ class Library:
         Raises:
             InputError: as `next_free_band`, and where another concept or claim has the trigger or touches `band`.
         """
-        check_trigger(trigger)
+        name, trigger = check_name(name), check_trigger(trigger)
         with self._locked():
-            self._refuse_trigger(trigger, but=name)
-            old = self._claims().get(name)
+            folder = self.folder(name)
+            stock = self.stock().require_claims()
+            stock.refuse_trigger(trigger, but=folder.name)
+            directions = directions or stock.directions(base)
+            old = dict(stock.claims).get(folder.name)
             same = old and (old.base, old.band.rank, old.band.side) == (base, rank, side)
             if old and same and band in (None, old.band.index):
                 chosen = old.band
             elif band is None:
-                taken = [used for other, used in self._bands(base).items() if other != name]
-                chosen = free_band(taken, rank, directions or self._directions(base), side)
+                taken = [used for other, used in stock.bands(base) if other != folder.name]
+                chosen = free_band(taken, rank, directions, side)
             else:
                 chosen = Band(band, rank, side)
-                self._refuse_band(chosen, base, directions or self._directions(base), but=name)
-            remove_leftovers(self.folder(name))
-            Claim(trigger, base, chosen).save(self.folder(name) / CLAIM)
+                stock.refuse_band(chosen, base, directions, but=folder.name)
+            remove_leftovers(folder)
+            Claim(trigger, base, chosen).save(folder / CLAIM)
         return chosen
 
     def release(self, name: str) -> None:
@@ -210,40 +277,27 @@ class Library:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _claims(self) -> dict[str, Claim]:
-        return {path.parent.name: Claim.load(path) for path in self.root.glob(f"[!.]*/{CLAIM}")}
+    def _refuse_owners(self, info: ConceptInfo, file: Path) -> None:
+        """Raises InputError where another concept or training was given the band of one that is to come back."""
+        if owners := self.sharing(info):
+            raise InputError(
+                f"the band of {info.name!r} was given to {owners[0]!r} since it was removed, and two that share a band "
+                f"cannot be fused; remove {owners[0]!r} first, or add {file} to have both"
+            )
 
-    def _bands(self, base: str) -> dict[str, Band]:
-        claimed = {name: claim.band for name, claim in self._claims().items() if claim.base == base}
-        return claimed | {info.name: info.band for info in self.list() if info.base == base}
-
-    def _directions(self, base: str) -> int | None:
-        return min((info.directions for info in self.list() if info.base == base), default=None)
-
-    def _refuse_band(self, band: Band, base: str, directions: int | None, *, but: str) -> None:
-        for name, used in self._bands(base).items():
-            if name != but and used.overlaps(band, directions):
-                raise InputError(f"{band} overlaps that of {name!r} ({used}); choose another band, or auto")
-
-    def _refuse_trigger(self, trigger: str, *, but: str) -> None:
-        owners = {name: claim.trigger for name, claim in self._claims().items()}
-        owners |= {info.name: info.trigger for info in self.list()}
-        for name, owned in owners.items():
-            if name != but and owned.lower() == trigger.lower():
-                raise InputError(f"trigger {trigger} belongs to concept {name!r} of this library; choose another")
+    def _refuse_training(self, name: str) -> None:
+        if is_training(self.root, name):
+            raise InputError(f"{name!r} is being trained; stop that training first")
 
     def _require(self, name: str, *alternatives: str) -> Path:
+        folder = find_folder(self.root, name)
         for file in (FILE_NAME, *alternatives):
-            if (path := self.folder(name) / file).is_file():
+            if folder is not None and (path := folder / file).is_file():
                 return path
         names = [info.name for info in self.list()]
         near = get_close_matches(name, names, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names) or 'none yet, train one'}"
-        raise InputError(f"no concept {name!r} in the library {self.root}; {advice}")
-
-    def _new_trash(self, name: str) -> Path:
-        (self.root / TRASH).mkdir(parents=True, exist_ok=True)
-        return self.root / TRASH / f"{name}@{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%f}"
+        raise InputError(f"no concept {shown(name)} in the library {self.root}; {advice}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Concepts as one LoRA file for other programs: exact, by concatenating factors."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,9 +13,12 @@ from torch.nn import functional as F
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
-from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
+from spectral_fusion.concept.keys import diffusers_keys, kohya_keys, left_by_kohya
 from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
+from spectral_fusion.spectral import Factors
+
+# Layers outside the blocks, for which kohya's own scripts make no adapter and drop what a file has.
 
 LoraFormat = Literal["diffusers", "kohya"]
 KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
@@ -27,6 +30,8 @@ def export_lora(
     to: LoraFormat = "diffusers",
     *,
     dtype: torch.dtype = torch.float32,
+    joint: Mapping[str, Factors] | None = None,
+    kernels: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
     """Write the weighted sum of concepts as one LoRA; `export_embedding` writes their tokens.
 
@@ -36,6 +41,8 @@ def export_lora(
     Args:
         to: "diffusers" is the PEFT naming; "kohya" that of sd-scripts, which other programs read.
         dtype: float16 halves the file and rounds the delta by up to 1e-3 of its size.
+        joint: other deltas than the sum, by layer, such as routed ones; their largest rank is the file's.
+        kernels: kernel sizes of their layers that are convolutions.
 
     Raises:
         InputError: no concept, two of different bases, a weight that is not a number, or an unknown format.
@@ -47,10 +54,13 @@ def export_lora(
     for concept, weight in concepts.items():
         check_weight(concept, weight)
     rank = sum(concept.factor_rank for concept in concepts)
-    kernels = {name: kernel for concept in concepts for name, kernel in concept.kernels.items()}
+    if joint is not None:
+        rank = max(len(factors.down) for factors in joint.values())
+    if kernels is None:
+        kernels = {name: kernel for concept in concepts for name, kernel in concept.kernels.items()}
     tensors: dict[str, Tensor] = {}
-    for name in layer_names(concepts):
-        up, down = joint_factors(concepts, name)
+    for name in layer_names(concepts) if joint is None else joint:
+        up, down = joint_factors(concepts, name) if joint is None else joint[name]
         up, down = F.pad(up, (0, rank - up.shape[1])), F.pad(down, (0, 0, 0, rank - len(down)))
         if kernel := kernels.get(name):
             up, down = up[:, :, None, None], down.unflatten(1, (-1, *kernel))
@@ -64,6 +74,11 @@ def export_lora(
     )
     write_safetensors(Path(path), tensors, metadata)
     return Path(path)
+
+
+def unread_by_kohya(concepts: Iterable[Concept]) -> list[str]:
+    """Adapted layers that kohya's own scripts leave out when they load an export; other programs read all."""
+    return left_by_kohya(layer_names(concepts))
 
 
 def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:

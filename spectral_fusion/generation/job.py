@@ -17,6 +17,7 @@ from spectral_fusion.generation.bound import Live, Placeable, concepts_known, te
 from spectral_fusion.generation.config import GenerateConfig, to_parameters
 from spectral_fusion.generation.draw import Pass, Stopped, draw
 from spectral_fusion.generation.found import with_places
+from spectral_fusion.generation.refine import enlarge, put_back, refine, start_of
 from spectral_fusion.picture import Parameters, format_weights
 
 PREVIEW_LATENTS = 32
@@ -71,6 +72,8 @@ def generate(
             no memory.
     """
     height, width = _size(base, config)
+    if config.detail and not config.regions:
+        raise InputError(f"detail is {config.detail} and there are no regions; give the place of each subject")
     concepts = concepts or {}
     if concepts:
         listed = {concept.name: weight for concept, weight in concepts.items()}
@@ -80,16 +83,33 @@ def generate(
     pictures: list[Picture] = []
     with concepts_known(base, concepts), _memory_advice(width, height):
         for number in range(config.num_images):
-            begin = Pass((height, width), config.seed + number)
+            begin = Pass((height, width), config.seed + number, start_of(base, config, (height, width)))
             watch = _watcher(base, config, number, on_step)
             try:
                 chosen, at_work = with_places(base, config, live, begin, concepts, watch)
-                latents = draw(base, chosen, at_work, begin, watch)
+                image = _passes(base, chosen, at_work, begin, concepts, watch)
             except Stopped:
                 break
             parameters = to_parameters(base, replace(chosen, seed=begin.seed), height, width)
-            pictures.append(Picture(base.decode(latents)[0], begin.seed, parameters))
+            pictures.append(Picture(image, begin.seed, parameters))
     return pictures
+
+
+def _passes(
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    begin: Pass,
+    concepts: Mapping[Placeable, float],
+    watch: Callable[[DenoisingStep], bool | None],
+) -> Image.Image:
+    """One picture through all the passes that the settings ask for."""
+    image = put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
+    if config.upscale > 1:
+        image = enlarge(base, config, live, image, begin.seed, watch)
+    if config.detail:
+        image = refine(base, config, live, concepts, image, begin.seed, watch)
+    return image
 
 
 def _watcher(

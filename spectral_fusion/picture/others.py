@@ -66,7 +66,8 @@ def _fooocus(said: dict[str, Any]) -> Said:
     if match := re.fullmatch(r"\D*(\d{1,6})\D+(\d{1,6})\D*", str(settings.pop("resolution"))):
         settings.found["Size"] = f"{match[1]}x{match[2]}"
     loras = settings.pop("loras")
-    settings.loras((lora[0], lora[1]) for lora in loras or () if isinstance(lora, list) and len(lora) > 1)
+    listed = loras if isinstance(loras, list) else []
+    settings.loras((lora[0], lora[1]) for lora in listed if isinstance(lora, list) and len(lora) > 1)
     if settings.rest.get("refiner_model") in ("None", "", None):
         settings.ignore("refiner_model", "refiner_switch")
     if str(settings.rest.get("styles", "")) in ("", "[]", "()"):

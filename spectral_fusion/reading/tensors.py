@@ -58,7 +58,7 @@ def open_tensors(path: Path, *, framework: str = "pt", device: str = "cpu") -> I
         if header > min(LARGEST_HEADER, path.stat().st_size):
             raise SafetensorError(f"its header would take {header} bytes")
         opened = safe_open(path, framework=framework, device=device)
-    except (SafetensorError, OverflowError, ValueError, TypeError, MemoryError) as error:
+    except (SafetensorError, RuntimeError, OverflowError, ValueError, TypeError, MemoryError) as error:
         raise _broken(path, error) from error
     with opened as file:
         try:

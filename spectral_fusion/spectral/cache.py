@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.spectral.band import Band
-from spectral_fusion.spectral.svd import Triplets, all_triplets, as_matrix, end_triplets, singular_triplets
+from spectral_fusion.spectral.svd import Triplets, as_matrix, end_triplets, full_triplets, singular_triplets
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def cached_triplets(weight: Tensor, lo: int, hi: int, *, cache_dir: Path | None 
         first, last = kept_end(lo, hi, directions)
         kept = entry.read(first, last)
         if kept is None:
-            kept = all_triplets(weight).part(first, last)
+            kept = full_triplets(weight, first, last)
             entry.write(first, last, kept)
         found = kept.part(lo - first, hi - first)
     entry.write(lo, hi, found)

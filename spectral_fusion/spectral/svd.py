@@ -16,7 +16,7 @@ TOLERANCE_BOTTOM = 1e-8  # in float64, over each value itself: the smallest may 
 SMALLEST_VALUE = 2e-5  # over the largest: below, vectors from the Gram matrix lose what float32 can hold
 FIRST_CHECK = 5  # blocks
 WIDEST = 0.75  # of the directions: where the iteration has not converged in so many, a full decomposition is quicker
-WIDEST_BOTTOM = 0.375  # each of its steps costs more
+WIDEST_BOTTOM = 0.5  # each of its steps costs more
 
 Product = Callable[[Tensor], Tensor]
 
@@ -54,7 +54,7 @@ def singular_triplets(weight: Tensor, lo: int, hi: int) -> Triplets:
         InputError: the weight has fewer than `hi` directions, or holds NaN or infinity.
     """
     found = end_triplets(weight, lo, hi)
-    return all_triplets(weight).part(lo, hi) if found is None else found
+    return full_triplets(weight, lo, hi) if found is None else found
 
 
 def end_triplets(weight: Tensor, lo: int, hi: int) -> Triplets | None:
@@ -80,19 +80,23 @@ def end_triplets(weight: Tensor, lo: int, hi: int) -> Triplets | None:
     return _canonical(Triplets(V, S, U) if wide else Triplets(U, S, V), matrix.dtype)
 
 
-def all_triplets(weight: Tensor) -> Triplets:
-    """All singular triplets of a weight, as `singular_triplets` gives them."""
+def full_triplets(weight: Tensor, lo: int, hi: int) -> Triplets:
+    """`singular_triplets` from a decomposition of the whole weight."""
     matrix = _checked(weight)
-    found = None
     if min(matrix.shape) < SMALL:
         U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
         found = Triplets(U, S, Vh.T)
     elif matrix.shape[0] < matrix.shape[1]:
-        V, S, U = _all(matrix.T.double())
+        V, S, U = _full(matrix.T.double(), lo, hi)
         found = Triplets(U, S, V)
     else:
-        found = _all(matrix.double())
-    return _canonical(found, matrix.dtype)
+        found = _full(matrix.double(), lo, hi)
+    return _canonical(found.part(lo, hi), matrix.dtype)
+
+
+def all_triplets(weight: Tensor) -> Triplets:
+    """All singular triplets of a weight."""
+    return full_triplets(weight, 0, min(as_matrix(weight).shape))
 
 
 def _checked(weight: Tensor) -> Tensor:
@@ -111,12 +115,15 @@ def _canonical(found: Triplets, dtype: torch.dtype) -> Triplets:
     return Triplets(*(part.to(dtype).contiguous() for part in (U * sign, S, V * sign)))
 
 
-def _all(matrix: Tensor) -> Triplets:
-    """All triplets of a tall float64 matrix: from its Gram matrix, or directly where that squares away too much."""
+def _full(matrix: Tensor, lo: int, hi: int) -> Triplets:
+    """All triplets of a tall float64 matrix, of which `[lo, hi)` are exact.
+
+    From its Gram matrix, or directly where these are so small that squaring loses them.
+    """
     V = torch.linalg.eigh(_lower_gram(matrix)).eigenvectors.flip(1)
     scaled = matrix @ V
     S = torch.linalg.vector_norm(scaled, dim=0)
-    if S.min() >= SMALLEST_VALUE * S.max() > 0:
+    if S[lo:hi].min() >= SMALLEST_VALUE * S.max() > 0:
         return Triplets(scaled / S, S, V)
     U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
     return Triplets(U, S, Vh.T)

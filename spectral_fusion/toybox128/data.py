@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spectral_fusion.toybox.data import Example, crop_box, to_tensor
 from spectral_fusion.toybox128.caption import caption
+from spectral_fusion.toybox128.layout import arrange, hidden, place, random_scene
 from spectral_fusion.toybox128.paint import draw_cells, draw_scene
 from spectral_fusion.toybox128.tokens import make_tokenizer
 from spectral_fusion.toybox128.world import (
@@ -25,11 +26,7 @@ from spectral_fusion.toybox128.world import (
     Scene,
     Thing,
     any_thing,
-    arrange,
-    hidden,
     identity,
-    place,
-    random_scene,
 )
 
 MARKED = 0.5  # share of marked things in what the denoiser sees

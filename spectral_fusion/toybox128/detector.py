@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.toybox.data import Example, to_tensor
 from spectral_fusion.toybox128.data import spoiled
+from spectral_fusion.toybox128.layout import random_scene
 from spectral_fusion.toybox128.paint import CELLS, draw_cells, draw_scene
 from spectral_fusion.toybox128.people import CUTS
 from spectral_fusion.toybox128.world import (
@@ -27,7 +28,6 @@ from spectral_fusion.toybox128.world import (
     HAIR,
     PATTERNS,
     Thing,
-    random_scene,
 )
 
 # What is read off a thing: names of the values, of which number 0 is none of them.

@@ -19,9 +19,10 @@ from spectral_fusion.toybox.evaluate import contact_sheet, paint_prompts
 from spectral_fusion.toybox128 import scorers
 from spectral_fusion.toybox128.caption import caption
 from spectral_fusion.toybox128.detector import Found
+from spectral_fusion.toybox128.layout import arrange, hidden
 from spectral_fusion.toybox128.paint import draw_scene
 from spectral_fusion.toybox128.verdict import PROMPTS, held_out_scenes, reconstruction_psnr
-from spectral_fusion.toybox128.world import COLOR_NAMES, Scene, arrange, hidden, identity, plain_thing
+from spectral_fusion.toybox128.world import COLOR_NAMES, Scene, identity, plain_thing
 
 Table = dict[str, float]
 

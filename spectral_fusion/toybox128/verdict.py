@@ -19,9 +19,10 @@ from spectral_fusion.toybox.evaluate import contact_sheet, paint_prompts
 from spectral_fusion.toybox.runner import Runner
 from spectral_fusion.toybox128 import data, models
 from spectral_fusion.toybox128.caption import caption
+from spectral_fusion.toybox128.layout import random_scene
 from spectral_fusion.toybox128.paint import draw_scene
 from spectral_fusion.toybox128.tokens import make_tokenizer
-from spectral_fusion.toybox128.world import Scene, random_scene
+from spectral_fusion.toybox128.world import Scene
 
 PROMPTS = (
     "a photo of a red cat on grass",

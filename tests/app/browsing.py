@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 60  # a machine with other work is slow
+expect.set_options(timeout=SECONDS * 1000)
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,17 @@ class Visit:
 
     page: Page
     url: str
-    said: list[str]
+    browser: Browser
+    said: list[str] = field(default_factory=list)
 
     def open(self) -> None:
-        """Go there, and wait until the base is ready."""
+        """Go there, and wait until the base is ready and Create is drawn."""
         self.page.goto(self.url)
         self.page.wait_for_selector(".state.ready")
+        self.page.wait_for_selector(".create.ready")
 
     def open_again(self) -> None:
-        """Leave the page, and open it anew.
+        """Load the page anew.
 
         What it says from the moment that it is left does not count: the browser breaks off its open requests, and
         gradio's client complains of that to nobody.
@@ -41,24 +46,47 @@ class Visit:
         self.said[:] = before
         self.open()
 
+    def another(self, **options: object) -> Visit:
+        """Somebody else's page in a browser of his own."""
+        visit = listened(self.browser.new_context(**options).new_page(), self.url, self.browser)  # type: ignore[arg-type]
+        visit.open()
+        return visit
+
 
 @contextmanager
 def visiting(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Visit]:
     """The page, once its base is ready. In the end nothing is in its console, and nothing was asked of other hosts."""
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(SECONDS * 1000)
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("request", lambda request: said.extend(foreign(request.url)))
-        visit = Visit(page, url, said)
+    browser = one_browser()
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        visit = listened(context.new_page(), url, browser)
         visit.open()
         yield visit
-        heard = list(said)
-        browser.close()
+        heard = list(visit.said)
+    finally:
+        for opened in browser.contexts:
+            opened.close()
     assert heard == [], heard
+
+
+@cache
+def one_browser() -> Browser:
+    """One for all tests of this process: each visit has its own cookies and storage all the same."""
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    atexit.register(browser.close)
+    return browser
+
+
+def listened(page: Page, url: str, browser: Browser) -> Visit:
+    """A visit that notes what the page says and asks for."""
+    visit = Visit(page, url, browser)
+    page.set_default_timeout(SECONDS * 1000)
+    page.on("console", lambda message: visit.said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: visit.said.append(f"error: {error}"))
+    page.on("request", lambda request: visit.said.extend(foreign(request.url)))
+    return visit
 
 
 def foreign(url: str) -> list[str]:

@@ -11,7 +11,7 @@ from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import METHODS as KNOWN
-from spectral_fusion_app.evaluations import METHODS, EvaluateRequest, Evaluations
+from spectral_fusion_app.lab.evaluations import METHODS, EvaluateRequest, Evaluations
 from spectral_fusion_app.processes import VerbProcess
 from training import draw_photos
 

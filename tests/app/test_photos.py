@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.photos import Photos
 from spectral_fusion_app.settings import Limits
+from spectral_fusion_app.train.photos import Photos
 from training import draw_photos
 
 Upload = Callable[..., Photos]
@@ -137,7 +137,7 @@ def test_a_server_folder_outside_the_roots_is_refused_and_so_are_links_out(sent:
 
 def test_the_endings_are_those_that_a_training_reads() -> None:
     from spectral_fusion.concept.images import captions, folder, picture
-    from spectral_fusion_app import photos
+    from spectral_fusion_app.train import photos
 
     assert photos.PICTURES == picture.ENDINGS
     assert photos.CAPTIONS == captions.ENDINGS

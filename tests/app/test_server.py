@@ -65,6 +65,12 @@ def test_the_api_describes_itself(user: Client) -> None:
     assert "PNG" in described["/generate"]["description"]
 
 
+def test_every_endpoint_has_an_example(user: Client) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    examples = set(re.findall(r"""["`](/\w+)["`]""", text))
+    assert examples == user.view_api(return_format="dict")["named_endpoints"].keys()
+
+
 def test_pictures_through_the_api(user: Client) -> None:
     assert [concept["trigger"] for concept in user.predict(api_name="/concepts")] == ["<rex>", "<tom>"]
     regions = [{"prompt": "a <rex> dog", "box": [0, 0, 0.5, 1]}]
@@ -122,7 +128,7 @@ def test_cancel_stops_own_work_alone(server: Server, user: Client) -> None:
 def post(server: Server, prompt: str, steps: int = 25) -> str:
     """Ask for a picture as a program of its own that never listens to the answer; the id of what it asked."""
     url = f"{server.url}gradio_api/call/generate"
-    data = [prompt, None, None, "", "DPM++ 2M", steps, 5.0, None, None, None, 1, ""]
+    data = [prompt, None, None, "", "DPM++ 2M", steps, 5.0, None, None, None, 1, None]
     request = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)["event_id"]
@@ -272,7 +278,7 @@ def test_settings_are_read_from_pictures_alone(server: Server, user: Client, tmp
         assert words in str(caught.value)
         assert str(server.place) not in str(caught.value)
     made = user.predict(prompt="a dog", steps=1, seed=11, api_name="/generate")
-    assert user.predict(handle_file(made[0]), api_name="/read_settings")["seed"] == "11"
+    assert user.predict(handle_file(made[0]), api_name="/read_settings")["seed"] == 11
 
 
 def test_a_file_of_the_server_is_no_upload(server: Server, user: Client) -> None:

@@ -12,11 +12,13 @@ from serving import make_place
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig
 from spectral_fusion.picture import read_parameters
-from spectral_fusion_app.draft import picture_draft
+from spectral_fusion_app.create.draft import picture_draft
+from spectral_fusion_app.create.drawing import Progress, Request
+from spectral_fusion_app.create.grid import Axis
+from spectral_fusion_app.create.history import History
 from spectral_fusion_app.engine import Engine
-from spectral_fusion_app.history import History
 from spectral_fusion_app.settings import AppSettings, Limits
-from spectral_fusion_app.studio import Progress, Request, Studio
+from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 
 ANN, BOB = Visitor("browser", "ann"), Visitor("browser", "bob")
@@ -57,12 +59,14 @@ def test_pictures_carry_their_concepts_and_the_base_is_as_before(studio: Studio)
 
 def test_a_grid_has_a_row_for_each_factor_and_a_sheet(studio: Studio) -> None:
     config = replace(CONFIG, num_images=2)
-    files = studio.generate(ANN, Request(config, WEIGHTS, factors=(0.0, 1.0))).wait(60)
+    files = studio.generate(ANN, Request(config, WEIGHTS, axes=(Axis("weights", (0.0, 1.0)),))).wait(60)
     assert len(files) == 5
     assert files[-1].stem.endswith("grid")
     assert [read_parameters(file).weights["tom"] for file in files[:4]] == [0.0, 0.0, 0.5, 0.5]
     sheet = picture_draft(files[-1])
-    assert (sheet.factors, sheet.num_images, sheet.weights) == ("0, 1", 2, WEIGHTS), "the whole grid, not its first row"
+    assert (sheet.axes, sheet.num_images, sheet.weights) == ((("weights", "0, 1"),), 2, WEIGHTS), (
+        "the whole grid, not its first row"
+    )
 
 
 def test_progress_is_told_with_previews(studio: Studio) -> None:
@@ -94,7 +98,7 @@ def test_cancelling_keeps_the_pictures_that_are_done(studio: Studio) -> None:
     ("request_", "words"),
     [
         (Request(replace(CONFIG, num_images=7), WEIGHTS), "7 pictures"),
-        (Request(replace(CONFIG, num_images=3), WEIGHTS, factors=(0.0, 0.5, 1.0)), "9 pictures"),
+        (Request(replace(CONFIG, num_images=3), WEIGHTS, axes=(Axis("weights", (0.0, 0.5, 1.0)),)), "9 pictures"),
         (Request(replace(CONFIG, num_inference_steps=11), {}), "11 steps"),
         (Request(replace(CONFIG, width=4096), {}), "4096 pixels"),
         (Request(replace(CONFIG, prompt="x" * 101), {}), "101 characters"),

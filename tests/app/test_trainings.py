@@ -11,11 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
+from concepts import make_concept
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
 from spectral_fusion_app.processes import VerbProcess
-from spectral_fusion_app.trainings import ACTIVE, Training, Trainings, to_toml
+from spectral_fusion_app.train.progress import ACTIVE
+from spectral_fusion_app.train.trainings import Training, Trainings, to_toml
 from tiny import tiny_base
 from training import draw_photos
 
@@ -149,6 +151,72 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_training(
     training.cancel()  # must not end this very process
 
 
+def test_trainings_wait_for_one_another_and_start_in_the_order_of_asking(
+    start: Start, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[Path] = []
+    monkeypatch.setattr(VerbProcess, "start", lambda self, arguments: running.append(self.folder))
+    monkeypatch.setattr(VerbProcess, "running", property(lambda self: running[-1:] == [self.folder]))
+    first, second, third = (start(name=name) for name in ("rex", "tom", "kit"))
+    assert [one.state().kind for one in (first, second, third)] == ["preparing", "waiting", "waiting"]
+    trainings.advance()
+    assert len(running) == 1
+    running.append(trainings.root)  # the first is over
+    trainings.advance()
+    assert running[-1] == second.folder
+    assert third.waits
+    third.cancel()
+    assert third.state().kind == "stopped"
+    running.append(trainings.root)
+    trainings.advance()
+    assert running[-1] == trainings.root, "nothing is left"
+
+
+def test_only_so_many_wait(start: Start, trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VerbProcess, "start", lambda self, arguments: None)
+    monkeypatch.setattr(VerbProcess, "running", property(lambda self: self.folder.name.endswith("rex")))
+    trainings.longest = 1
+    start()
+    start(name="tom")
+    with pytest.raises(InputError, match="1 trainings are waiting"):
+        start(name="kit")
+
+
+def test_a_trigger_that_another_concept_has_is_refused_at_once(
+    start: Start, no_process: list[list[str]], trainings: Trainings
+) -> None:
+    Library(trainings.library).add(make_concept(tiny_base(), "kit"))
+    with pytest.raises(InputError, match="belongs to concept 'kit'"):
+        start(name="Kit2", trigger="<KIT>")
+    with pytest.raises(InputError, match="has a concept 'KIT' already"):
+        start(name="KIT")
+    assert (no_process, trainings.list()) == ([], [])
+
+
+def test_a_training_that_is_over_is_removed_and_one_that_failed_at_once_is_not_resumable(
+    start: Start, no_process: list[list[str]], trainings: Trainings
+) -> None:
+    training = start()
+    assert not training.resumable
+    write_steps(training, 1)
+    trainings.remove(training.id)
+    assert trainings.list() == []
+    with pytest.raises(InputError, match="no training"):
+        trainings.remove(training.id)
+
+
+def test_a_full_disk_leaves_no_training_behind(
+    start: Start, no_process: list[list[str]], trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spectral_fusion_app.train.trainings.write_record", full)
+    with pytest.raises(OSError, match="No space"):
+        start()
+    assert list(trainings.root.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
@@ -181,8 +249,10 @@ def test_a_training_runs_apart_survives_its_server_and_can_be_cancelled_and_resu
     process = psutil.Process(json.loads((training.folder / "process.json").read_text(encoding="utf-8"))["pid"])
     assert process.pid != os.getpid()
     assert os.getsid(process.pid) == process.pid, "a session of its own: what ends the server leaves it alone"
-    with pytest.raises(InputError, match="being trained"):
-        start(name="tom")
+    waiting = start(name="tom")
+    assert (waiting.state().kind, waiting.process.running) == ("waiting", False)
+    waiting.cancel()
+    assert waiting.state().kind == "stopped"
     wait_until(lambda: training.state().step > 2)
 
     restarted = Trainings(trainings.root, trainings.library)

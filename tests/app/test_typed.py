@@ -9,14 +9,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from spectral_fusion_app.api import Endpoints
+from spectral_fusion_app.create.api import Endpoints
 from spectral_fusion_app.errors import answered
-from spectral_fusion_app.evaluations import Evaluations
+from spectral_fusion_app.lab.evaluations import Evaluations
 from spectral_fusion_app.processes import VerbProcess
 from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
-from spectral_fusion_app.trainings import Trainings, check_bounds
+from spectral_fusion_app.train.trainings import Trainings, check_bounds
 
 BROKEN = ["", "{", "[]", "null", '{"pid": "x", "created": 1}', '{"pid": -5}', "[" * 100_000, '{"pid": 1e999}']
 
@@ -38,7 +38,7 @@ def generate(tmp_path: Path) -> Any:
         {"weights": {"rex": {}}},
         {"weights": {"\ud800": 1}},
         {"regions": {"prompt": "a"}},
-        {"regions": [{"prompt": "a"}]},
+        {"regions": [{"prompt": 5}]},
         {"regions": [{"prompt": "a", "box": [0, 0, 1]}]},
         {"regions": [{"prompt": "a", "box": [0, 0, 1, "x"]}]},
         {"seed": 10**29},
@@ -51,8 +51,9 @@ def generate(tmp_path: Path) -> Any:
         {"width": "wide"},
         {"guidance_scale": "nan"},
         {"num_images": {}},
-        {"factors": 7},
-        {"factors": "-1e9, nan"},
+        {"grid": 7},
+        {"grid": {"weights": "-1e9, nan"}},
+        {"grid": {"steps": 3}},
         {"sampler": 3},
     ],
 )

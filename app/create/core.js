@@ -1,0 +1,77 @@
+// What all scripts of Create share: the state, small helpers, and asking the server.
+const $ = (selector, root = element) => root.querySelector(selector);
+const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
+const FORM_KEY = "spectral-fusion.form", PRESET_KEY = "spectral-fusion.presets";
+const COLOURS = ["#b45309", "#1d4ed8", "#be185d", "#15803d", "#7e22ce", "#0e7490", "#b91c1c", "#4d7c0f"];
+
+const state = {
+  desk: null,        // what the server says of itself: concepts, samplers, limits
+  form: null,        // what is asked for
+  pictures: [],      // of the strip
+  chosen: null,      // name of the picture in the viewer
+  jobs: [],
+  lastSeed: "",
+  drawing: false,
+  starred: false,
+};
+
+function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style" || name === "dataset") Object.assign(node[name], value);
+    else if (name in node && name !== "list") node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children.filter(child => child !== null && child !== undefined));
+  return node;
+}
+
+function remember(key, value) {
+  try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* a browser that keeps nothing */ }
+}
+
+function recall(key) {
+  try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
+}
+
+// The answer, or null where there is none: then the page says that the connection is lost, and goes on when it is back.
+async function ask(name, data = null) {
+  try {
+    const answer = await server[name](data);
+    if (answer === undefined || answer === null || answer.detail === undefined) {
+      document.body.classList.remove("lost");
+      return answer ?? {};
+    }
+  } catch { /* below */ }
+  document.body.classList.add("lost");
+  return null;
+}
+
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+
+function problem(text, field = "") {
+  for (const node of $$(".problem")) node.textContent = "";
+  for (const node of $$("[aria-invalid]")) node.removeAttribute("aria-invalid");
+  if (!text) return;
+  const holder = field && $(`[data-field="${field}"]`);
+  const place = (holder && $(".problem", holder)) || $(`[data-problem="${field}"]`) || $('[data-problem=""]');
+  place.textContent = sentence(text);
+  place.closest("details")?.setAttribute("open", "");
+  const input = holder && $("input, textarea, select", holder);
+  if (input) {
+    input.setAttribute("aria-invalid", "true");
+    input.focus({preventScroll: false});
+    const wrong = text.match(/<[\w-]+>/);
+    const at = wrong && input.value ? input.value.toLowerCase().indexOf(wrong[0].toLowerCase()) : -1;
+    if (at >= 0 && input.setSelectionRange) input.setSelectionRange(at, at + wrong[0].length);
+  }
+  place.scrollIntoView({block: "nearest"});
+}
+
+function concept(name) { return state.desk.concepts.find(one => one.name === name); }
+
+function colour(name) {
+  const at = state.desk.concepts.findIndex(one => one.name === name);
+  return at < 0 ? "#52525b" : COLOURS[at % COLOURS.length];
+}

@@ -1,0 +1,203 @@
+"""One request for pictures, as the line's thread carries it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectral_fusion_app import engine
+from spectral_fusion_app.create.grid import Axis, check_axes, write_axes
+from spectral_fusion_app.create.history import History
+from spectral_fusion_app.engine import Engine
+from spectral_fusion_app.jobs import Job
+from spectral_fusion_app.settings import Limits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from spectral_fusion.concept import Concept
+    from spectral_fusion.generation import GenerateConfig, Picture, Step
+
+PREVIEWS = 8  # of each picture: each costs a run of the decoder
+SHEET_EDGE = 192  # px that a picture takes on a sheet at least, so that the labels have room
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture to make."""
+
+    config: GenerateConfig
+    weights: Mapping[str, float]
+
+    def in_places(self) -> GenerateConfig:
+        """The settings where each region holds its concepts at the weights of this picture."""
+        regions = tuple(
+            replace(region, concepts=tuple((name, self.weights[name]) for name, _ in region.concepts))
+            for region in self.config.regions
+        )
+        return replace(self.config, regions=regions)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one press of Create asks for.
+
+    Attributes:
+        weights: concept names of the library -> weight.
+        axes: of a grid; the first gives its rows, the second its columns, else the seeds do.
+
+    Raises:
+        InputError: a grid that cannot be drawn.
+    """
+
+    config: GenerateConfig
+    weights: Mapping[str, float]
+    axes: tuple[Axis, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.weights, self.config.num_images)
+
+    @property
+    def placed(self) -> bool:
+        """Whether a concept acts in a region alone, or in some of the steps: then none is fused into the weights."""
+        return bool(self.config.spans) or any(region.concepts for region in self.config.regions)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures this makes, the sheet not counted."""
+        count = self.config.num_images
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+    def rows(self) -> list[list[Cell]]:
+        """All pictures, row by row. Raises InputError where a value of the grid cannot be used."""
+        down = self.axes[0] if self.axes else Axis("weights", (1.0,))
+        rows = []
+        for value in down.values:
+            config, weights = down.apply(value, self.config, self.weights)
+            if len(self.axes) == 2:
+                across = self.axes[1]
+                found = [across.apply(other, config, weights) for other in across.values]
+            else:
+                found = [(replace(config, seed=config.seed + n), weights) for n in range(self.config.num_images)]
+            rows.append([Cell(replace(config, num_images=1), dict(weights)) for config, weights in found])
+        return rows
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a request stands.
+
+    Attributes:
+        step, steps: of the picture that is being made, counted from 1.
+        picture, pictures: counted from 1.
+        preview: what can be seen of it so far.
+        finished: files of the pictures that are done.
+    """
+
+    step: int
+    steps: int
+    picture: int
+    pictures: int
+    preview: Image.Image | None
+    finished: tuple[Path, ...]
+
+    @property
+    def fraction(self) -> float:
+        """Of the whole request, 0 to 1."""
+        return (self.picture - 1 + self.step / self.steps) / self.pictures
+
+
+class Drawing:
+    """A request that is being carried out; `files` are what is done."""
+
+    def __init__(self, engine_: Engine, job: Job, request: Request, history: History, limits: Limits) -> None:
+        self.engine, self.job, self.request, self.history, self.limits = engine_, job, request, history, limits
+        self.files: list[Path] = []
+        self.end = job.started + limits.seconds
+
+    def run(self, find: Callable[[str], Concept]) -> list[Path]:
+        """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: a concept by its name."""
+        rows = self.request.rows()
+        concepts = {name: find(name) for name in self.request.weights}
+        self._check_length(concepts.values())
+        done: list[list[Picture]] = [[] for _ in rows]
+        with ExitStack() as held:
+            weights: Mapping[str, float] | None = None
+            notes: dict[str, str] = {}
+            for row, cells in zip(done, rows, strict=True):
+                for cell in cells:
+                    if self.job.cancelled:
+                        return self.files
+                    given = {concepts[name]: weight for name, weight in cell.weights.items()}
+                    if self.request.placed:
+                        row += self._draw(cell.in_places(), given)
+                        continue
+                    if cell.weights != weights:
+                        held.close()
+                        weights = cell.weights
+                        notes = dict(held.enter_context(self.engine.holding(given)))
+                    row += self._draw(replace(cell.config, notes=notes), {})
+        if self.request.axes and all(len(row) == len(cells) for row, cells in zip(done, rows, strict=True)):
+            self.files.append(self._sheet(done))
+        return self.files
+
+    def _check_length(self, concepts: Iterable[Concept]) -> None:
+        config = self.request.config
+        prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
+        self.engine.check_length(prompts, concepts, self.limits.tokens)
+
+    def _draw(self, config: GenerateConfig, concepts: Mapping[Concept, float]) -> list[Picture]:
+        pictures = self.engine.draw(config, concepts, self._watch)
+        for picture in pictures:
+            self.files.append(self.history.add(picture.image, picture.parameters, str(picture.seed)))
+        return pictures
+
+    def _watch(self, step: Step) -> bool:
+        """Tell how far it is; whether to go on."""
+        every = max(1, step.steps // PREVIEWS)
+        due = step.step == 1 or step.step % every == 0
+        preview = step.preview() if due and step.step < step.steps else None
+        before = self.job.update
+        if preview is None and isinstance(before, Progress) and step.step > 1:
+            preview = before.preview
+        number = len(self.files) + 1
+        self.job.update = Progress(step.step, step.steps, number, self.request.pictures, preview, tuple(self.files))
+        if time.monotonic() > self.end:
+            self.job.cancel()
+        return not self.job.cancelled
+
+    def _sheet(self, rows: list[list[Picture]]) -> Path:
+        """All pictures of a grid as one, which says of itself how the whole grid was made."""
+        axes, config = self.request.axes, self.request.config
+        down = [axes[0].label(value) for value in axes[0].values]
+        if len(axes) == 2:
+            across = [axes[1].label(value) for value in axes[1].values]
+        else:
+            across = [f"seed {picture.seed}" for picture in rows[0]]
+        picture = engine.sheet([[_large(one.image) for one in row] for row in rows], down, across)
+        first = rows[0][0].parameters
+        settings = {
+            **first.settings,
+            "Steps": str(config.num_inference_steps),
+            "Sampler": config.sampler,
+            "CFG scale": f"{config.guidance_scale:g}",
+            "Seed": str(config.seed),
+            "Concepts": engine.weights_text(self.request.weights),
+            "Grid": write_axes(axes),
+            "Grid pictures": str(config.num_images),
+        }
+        if not self.request.weights:
+            del settings["Concepts"]
+        return self.history.add(picture, replace(first, settings=settings), "grid")
+
+
+def _large(image: Image.Image) -> Any:
+    """At a whole multiple of its size, so that it stays sharp."""
+    scale = max(1, -(-SHEET_EDGE // max(image.size)))
+    return image.resize((image.width * scale, image.height * scale), resample=0)

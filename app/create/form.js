@@ -1,0 +1,216 @@
+// The form: its fields, the cards of the concepts in use, grid and presets.
+const NUMBERS = ["steps", "guidance", "width", "height", "pictures"];
+const FIELDS = ["prompt", "negative", "sampler", "seed", ...NUMBERS];
+
+function field(name) { return $(`#f-${name}`); }
+
+// Names of the concepts in use, in the order of the prompt, then of the regions, then the pinned ones.
+function used() {
+  const text = [state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n").toLowerCase();
+  const places = state.desk.concepts.map(one => [one.name, text.indexOf(one.trigger.toLowerCase())]);
+  const named = places.filter(([, at]) => at >= 0).sort((a, b) => a[1] - b[1]).map(([name]) => name);
+  const more = [...state.form.regions.map(region => region.concept), ...state.form.pinned];
+  return [...new Set([...named, ...more.filter(name => concept(name))])];
+}
+
+function changed() {
+  remember(FORM_KEY, state.form);
+  drawCards();
+  drawRegions();
+  if (!$("#grid").contains(document.activeElement)) drawGrid();
+}
+
+function showForm(form) {
+  const defaults = structuredClone(state.desk.defaults);
+  state.form = {...defaults, ...form};
+  for (const name of ["regions", "axes", "pinned"]) state.form[name] = state.form[name] ?? [];
+  for (const name of ["concepts", "spans"]) state.form[name] = state.form[name] ?? {};
+  $(".cards").replaceChildren();
+  for (const name of FIELDS) field(name).value = state.form[name] ?? "";
+  if (state.form.regions.length) $("#regions").open = true;
+  if (state.form.axes.length) $("#grid").open = true;
+  problem("");
+  changed();
+}
+
+function readField(event) {
+  const name = event.target.name;
+  if (!FIELDS.includes(name)) return;
+  const text = event.target.value;
+  state.form[name] = NUMBERS.includes(name) ? (text === "" ? state.desk.defaults[name] : Number(text)) : text;
+  if (event.target.getAttribute("aria-invalid")) problem("");
+  if (name === "prompt") complete();
+  if (name === "width" || name === "height") fitFrame();
+  changed();
+}
+
+function insert(name) {
+  const one = concept(name), prompt = state.form.prompt.replace(/[ ,]+$/, "");
+  if (prompt.toLowerCase().includes(one.trigger.toLowerCase())) return;
+  const phrase = `a ${one.trigger} ${one.class}`.trim();
+  const open = /\b(of|and|with)$/.test(prompt);
+  state.form.prompt = prompt ? `${prompt} ${open ? "" : "and "}${phrase}` : `a photo of ${phrase}`;
+  field("prompt").value = state.form.prompt;
+  changed();
+}
+
+function takeOut(name) {
+  const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const without = text => text.replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  state.form.prompt = field("prompt").value = without(state.form.prompt);
+  state.form.pinned = state.form.pinned.filter(other => other !== name);
+  state.form.regions = state.form.regions.filter(region => region.concept !== name);
+  for (const region of state.form.regions) region.prompt = without(region.prompt ?? "");
+  delete state.form.concepts[name];
+  delete state.form.spans[name];
+  changed();
+}
+
+function drawChips() {
+  const chips = $(".form .chips");
+  const picture = one => one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"});
+  chips.replaceChildren(...state.desk.concepts.map(one => make("button",
+    {type: "button", id: `chip-${one.name}`, title: `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
+    picture(one), one.name)));
+  if (!state.desk.concepts.length && state.desk.base) {
+    chips.replaceChildren(make("p", {className: "hint"}, "No concepts for this base yet. ",
+      make("button", {type: "button", className: "link", dataset: {place: "train"}}, "Train one"), " or ",
+      make("button", {type: "button", className: "link", dataset: {place: "library"}}, "import its file"), "."));
+  }
+}
+
+function drawCards() {
+  const cards = $(".cards"), names = used();
+  $("#live-row").hidden = !names.length;
+  const there = new Map([...cards.children].map(node => [node.dataset.name, node]));
+  const nodes = names.map(name => there.get(name) ?? card(name));
+  for (const [name, node] of there) if (!names.includes(name)) node.remove();
+  nodes.forEach((node, at) => { if (cards.children[at] !== node) cards.insertBefore(node, cards.children[at] ?? null); });
+  for (const node of nodes) {
+    const weight = state.form.concepts[node.dataset.name] ?? 1;
+    for (const input of $$("input:not(.when)", node)) if (document.activeElement !== input) input.value = weight;
+  }
+}
+
+function card(name) {
+  const one = concept(name);
+  const set = event => {
+    if (event.target.value === "" || Number.isNaN(Number(event.target.value))) return;
+    state.form.concepts[name] = Math.min(10, Math.max(-10, Number(event.target.value)));
+    changed();
+  };
+  const settle = () => $("#live").checked && submit(state.form);
+  return make("div", {className: "card", dataset: {name}, style: {borderColor: colour(name)}},
+    one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"}),
+    make("b", {}, name),
+    make("input", {type: "range", min: -1, max: 2, step: 0.05, ariaLabel: `Weight of ${name}`, oninput: set, onchange: settle}),
+    make("input", {type: "number", id: `weight-${name}`, step: 0.05, ariaLabel: `Weight of ${name}, as a number`, oninput: set, onchange: settle}),
+    make("button", {type: "button", className: "quiet", id: `span-${name}`, ariaLabel: `When ${name} acts`, title: "When it acts",
+      onclick: event => { const row = $(".span", event.target.closest(".card")); row.hidden = !row.hidden; }}, "⋯"),
+    make("button", {type: "button", className: "quiet", id: `away-${name}`, ariaLabel: `Take ${name} out`,
+      onclick: () => takeOut(name)}, "✕"),
+    make("span", {className: "span", hidden: !state.form.spans[name]}, "acts from", edgeOfSpan(name, 0), "to", edgeOfSpan(name, 1), "% of the steps"));
+}
+
+function edgeOfSpan(name, index) {
+  const set = event => {
+    const span = [...(state.form.spans[name] ?? [0, 1])];
+    span[index] = Math.min(1, Math.max(0, Number(event.target.value) / 100));
+    if (span[0] < span[1]) { state.form.spans[name] = span; changed(); }
+  };
+  const word = index ? "Last" : "First";
+  return make("input", {type: "number", min: 0, max: 100, step: 5, value: Math.round((state.form.spans[name] ?? [0, 1])[index] * 100),
+    className: "when", ariaLabel: `${word} part of the steps of ${name}, in percent`, oninput: set});
+}
+
+// A list of triggers while one is being written: `<re` offers `<rex>`.
+function complete() {
+  const area = field("prompt"), list = $(".completion");
+  const begun = area.value.slice(0, area.selectionStart).match(/<(?:lora:)?([\w-]*)$/);
+  const found = begun ? state.desk.concepts.filter(one => one.name.toLowerCase().startsWith(begun[1].toLowerCase())) : [];
+  list.hidden = !found.length;
+  list.replaceChildren(...found.map((one, at) => make("li", {role: "option", ariaSelected: String(at === 0),
+    onpointerdown: event => { event.preventDefault(); accept(one); }}, `${one.trigger} ${one.class}`)));
+  list.found = found;
+}
+
+function accept(one) {
+  const area = field("prompt"), end = area.selectionStart;
+  const before = area.value.slice(0, end);
+  const lora = /<lora:[\w-]*$/.test(before);
+  const head = before.replace(/<(?:lora:)?[\w-]*$/, lora ? `<lora:${one.name}:1>` : one.trigger);
+  area.value = head + area.value.slice(end);
+  area.setSelectionRange(head.length, head.length);
+  $(".completion").hidden = true;
+  state.form.prompt = area.value;
+  changed();
+}
+
+function drawGrid() {
+  const names = () => [...state.desk.grid, ...used().map(name => state.desk.of_concept + name)];
+  const row = at => {
+    const axis = state.form.axes[at] ?? {setting: "", values: ""};
+    const store = () => {
+      state.form.axes[at] = {setting: select.value, values: values.value};
+      state.form.axes = state.form.axes.filter(one => one && one.setting);
+      $("#grid .count").textContent = state.form.axes.length ? `(${state.form.axes.length})` : "";
+      changed();
+    };
+    const options = [...new Set([...names(), axis.setting].filter(Boolean))];
+    const select = make("select", {ariaLabel: at ? "Columns" : "Rows", id: `grid-${at}`, onchange: store},
+      make("option", {value: ""}, at ? "columns: seeds" : "rows: none"), ...options.map(one => make("option", {value: one}, one)));
+    select.value = axis.setting;
+    const values = make("input", {ariaLabel: `Values of the ${at ? "columns" : "rows"}`, value: axis.values,
+      placeholder: "0, 0.5, 1", id: `grid-values-${at}`, oninput: store});
+    return make("div", {className: "axis"}, select, values);
+  };
+  $("#grid .rows").replaceChildren(row(0), row(1));
+  $("#grid .count").textContent = state.form.axes.length ? `(${state.form.axes.length})` : "";
+}
+
+function drawPresets() {
+  const presets = recall(PRESET_KEY) ?? {};
+  const drop = name => { delete presets[name]; remember(PRESET_KEY, presets); drawPresets(); };
+  $("#presets .rows").replaceChildren(...Object.keys(presets).sort().map(name => make("div", {className: "axis"},
+    make("button", {type: "button", onclick: () => showForm({...state.form, ...presets[name]})}, name),
+    make("button", {type: "button", className: "quiet", ariaLabel: `Forget preset ${name}`, onclick: () => drop(name)}, "✕"))));
+}
+
+function savePreset() {
+  const name = (prompt("Name of the preset") ?? "").trim().slice(0, 60);
+  if (!name) return;
+  const kept = Object.fromEntries(["negative", "sampler", ...NUMBERS].map(key => [key, state.form[key]]));
+  remember(PRESET_KEY, {...recall(PRESET_KEY), [name]: kept});
+  drawPresets();
+}
+
+function saveRecipe() {
+  const text = JSON.stringify({"spectral-fusion": "recipe", form: {...state.form, seed: state.form.seed || state.lastSeed}}, null, 2);
+  const link = make("a", {href: URL.createObjectURL(new Blob([text], {type: "application/json"})), download: "recipe.json"});
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+async function openFile(file) {
+  problem("");
+  if (file.name.toLowerCase().endsWith(".json")) {
+    try {
+      const recipe = JSON.parse(await file.text());
+      if (recipe["spectral-fusion"] !== "recipe") throw new Error("no recipe");
+      return showForm(recipe.form);
+    } catch { return problem(`${file.name} is no recipe; open one that was saved here`, "restore"); }
+  }
+  let sent;
+  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent; is it too large?`, "restore"); }
+  const answer = await ask("restore", sent.path);
+  if (!answer) return;
+  if (answer.error) return problem(answer.error, "restore");
+  takeForm(answer.form);
+}
+
+// A form that comes from a picture; concepts that are gone are named.
+function takeForm(form) {
+  const {missing, ...rest} = form;
+  showForm(rest);
+  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ.`, "prompt");
+}

@@ -1,0 +1,132 @@
+"""What the page's form holds, as JSON, and the draft that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
+
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, region_phrase
+from spectral_fusion_app.engine import found_box
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import ConceptInfo
+
+
+class RegionForm(TypedDict):
+    """A part of the picture: its concept, or a prompt of its own, or both.
+
+    box: null for a place that the model finds; mask: one that it found, until the box is moved.
+    """
+
+    box: Box | None
+    mask: NotRequired[str | None]
+    concept: NotRequired[str]
+    prompt: NotRequired[str]
+
+
+class AxisForm(TypedDict):
+    """One setting of a grid."""
+
+    setting: str
+    values: str
+
+
+class Form(TypedDict, total=False):
+    """All fields of Create. `concepts`: weights of the cards; `pinned`: cards that no prompt names."""
+
+    prompt: str
+    negative: str
+    sampler: str
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    pictures: int
+    seed: str
+    concepts: dict[str, float]
+    pinned: list[str]
+    spans: dict[str, tuple[float, float]]
+    regions: list[RegionForm]
+    axes: list[AxisForm]
+
+
+CHECK = TypeAdapter(Form)
+
+
+def check_form(data: Any) -> Form:
+    """The form that a page sent. Raises InputError, which begins with the field's name."""
+    try:
+        return CHECK.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "the form"
+        got = repr(first["input"])[:40]
+        raise InputError(f"{field}: {got} cannot be used here; {first['msg'].lower()}") from error
+
+
+def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
+    """The draft of a form. Raises InputError: a region has neither a concept nor a prompt."""
+    known = {info.name: info for info in concepts}
+    prompt = form.get("prompt", "")
+    regions = []
+    for number, region in enumerate(form.get("regions", []), start=1):
+        text, name = region.get("prompt", "").strip(), region.get("concept", "")
+        if not text and name not in known:
+            raise InputError(f"region {number} has no concept; choose one, write what it shows, or remove it")
+        if name and name not in known:
+            name = ""
+        phrase = text or region_phrase(prompt, known[name], list(concepts))
+        regions.append(RegionDraft(phrase, region["box"], name, region.get("mask")))
+    return Draft(
+        prompt,
+        form.get("negative", ""),
+        weights=form.get("concepts", {}),
+        pinned=tuple(name for name in form.get("pinned", []) if name in known),
+        regions=tuple(regions),
+        spans=form.get("spans", {}),
+        sampler=form.get("sampler", Draft.sampler),
+        steps=form.get("steps", Draft.steps),
+        guidance_scale=form.get("guidance", Draft.guidance_scale),
+        width=form.get("width"),
+        height=form.get("height"),
+        seed=form.get("seed", ""),
+        num_images=form.get("pictures", 1),
+        axes=tuple((axis["setting"], axis["values"]) for axis in form.get("axes", []) if axis["values"].strip()),
+    )
+
+
+def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
+    """The form of a draft."""
+    known = {info.name: info for info in concepts}
+
+    def region(given: RegionDraft) -> dict[str, Any]:
+        name = given.concept if given.concept in known else ""
+        own = name and given.prompt == region_phrase(draft.prompt, known[name], list(known.values()))
+        box = found_box(given.mask) if given.mask else given.box
+        return {
+            "prompt": "" if own else given.prompt,
+            "box": list(box) if box else None,
+            "concept": name,
+            "mask": given.mask,
+        }
+
+    return {
+        "prompt": draft.prompt,
+        "negative": draft.negative_prompt,
+        "sampler": draft.sampler,
+        "steps": draft.steps,
+        "guidance": draft.guidance_scale,
+        "width": draft.width,
+        "height": draft.height,
+        "pictures": draft.num_images,
+        "seed": draft.seed,
+        "concepts": dict(draft.weights),
+        "pinned": list(draft.pinned),
+        "spans": {name: list(span) for name, span in draft.spans.items()},
+        "regions": [region(given) for given in draft.regions],
+        "axes": [{"setting": setting, "values": values} for setting, values in draft.axes],
+    }

@@ -1,0 +1,76 @@
+"""The library in the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+
+from spectral_fusion_app.errors import answered
+from spectral_fusion_app.library.shelf import ExportFormat, Shelf
+from spectral_fusion_app.settings import AppSettings
+
+
+def build(settings: AppSettings) -> None:
+    """Add the endpoints to the page that is being made."""
+    endpoints = Endpoints(settings)
+    hidden = {"visible": False}
+    given = [
+        gr.File(label="Concept file", **hidden),
+        gr.Textbox("", label="Name here; empty: the file's own", **hidden),
+        gr.Textbox("", label="Trigger here; empty: the file's own", **hidden),
+        gr.Checkbox(label="Replace a concept of this name", **hidden),
+    ]
+    wanted = [
+        gr.Textbox("", label="Name", **hidden),
+        gr.Textbox("concept", label="concept, diffusers or kohya", **hidden),
+    ]
+    files = gr.File(file_count="multiple", label="Files", **hidden)
+    button = gr.Button(visible=False)
+    button.click(
+        answered(endpoints.import_concept), given, gr.JSON(label="Concept", **hidden), api_name="import_concept"
+    )
+    button.click(answered(endpoints.export_concept), wanted, files, api_name="export_concept")
+    for function in (endpoints.rename_concept, endpoints.delete_concept, endpoints.restore_concept):
+        gr.api(answered(function), api_name=function.__name__)
+
+
+class Endpoints:
+    """The functions; their docstrings are what the page of the API says."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self.settings = settings
+
+    @property
+    def shelf(self) -> Shelf:
+        """The library."""
+        return Shelf(self.settings.library)
+
+    def import_concept(
+        self, file: str | None, name: str = "", trigger: str = "", replace: bool = False
+    ) -> dict[str, str]:
+        """Copy a concept file into the library; an empty name or trigger is the file's own."""
+        info = self.shelf.add(file, name=name, trigger=trigger, replace=replace)
+        return {"name": info.name, "trigger": info.trigger}
+
+    def export_concept(self, name: str, format: ExportFormat = "concept") -> Iterator[list[str]]:
+        """A concept's file, or a LoRA ("diffusers" or "kohya") and the embedding of its trigger."""
+        with TemporaryDirectory() as folder:
+            yield [str(path) for path in self.shelf.export(name, format, Path(folder))]
+
+    def rename_concept(self, name: str, trigger: str) -> dict[str, str]:
+        """Give a concept another trigger."""
+        info = self.shelf.library.rename(name, trigger.strip())
+        return {"name": info.name, "trigger": info.trigger}
+
+    def delete_concept(self, name: str) -> str:
+        """Move a concept to the library's trash."""
+        self.shelf.library.remove(name)
+        return name
+
+    def restore_concept(self, name: str) -> dict[str, str]:
+        """Bring back the concept that was deleted last under this name."""
+        info = self.shelf.library.restore(name)
+        return {"name": info.name, "trigger": info.trigger}

@@ -1,0 +1,107 @@
+"""What Library asks of the server: everything its script needs, as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.exports import Exports, links
+from spectral_fusion_app.library.shelf import Shelf, ShelfCard
+from spectral_fusion_app.library.shelf_html import bands_html, facts, size_words, thumbnail
+from spectral_fusion_app.paths import inside
+from spectral_fusion_app.records import read_record, write_record
+from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.visitors import Visitor
+from spectral_fusion_app.web import Answer
+
+NOTES = "notes.json"
+LONGEST_NOTE, MOST_TAGS, LONGEST_TAG = 2000, 20, 40
+
+
+class LibraryDesk:
+    """The answers; each gets the visitor and what the script sent."""
+
+    def __init__(self, studio: Studio, uploads: Path) -> None:
+        self.studio, self.uploads = studio, uploads
+        self.exports = Exports(studio.settings.exports)
+
+    def answers(self) -> dict[str, Answer]:
+        """By the names that the script calls."""
+        return {
+            "library": self.library,
+            "retrigger": self.retrigger,
+            "export": self.export,
+            "remove": self.remove,
+            "restore": self.restore,
+            "add": self.add,
+            "note": self.note,
+        }
+
+    @property
+    def shelf(self) -> Shelf:
+        """The library."""
+        return Shelf(self.studio.settings.library)
+
+    def library(self, _: Visitor, __: Any) -> dict[str, Any]:
+        """All concepts, what the bases have room for, and what can be brought back."""
+        shelf = self.shelf
+        return {
+            "concepts": [self._card(card) for card in shelf.cards()],
+            "bands": bands_html(shelf.bands()),
+            "removed": list(shelf.library.removed()),
+        }
+
+    def retrigger(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Give a concept another trigger."""
+        info = self.shelf.library.rename(str(data["name"]), str(data["trigger"]).strip())
+        return {"name": info.name}
+
+    def export(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Files for other programs."""
+        return {"files": links(self.shelf.export(str(data["name"]), data["to"], self.exports.folder()))}
+
+    def remove(self, _: Visitor, name: str) -> dict[str, Any]:
+        """Into the bin."""
+        self.shelf.library.remove(str(name))
+        return {"name": str(name)}
+
+    def restore(self, _: Visitor, name: str) -> dict[str, Any]:
+        """Out of the bin."""
+        return {"name": self.shelf.library.restore(str(name)).name}
+
+    def add(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Import an uploaded file."""
+        file = inside([self.uploads], str(data["path"]))
+        name, trigger = str(data.get("name") or ""), str(data.get("trigger") or "")
+        return {"name": self.shelf.add(file, name=name, trigger=trigger, replace=bool(data.get("replace"))).name}
+
+    def note(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Keep notes and tags beside a concept."""
+        name, text = str(data["name"]), str(data.get("notes") or "")
+        tags = list(dict.fromkeys(tag.strip() for tag in str(data.get("tags") or "").split(",") if tag.strip()))
+        if len(text) > LONGEST_NOTE:
+            raise InputError(f"{len(text)} characters are more than the {LONGEST_NOTE} that notes may have; cut them")
+        if len(tags) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in tags):
+            raise InputError(f"give up to {MOST_TAGS} tags of up to {LONGEST_TAG} letters, with commas between them")
+        write_record(self.shelf.library.find(name).with_name(NOTES), {"notes": text, "tags": tags})
+        return {"name": name}
+
+    def _card(self, card: ShelfCard) -> dict[str, Any]:
+        info, kept = card.info, read_record(card.preview.with_name(NOTES)) or {}
+        tags = kept.get("tags")
+        return {
+            "name": info.name,
+            "trigger": info.trigger,
+            "class": info.class_word,
+            "base": info.base_name or info.base,
+            "fits": info.base == self.studio.fingerprint,
+            "band": info.band.label,
+            "rank": info.band.rank,
+            "bytes": card.size,
+            "size": size_words(card.size),
+            "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
+            "facts": facts(card),
+            "notes": str(kept.get("notes", "")),
+            "tags": [str(tag) for tag in tags] if isinstance(tags, list) else [],
+        }

@@ -1,0 +1,196 @@
+"""Several subjects in one picture, as the field judges it: each found, each itself, and all of them at once.
+
+A subject that is not found counts 0; a picture is a success where all are found and each is nearest to its own photos.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.base.interface import Base
+from spectral_fusion.concept import Concept
+from spectral_fusion.evaluate.boxes import crop_square
+from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
+from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
+from spectral_fusion.evaluate.scorers import Scorers
+from spectral_fusion.evaluate.similarity import Photos
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, Picture, generate
+
+Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "auto"]
+WAYS: dict[Way, str] = {
+    "sum": "fused by a sum, one prompt",
+    "routed": "fused by routing, one prompt",
+    "sum, regions": "fused by a sum, each prompt in its own box",
+    "routed, regions": "fused by routing, each prompt in its own box",
+    "boxes": "each concept bound to its box",
+    "auto": "each concept bound to the place that the model finds",
+}
+FOUND = 0.2
+"""Cosine of a crop with the nearest photo of any subject from which somebody counts as found there."""
+CROP_MARGIN = 0.15
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Pictures of one set of subjects drawn one way.
+
+    identity: [picture][subject], the mean cosine with the own photos; 0 where the subject is not found.
+    nearest: [picture][subject], whether it is found and its nearest photo is its own.
+    confusion: the mean cosine with the other subjects' photos, minus what these photos have with the own ones.
+    placed: [picture], whether places were found; True for ways that need none.
+    """
+
+    way: Way
+    names: tuple[str, ...]
+    identity: list[list[float]]
+    nearest: list[list[bool]]
+    confusion: float
+    placed: list[bool]
+    seconds: float
+    pictures: list[Picture] = field(repr=False)
+
+    @property
+    def success(self) -> list[bool]:
+        """[picture], whether all are found and each is nearest to its own photos."""
+        return [all(row) for row in self.nearest]
+
+
+def gather(
+    base: Base,
+    concepts: Sequence[Concept],
+    way: Way,
+    photos: Photos,
+    scorers: Scorers,
+    config: EvaluateConfig,
+) -> Gathering:
+    """Draw some concepts together and judge the pictures. The base is afterwards as before.
+
+    Args:
+        photos: of these concepts, in order.
+    """
+    began = time.perf_counter()
+    pictures = [picture for template in config.prompts for picture in draw(base, concepts, way, template, config)]
+    seconds = time.perf_counter() - began
+    boxes = base.places(len(concepts))
+    identity, nearest, strange = [], [], []
+    for picture in pictures:
+        crops = [crop_square(picture.image, box, CROP_MARGIN) for box in boxes]
+        seen = scorers.embed_identity(crops)
+        found = (seen @ photos.embeddings.T).amax(1) >= FOUND
+        own, right, other = judge_crops(photos, seen)
+        identity.append([float(value) if here else 0.0 for value, here in zip(own, found, strict=True)])
+        nearest.append([bool(value) and bool(here) for value, here in zip(right, found, strict=True)])
+        strange.append(float(other.mean()))
+    return Gathering(
+        way,
+        tuple(concept.name for concept in concepts),
+        identity,
+        nearest,
+        fmean(strange) - photos_in_common(photos),
+        [picture.parameters.settings.get("Places") != "not found" for picture in pictures],
+        seconds / len(pictures),
+        pictures,
+    )
+
+
+def judge_crops(photos: Photos, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each crop: cosine with its own photos, whether the nearest is its own, mean cosine with the others'.
+
+    seen: (subjects, width), unit length.
+    """
+    cosines = photos.similarity(seen)
+    numbers = torch.arange(len(seen))
+    others = (cosines.sum(1) - cosines.diagonal()) / max(1, len(seen) - 1)
+    return cosines.diagonal(), photos.nearest(seen) == numbers, others
+
+
+def photos_in_common(photos: Photos) -> float:
+    """The mean cosine of photos of different subjects."""
+    cosines = photos.embeddings @ photos.embeddings.T
+    return float(cosines[photos.owners[:, None] != photos.owners[None]].mean())
+
+
+def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, config: EvaluateConfig) -> list[Picture]:
+    """The pictures of one prompt, `{}` in it for all subjects."""
+    settings = GenerateConfig(
+        template.replace(SUBJECT, joined([subject_words(concept) for concept in concepts])),
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        sampler=config.sampler,
+        seed=config.seed,
+        num_images=config.seeds,
+    )
+    apart = regions_of(concepts, template, base.places(len(concepts)))
+    if way in ("boxes", "auto"):
+        regions = tuple(
+            replace(region, box=region.box if way == "boxes" else None, concepts=((concept.name, 1.0),))
+            for region, concept in zip(apart, concepts, strict=True)
+        )
+        return generate(base, replace(settings, regions=regions), concepts=dict.fromkeys(concepts, 1.0))
+    fusion = fuse(
+        base,
+        dict.fromkeys(concepts, 1.0),
+        reduce="routed" if way.startswith("routed") else "sum",
+        on_overlap="allow",
+    )
+    try:
+        return generate(base, replace(settings, regions=apart) if way.endswith("regions") else settings)
+    finally:
+        fusion.undo()
+
+
+def alone(base: Base, concept: Concept, photos: Tensor, scorers: Scorers, config: EvaluateConfig) -> list[float]:
+    """Cosines with its own photos of pictures that hold one concept only: (photos, width) -> [picture]."""
+    box = base.places(1)[0]
+    values = []
+    for template in config.prompts:
+        settings = GenerateConfig(
+            template.replace(SUBJECT, subject_words(concept)),
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            sampler=config.sampler,
+            seed=config.seed,
+            num_images=config.seeds,
+        )
+        crops = [crop_square(p.image, box) for p in generate(base, settings, concepts={concept: 1.0})]
+        values += (scorers.embed_identity(crops) @ photos.T).mean(1).tolist()
+    return values
+
+
+def summary(gatherings: Sequence[Gathering], alone_by_name: Mapping[str, float]) -> dict[str, Any]:
+    """Figures of one way over several sets: means over pictures, with 95 % intervals of the mean."""
+    pictures = [(g.names, row) for g in gatherings for row in g.identity]
+    identity = [fmean(row) for _, row in pictures]
+    recovery = [fmean(row) / fmean(alone_by_name[name] for name in names) for names, row in pictures]
+    right = [value for g in gatherings for row in g.nearest for value in row]
+    success = [value for g in gatherings for value in g.success]
+    return {
+        "identity": interval(identity),
+        "over alone": interval(recovery),
+        "nearest right": interval([float(value) for value in right]),
+        "success": interval([float(value) for value in success]),
+        "confusion": fmean(g.confusion for g in gatherings),
+        "placed": fmean(float(value) for g in gatherings for value in g.placed),
+        "seconds": fmean(g.seconds for g in gatherings),
+        "pictures": len(pictures),
+    }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % interval."""
+    spread = stdev(values) if len(values) > 1 else 0.0
+    return fmean(values), 1.96 * spread / len(values) ** 0.5
+
+
+def sheet_row(gathering: Gathering, count: int) -> list[Image.Image]:
+    """The first pictures, for a contact sheet."""
+    return [picture.image for picture in gathering.pictures[:count]]

@@ -1,0 +1,143 @@
+"""From picture to picture: image to image, repainting under a mask, a larger second pass, a detail pass a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
+
+from spectral_fusion.adapter.masks import Painted
+from spectral_fusion.base.condition import DenoisingStep, Start
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.painted import mask_tensor
+from spectral_fusion.base.regions import Region
+from spectral_fusion.generation.bound import Live, Placeable
+from spectral_fusion.generation.config import GenerateConfig
+from spectral_fusion.generation.draw import Pass, draw
+
+OnStep = Callable[[DenoisingStep], bool | None]
+GRID = 64  # cells a side in which a region's bounds are looked for
+MARGIN = 0.25  # round a subject, in parts of its size
+SOFT = 0.08  # how far the edge of what is pasted back is blurred, in parts of the crop
+
+
+def start_of(base: Base, config: GenerateConfig, size: tuple[int, int]) -> Start | None:
+    """What the first pass begins from: the init image in latents, or nothing."""
+    if config.init_image is None:
+        return None
+    latents = to_latents(base, fitted(config.init_image, size))
+    if config.repaint is None:
+        return Start(latents, config.strength)
+    keep = 1 - Painted(mask_tensor(config.repaint)).mask(*latents.shape[2:])
+    return Start(latents, config.strength, keep)
+
+
+def to_latents(base: Base, image: Image.Image) -> Tensor:
+    """(1, channels, height, width): the mean of the posterior, as the denoiser sees it."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).float().movedim(2, 0)[None] / 127.5 - 1
+    posterior = base.encode(pixels)
+    return posterior.sample(torch.zeros_like(posterior.mean))
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture cut to the shape of (height, width) round its middle, and in that size."""
+    height, width = size
+    scale = max(width / image.width, height / image.height)
+    cut = (width / scale, height / scale)
+    left, top = (image.width - cut[0]) / 2, (image.height - cut[1]) / 2
+    box = (left, top, left + cut[0], top + cut[1])
+    return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def put_back(config: GenerateConfig, image: Image.Image) -> Image.Image:
+    """What is not repainted, pixel for pixel as in the init image."""
+    if config.init_image is None or config.repaint is None:
+        return image
+    mask = Painted(mask_tensor(config.repaint)).mask(image.height, image.width)
+    paint = Image.fromarray((mask * 255).round().byte().numpy(), "L")
+    return Image.composite(image, fitted(config.init_image, (image.height, image.width)), paint)
+
+
+def enlarge(
+    base: Base, config: GenerateConfig, live: Live, image: Image.Image, seed: int, on_step: OnStep
+) -> Image.Image:
+    """The picture made larger, and its middle and last steps done again at the new size."""
+    sides = (image.height, image.width)
+    height, width = (max(1, round(side * config.upscale / base.multiple)) * base.multiple for side in sides)
+    large = image.resize((width, height), Image.Resampling.LANCZOS)
+    begin = Pass((height, width), seed, Start(to_latents(base, large), config.upscale_strength))
+    return base.decode(draw(base, config, live, begin, on_step))[0]
+
+
+def refine(
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    concepts: Mapping[Placeable, float],
+    image: Image.Image,
+    seed: int,
+    on_step: OnStep,
+) -> Image.Image:
+    """Each region's subject drawn again by itself, at the base's own size, with its own concepts alone."""
+    for region in config.regions:
+        box = crop_box(region, image.size)
+        crop = image.crop(box)
+        side = base.size
+        own = dict(region.concepts)
+        weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
+        alone = replace(
+            config,
+            prompt=detail_prompt(region, concepts) or region.prompt or config.prompt,
+            regions=(),
+            spans={name: span for name, span in config.spans.items() if name in weights},
+        )
+        large = crop.resize((side, side), Image.Resampling.LANCZOS)
+        begin = Pass((side, side), seed, Start(to_latents(base, large), config.detail))
+        chosen = Live(weights, {name: live.layers[name] for name in weights})
+        drawn = base.decode(draw(base, alone, chosen, begin, on_step))[0]
+        image = image.copy()
+        image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(crop.size))
+    return image
+
+
+def bound_names(config: GenerateConfig) -> set[str]:
+    """Names of the concepts that act in regions."""
+    return {name for region in config.regions for name, _ in region.concepts}
+
+
+def detail_prompt(region: Region, concepts: Mapping[Placeable, float]) -> str:
+    """What a crop of one region shows: its own subjects, not what else its prompt tells of; empty without concepts."""
+    names = {name for name, _ in region.concepts}
+    spoken = [
+        f"a {concept.trigger} {getattr(concept, 'class_word', '')}".strip()
+        for concept in concepts
+        if concept.name in names and concept.trigger
+    ]
+    return f"a photo of {' and '.join(spoken)}" if spoken else ""
+
+
+def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The square round a region with a margin, inside a picture of (width, height); in pixels."""
+    width, height = size
+    inside = (region.mask(GRID, GRID) >= 0.25).nonzero()
+    if not len(inside):
+        return 0, 0, width, height
+    (top, left), (bottom, right) = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
+    x, y = (left + right) / 2 / GRID * width, (top + bottom) / 2 / GRID * height
+    side = max((right - left) / GRID * width, (bottom - top) / GRID * height) * (1 + 2 * MARGIN)
+    half = min(side, width, height) / 2
+    x, y = min(max(x, half), width - half), min(max(y, half), height - half)
+    return round(x - half), round(y - half), round(x + half), round(y + half)
+
+
+def soft_edge(size: tuple[int, int]) -> Image.Image:
+    """A mask that is white inside and fades out at the edges."""
+    width, height = size
+    rim = max(1, round(SOFT * min(size)))
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).rectangle((2 * rim, 2 * rim, width - 1 - 2 * rim, height - 1 - 2 * rim), fill=255)
+    return mask.filter(ImageFilter.GaussianBlur(rim))

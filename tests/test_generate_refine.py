@@ -1,0 +1,141 @@
+"""Image to image, repainting, the second pass and the detail pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from concepts import make_concept
+from spectral_fusion.base.condition import Start
+from spectral_fusion.base.painted import mask_text
+from spectral_fusion.base.regions import Region
+from spectral_fusion.base.samplers import SAMPLERS
+from spectral_fusion.base.sd import StableDiffusion
+from spectral_fusion.errors import InputError
+from spectral_fusion.generation import GenerateConfig, Picture, generate
+from spectral_fusion.generation.refine import crop_box, detail_prompt, fitted, soft_edge, to_latents
+from spectral_fusion.picture import Parameters
+
+CONFIG = GenerateConfig("a photo of a red dog", num_inference_steps=4, height=32, width=32, guidance_scale=3)
+LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    pixels = np.zeros((48, 64, 3), dtype=np.uint8)
+    pixels[:, :32], pixels[:, 32:] = (250, 60, 30), (20, 90, 240)
+    return Image.fromarray(pixels)
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    return np.asarray(picture.image).astype(int)
+
+
+def drawn(base: StableDiffusion, **changes: object) -> np.ndarray:
+    return pixels(generate(base, replace(CONFIG, **changes))[0])
+
+
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DDIM", "UniPC", "Heun", "PLMS"])
+def test_strength_goes_from_the_picture_to_pure_noise(
+    shared_base: StableDiffusion, photo: Image.Image, sampler: str
+) -> None:
+    """Strength 1 is the picture without an init image, bit for bit; 0 is the init image through the autoencoder."""
+    plain = drawn(shared_base, sampler=sampler)
+    assert np.array_equal(drawn(shared_base, sampler=sampler, init_image=photo, strength=1.0), plain)
+    through = shared_base.decode(to_latents(shared_base, fitted(photo, (32, 32))))[0]
+    kept = drawn(shared_base, sampler=sampler, init_image=photo, strength=0.0)
+    assert np.array_equal(kept, np.asarray(through).astype(int))
+    half = drawn(shared_base, sampler=sampler, init_image=photo, strength=0.5)
+    assert np.abs(half - plain).mean() > 1
+    assert np.abs(half - kept).mean() > 1
+
+
+def test_every_sampler_begins_from_a_picture(shared_base: StableDiffusion, photo: Image.Image) -> None:
+    mask = mask_text(Image.new("L", (4, 4), 255))
+    for sampler in SAMPLERS:
+        picture = drawn(shared_base, sampler=sampler, init_image=photo, strength=0.5, repaint=mask)
+        assert picture.std() > 0, sampler
+
+
+def test_fewer_steps_are_done_on_a_picture(shared_base: StableDiffusion, photo: Image.Image) -> None:
+    for strength, steps in ((0.0, 0), (0.5, 2), (1.0, 4)):
+        told = shared_base.condition([CONFIG.prompt])
+        noise = torch.randn(1, *shared_base.latent_shape(32, 32), generator=torch.Generator().manual_seed(0))
+        start = Start(to_latents(shared_base, fitted(photo, (32, 32))), strength)
+        done = list(shared_base.denoise(told, noise, sampler="DDIM", steps=4, start=start))
+        assert [step.number for step in done] == list(range(1, steps + 1))
+        assert {step.count for step in done} <= {steps}
+
+
+def test_what_is_not_repainted_stays_pixel_for_pixel(shared_base: StableDiffusion, photo: Image.Image) -> None:
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (16, 0, 32, 32))
+    found = drawn(shared_base, init_image=photo, strength=1.0, repaint=mask_text(mask))
+    before = np.asarray(fitted(photo, (32, 32))).astype(int)
+    assert np.array_equal(found[:, :16], before[:, :16])
+    assert np.abs(found[:, 16:] - before[:, 16:]).mean() > 5
+
+
+def test_a_picture_of_another_shape_is_cut_round_its_middle(photo: Image.Image) -> None:
+    cut = np.asarray(fitted(photo, (32, 16)))
+    assert cut.shape == (32, 16, 3)
+    assert tuple(cut[16, 2]) == (250, 60, 30)
+    assert tuple(cut[16, 13]) == (20, 90, 240)
+
+
+def test_the_second_pass_is_larger_and_like_the_first(shared_base: StableDiffusion) -> None:
+    small = drawn(shared_base)
+    kept = generate(shared_base, replace(CONFIG, upscale=1.5, upscale_strength=0.0))[0]
+    assert kept.image.size == (48, 48)
+    anew = generate(shared_base, replace(CONFIG, upscale=1.5, upscale_strength=0.5))[0]
+    assert not np.array_equal(pixels(anew), pixels(kept))
+    again = GenerateConfig.from_parameters(Parameters.parse(str(anew.parameters)))
+    assert again == replace(CONFIG, upscale=1.5, upscale_strength=0.5)
+    assert small.shape == (32, 32, 3)
+
+
+def test_the_detail_pass_draws_each_subject_by_itself(base: StableDiffusion) -> None:
+    rex = make_concept(base, size=0.2)
+    config = replace(
+        CONFIG,
+        prompt="a <rex> dog and a cat",
+        regions=(Region("a <rex> dog and a cat", (0.0, 0.25, 0.25, 0.5), concepts={"rex": 1.0}),),
+    )
+    steps: list[int] = []
+    first = generate(base, config, concepts={rex: 1.0}, on_step=lambda step: steps.append(step.step))[0]
+    second = generate(base, replace(config, detail=0.5), concepts={rex: 1.0}, on_step=lambda s: steps.append(s.step))[0]
+    assert steps == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
+    change = np.abs(pixels(first) - pixels(second)).sum(2)
+    left, top, right, bottom = crop_box(config.regions[0], (32, 32))
+    assert change[top:bottom, left:right].mean() > 0
+    change[top:bottom, left:right] = 0
+    assert not change.any(), "outside the crop, not a pixel is changed"
+    assert detail_prompt(config.regions[0], {rex: 1.0}) == "a photo of a <rex> dog"
+    assert second.parameters.settings["Detail strength"] == "0.5"
+
+
+def test_crops_and_their_edges() -> None:
+    assert crop_box(Region("x", LEFT), (64, 64)) == (0, 0, 64, 64)
+    assert crop_box(Region("x", (0.4, 0.4, 0.6, 0.6)), (100, 100)) == pytest.approx((35, 35, 65, 65), abs=3)
+    edge = np.asarray(soft_edge((40, 40)))
+    assert edge[20, 20] == 255
+    assert edge[0].max() < 40
+    assert edge[:, 0].max() < 40
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"strength": 1.5}, "strength is 1.5"),
+        ({"detail": -0.1, "regions": (Region("x", LEFT),)}, "detail is -0.1"),
+        ({"detail": 0.5}, "no regions"),
+        ({"upscale": 0.5}, "upscale is 0.5"),
+        ({"upscale_strength": float("nan")}, "upscale_strength is nan"),
+        ({"repaint": mask_text(Image.new("L", (2, 2), 255))}, "without an init image"),
+    ],
+)
+def test_what_cannot_be_used(shared_base: StableDiffusion, change: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        generate(shared_base, replace(CONFIG, **change))
