@@ -12,24 +12,19 @@ ROOT = Path(__file__).parents[1]
 DOORS = ("spectral_fusion/reading/", "spectral_fusion/atomic.py")
 CALLS = {"Image.open", "safe_open", "load_file", "json.loads", "json.load", "read_text", "tomllib.loads"}
 CALLS |= {"pickle.load", "eval"}
+BARE = {"eval"}  # a module's own `eval` is another
 # File -> what it may call: all of it reads what this package itself wrote a moment ago, or ships.
 ALLOWED = {
     "spectral_fusion/cli/command.py": {"tomllib.loads"},  # on text from the door
     "spectral_fusion/journal.py": {"read_text", "json.loads"},  # of our own job; broken lines are left
-    "spectral_fusion/identify/header.py": {"json.loads"},  # a header of bounded size, each entry checked
-    "spectral_fusion/base/painted.py": {"Image.open"},  # a small PNG out of text, no file
     "spectral_fusion/spectral/cache.py": {"safe_open"},  # our own cache, each entry checked against its weight
     "spectral_fusion/toybox/runner.py": {"safe_open", "json.loads"},  # checkpoints of the base's makers
+    "spectral_fusion/base/painted.py": {"Image.open"},  # a mask inside a picture's settings, PNG alone
+    "spectral_fusion/identify/header.py": {"json.loads"},  # a base's header, bounded and checked there
     "spectral_fusion/evaluate/lora.py": {"safe_open", "json.loads"},  # our own baselines
 }
 # To move behind the doors: bases and the page, which have bounds of their own.
-OTHERS = (
-    "spectral_fusion/base/",
-    "spectral_fusion/toybox",
-    "spectral_fusion/training/",
-    "spectral_fusion/generation/",
-    "app/",
-)
+OTHERS = ("spectral_fusion/base/", "spectral_fusion/toybox", "app/")
 FILES = sorted((ROOT / "spectral_fusion").rglob("*.py")) + sorted((ROOT / "app").rglob("*.py"))
 
 
@@ -39,8 +34,7 @@ def calls(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            last = {name.rpartition(".")[2]} - {"eval"}  # a model's own verb is no door
-            found |= ({name} | last) & CALLS
+            found |= ({name} if name in BARE else {name, name.rpartition(".")[2]} - BARE) & CALLS
     return found
 
 

@@ -82,5 +82,8 @@ class History:
 def _size(path: Path, changed: int) -> tuple[int, int]:
     from spectral_fusion.reading import read_header
 
-    header = read_header(path)
+    try:
+        header = read_header(path)
+    except InputError:
+        return 0, 0
     return header.width, header.height

@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.reading import load_picture
 from spectral_fusion_app.library.shelf import Bands, ShelfCard
 
 THUMBNAIL = 192  # px
@@ -76,9 +75,11 @@ def size_words(count: int) -> str:
 @lru_cache(maxsize=256)
 def thumbnail(path: Path, changed: int) -> str:
     """A small copy of a picture in the page itself; empty where it cannot be read. `changed` tells new ones apart."""
+    from spectral_fusion.reading import load_picture
+
     try:
         image = load_picture(path, smallest=1)
-    except InputError:
+    except (OSError, InputError):
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.reading import load_picture
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import ADVANCED, Begin, Given, described, described_setting, parse_setting
@@ -197,9 +196,11 @@ def card_json(card: Card) -> dict[str, Any]:
 
 def picture_data(path: Path, edge: int) -> str:
     """A picture in the page itself, no larger than this; empty where it cannot be read."""
+    from spectral_fusion.reading import load_picture
+
     try:
         image = load_picture(path, smallest=1)
-    except InputError:
+    except (OSError, InputError):
         return ""
     image.thumbnail((edge, edge))
     data = io.BytesIO()

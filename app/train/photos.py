@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.reading import read_header
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import Limits
 
@@ -154,14 +153,17 @@ def check_limits(files: Sequence[Path], limits: Limits) -> None:
     size = sum(file.stat().st_size for file in files)
     if size > limits.upload_bytes:
         raise InputError(f"{size / 1e6:.0f} MB are more than the {limits.upload_bytes / 1e6:.0f} allowed; scale down")
+    from spectral_fusion.reading import read_header
+
     for file in pictures:
         try:
             header = read_header(file)
-        except InputError:
+        except (OSError, InputError):
             continue  # the scan says what is wrong with it
-        if header.width * header.height > limits.pixels:
+        width, height = header.width, header.height
+        if width * height > limits.pixels:
             most = limits.pixels / 1e6
-            raise InputError(f"{file.name} is {header.width}x{header.height} px, over {most:g} million; scale it down")
+            raise InputError(f"{file.name} is {width}x{height} px, more than {most:g} million; scale it down")
 
 
 def is_picture(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """`spectral-fusion generate`."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -183,25 +182,19 @@ def _generate_and_save(
 ) -> list["Picture"]:
     """One picture after the other, each saved at once: stopping loses none."""
     from spectral_fusion.generation import generate as generate_pictures
-    from spectral_fusion.picture import save_picture
+    from spectral_fusion.picture import save_numbered
 
     pictures = []
     for number in range(settings.num_images):
         one = replace(settings, seed=settings.seed + number, num_images=1)
         pictures += generate_pictures(base, one, concepts=concepts, on_step=on_step)
-        path = out / f"{_next_number(out):05d}-{one.seed}.png"
-        typer.echo(save_picture(pictures[-1].image, path, pictures[-1].parameters))
+        typer.echo(save_numbered(pictures[-1].image, out, f"{one.seed}.png", pictures[-1].parameters))
     return pictures
 
 
 def _save_sheet(rows: list[list["Picture"]], factors: list[float], out: Path) -> None:
-    from spectral_fusion.picture import contact_sheet, save_picture
+    from spectral_fusion.picture import contact_sheet, save_numbered
 
     seeds = [f"seed {picture.seed}" for picture in rows[0]]
     sheet = contact_sheet([[p.image for p in row] for row in rows], [f"x {factor:g}" for factor in factors], seeds)
-    typer.echo(save_picture(sheet, out / f"{_next_number(out):05d}-grid.png", rows[0][0].parameters))
-
-
-def _next_number(folder: Path) -> int:
-    numbers = [int(match[1]) for file in folder.glob("*") if (match := re.match(r"(\d{5})-", file.name))]
-    return max(numbers, default=-1) + 1
+    typer.echo(save_numbered(sheet, out, "grid.png", rows[0][0].parameters))

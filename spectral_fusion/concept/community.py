@@ -23,7 +23,6 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.reading import open_tensors, parse_json, read_text
 from spectral_fusion.spectral import Factors, delta_overlap
 
-MAX_CONFIG = 2**20  # bytes
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 DIFFUSERS_CONFIG = "lora_adapter_metadata"
@@ -191,7 +190,7 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     text, source = metadata.get(DIFFUSERS_CONFIG), f"{path}'s {DIFFUSERS_CONFIG}"
     config = path.with_name(PEFT_CONFIG)
     if text is None and path.name == PEFT_FILE and config.is_file():
-        text, source = read_text(config, largest=MAX_CONFIG), str(config)
+        text, source = read_text(config), str(config)
     try:
         settings = parse_json(text, source) if text else {}
         for key, value in settings.items():
@@ -199,6 +198,8 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
                 [re.compile(pattern) for pattern in value or {}]
             elif key.endswith("lora_alpha") and not math.isfinite(float(value)):
                 raise ValueError(f"{key} is {value}")
+    except InputError:
+        raise
     except (ValueError, TypeError, AttributeError, re.error) as error:
         raise InputError(f"{source} cannot be read ({error}); get the LoRA again") from error
     return settings

@@ -20,6 +20,7 @@ from spectral_fusion.base.regions import MAX_REGIONS, Region
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
+from spectral_fusion.reading import parse_json
 from spectral_fusion.settings import CHECKED, NonNegative, PositiveInt, checked
 
 MAX_SEED = 2**64 - 1
@@ -101,14 +102,15 @@ class GenerateConfig:
         said = parameters.settings
         width, _, height = said.get("Size", "").partition("x")
         try:
-            spans = json.loads(said.get("Concept steps", "{}"))
+            spans = parse_json(said.get("Concept steps", "{}"), "Concept steps")
+            regions = parse_json(said.get("Regions", "[]"), "Regions")
             values: dict[str, Any] = {
                 "num_inference_steps": int(said.get("Steps", cls.num_inference_steps)),
                 "guidance_scale": float(said.get("CFG scale", cls.guidance_scale)),
                 "seed": int(said.get("Seed", cls.seed)),
                 "width": int(width) if width else None,
                 "height": int(height) if height else None,
-                "regions": tuple(Region.from_json(record) for record in json.loads(said.get("Regions", "[]"))),
+                "regions": tuple(Region.from_json(record) for record in regions),
                 "upscale": float(said.get("Hires upscale", cls.upscale)),
                 "upscale_strength": float(said.get("Hires strength", cls.upscale_strength)),
                 "detail": float(said.get("Detail strength", cls.detail)),

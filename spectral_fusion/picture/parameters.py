@@ -13,7 +13,7 @@ KEY = "parameters"
 NEGATIVE = "Negative prompt: "
 EXACT = ("Exact prompt", "Exact negative prompt")
 """Settings that repeat the prompts where the plain text would be read otherwise; `parse` makes them prompts again."""
-LONGEST = 256 * 1024  # characters of a text that is no JSON
+LONGEST = 4 * 2**20  # characters of a text; regions may hold painted masks
 MOST = 1000  # settings
 SETTINGS_LINE = re.compile(r"\s*(Steps: *\d+(\.\d+)?\s*(,|$)|Exact prompt: )")
 NAME = re.compile(r"[^:,\"\n]{1,100}")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import open_tensors, parse_json
 
 FILE_NAME = "checkpoint.safetensors"
 KEY = "spectral_fusion.training"
@@ -36,8 +36,8 @@ class Checkpoint:
     def load(cls, path: Path) -> "Checkpoint":
         """Raises InputError where the file is none of ours or damaged."""
         header = read_header(path)
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        with open_tensors(path) as file:
+            tensors = file.read_all()
         return cls(header["step"], tensors, header["facts"])
 
 
@@ -48,7 +48,7 @@ def read_header(path: Path) -> dict[str, Any]:
         InputError: the file is none of ours or damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            return json.loads((file.metadata() or {})[KEY])
-    except (SafetensorError, KeyError, ValueError) as error:
+        with open_tensors(path) as file:
+            return parse_json(file.metadata[KEY], f"the checkpoint {path}")
+    except (KeyError, InputError) as error:
         raise InputError(f"{path} is damaged or no checkpoint; delete it and train again") from error
