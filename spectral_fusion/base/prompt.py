@@ -22,48 +22,60 @@ def weigh(prompt: str) -> list[tuple[str, float]]:
     A bracket that is never closed reaches to the end; a closing one that was never opened is text.
     """
     texts: list[str] = []
-    weights: list[float] = []
+    spans: list[tuple[int, int, float]] = []  # of texts, and what weighs them; the inner ones come first
     opened: list[tuple[str, int]] = []
 
     def close(bracket: str, factor: float) -> bool:
         if not opened or opened[-1][0] != bracket:
             return False
-        _, first = opened.pop()
-        weights[first:] = [weight * factor for weight in weights[first:]]
+        spans.append((opened.pop()[1], len(texts), factor))
         return True
-
-    def add(text: str) -> None:
-        texts.append(text)
-        weights.append(1.0)
 
     position = 0
     for match in SYNTAX.finditer(prompt):
-        add(prompt[position : match.start()])
+        texts.append(prompt[position : match.start()])
         position = match.end()
         bracket = match["bracket"] or ""
         if match["escaped"]:
-            add(match["escaped"])
+            texts.append(match["escaped"])
         elif bracket and bracket in "([":
             opened.append((bracket, len(texts)))
         else:
             kind = "[" if bracket == "]" else "("
             factor = float(match["weight"]) if match["weight"] else FACTORS[kind]
             if not close(kind, factor):
-                add(match.group())
-    add(prompt[position:])
+                texts.append(match.group())
+    texts.append(prompt[position:])
     while opened:
         close(opened[-1][0], FACTORS[opened[-1][0]])
-    return _join_equals(texts, weights)
+    return _join_equals(texts, _products(spans, len(texts)))
+
+
+def _products(spans: Sequence[tuple[int, int, float]], count: int) -> list[float]:
+    """The product of the factors of all spans that hold each of `count` texts, in one pass over them."""
+    starting: dict[int, list[tuple[int, float]]] = {}
+    for first, end, factor in reversed(spans):  # the outer ones first
+        starting.setdefault(first, []).append((end, factor))
+    weights, open_now = [], [(count, 1.0)]
+    for number in range(count):
+        while open_now[-1][0] <= number:
+            open_now.pop()
+        for end, factor in starting.get(number, ()):
+            if end > number:
+                open_now.append((end, open_now[-1][1] * factor))
+        weights.append(open_now[-1][1])
+    return weights
 
 
 def _join_equals(texts: list[str], weights: list[float]) -> list[tuple[str, float]]:
     """Neighbours of one weight as one text: cut anywhere else, a word would be read as two."""
-    joined: list[tuple[str, float]] = []
+    pieces: list[tuple[list[str], float]] = []
     for text, weight in zip(texts, weights, strict=True):
-        if joined and (joined[-1][1] == weight or not text):
-            joined[-1] = (joined[-1][0] + text, joined[-1][1])
+        if pieces and (pieces[-1][1] == weight or not text):
+            pieces[-1][0].append(text)
         elif text:
-            joined.append((text, weight))
+            pieces.append(([text], weight))
+    joined = [("".join(parts), weight) for parts, weight in pieces]
     return joined or [("", 1.0)]
 
 

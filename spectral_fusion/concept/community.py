@@ -198,9 +198,7 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
                 [re.compile(pattern) for pattern in value or {}]
             elif key.endswith("lora_alpha") and not math.isfinite(float(value)):
                 raise ValueError(f"{key} is {value}")
-    except InputError:
-        raise
-    except (ValueError, TypeError, AttributeError, re.error) as error:
+    except (ValueError, TypeError, AttributeError, re.error) as error:  # bad JSON is an InputError, a ValueError too
         raise InputError(f"{source} cannot be read ({error}); get the LoRA again") from error
     return settings
 

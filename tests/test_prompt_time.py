@@ -1,0 +1,18 @@
+"""Reading a prompt takes time in proportion to its length, whatever brackets it has."""
+
+import time
+
+import pytest
+
+from spectral_fusion.base.prompt import weigh
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, "(" * 60_000 + "a", "(a)" * 20_000, "[a " * 20_000 + "]" * 20_000])
+def test_brackets_take_no_time(text: str) -> None:
+    start = time.process_time()
+    weigh(text)
+    assert time.process_time() - start < 1
+
+
+def test_nested_brackets_multiply_from_the_outside_in() -> None:
+    assert weigh("(a [b (c:2)])") == [("a ", 1.1), ("b ", pytest.approx(1.0)), ("c", pytest.approx(2.0))]
