@@ -34,7 +34,7 @@ FIELDS = (  # what a message says -> the field of the page that it is about
     (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
     (r"^(the )?sampler\b", "sampler"),
     (r"^(\d+ )?regions?\b", "regions"),
-    (r"^name\b", "name"),
+    (r"^name\b|^the library has a concept|^a training of|.*cannot name a concept", "name"),
     (r"^class_word\b", "class"),
     (r"^trigger\b", "trigger"),
 )

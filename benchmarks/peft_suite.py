@@ -63,6 +63,7 @@ SMALL = {
     "max_position_embeddings": 256,
 }
 OTHER = {
+    "qwen2": {**SMALL, "num_key_value_heads": 2},
     "gpt2": {"vocab_size": 1024, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "gptj": {"vocab_size": 1024, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 4},
     "opt": {

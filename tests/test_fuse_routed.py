@@ -63,7 +63,7 @@ def test_routing_brings_each_concept_nearer_to_itself_on_its_own_prompts(base: S
         not torch.allclose(delta(shares[0.0].deltas[layer]), delta(shares[1e6].deltas[layer]), atol=1e-2)
         for layer in shares[0.0].deltas
     )
-    assert shares[0.0].passes == 2 * 3 * 2
+    assert shares[0.0].passes == 2 * 4 * 2
 
 
 @pytest.mark.parametrize("reduce", ["routed", "sum", "mean"])

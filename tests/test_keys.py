@@ -1,11 +1,17 @@
 """Names of adapted layers in LoRA files, checked at full size on the meta device against the loaders of others."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import (
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+    ZImageTransformer2DModel,
+)
 from diffusers.loaders.lora_conversion_utils import (
     _convert_non_diffusers_lora_to_diffusers,
     _maybe_map_sgm_blocks_to_diffusers,
@@ -14,7 +20,10 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ldm import unet_key
+from spectral_fusion.base.flow import JOINT_ATTENTION
+from spectral_fusion.base.layers import base_layers
 from spectral_fusion.concept.keys import diffusers_keys, kohya_keys, left_by_kohya, original_path
+from spectral_fusion.errors import InputError
 
 SDXL_UNET = {
     "sample_size": 128,
@@ -31,6 +40,8 @@ SDXL_UNET = {
 }
 TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 TEXT_2 = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+KLEIN_4B = {"attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680}
+SD3_MEDIUM = {"attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096}
 ATTENTION = re.compile(r"\.(to_q|to_k|to_v|to_out\.0|q_proj|k_proj|v_proj|out_proj)$")
 
 
@@ -129,3 +140,26 @@ def test_layers_that_kohyas_scripts_leave_are_named(parts: dict[str, nn.Module])
 def test_what_is_no_layer_of_xl() -> None:
     with pytest.raises(ValueError, match="no layer of a Stable Diffusion XL UNet"):
         original_path("blocks.0.attn.qkv")
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda: FluxTransformer2DModel(guidance_embeds=True), 19 * 8 + 38 * 3),
+        (lambda: Flux2Transformer2DModel(num_layers=5, num_single_layers=20, **KLEIN_4B), 5 * 8 + 20 * 2),
+        (lambda: ZImageTransformer2DModel(), (30 + 2 + 2) * 4),
+        (lambda: SD3Transformer2DModel(num_layers=24, **SD3_MEDIUM), 24 * 8 - 1),
+    ],
+    ids=["FLUX.1", "FLUX.2-klein 4B", "Z-Image", "SD 3"],
+)
+def test_adapted_layers_of_transformers_at_full_size(make: Callable[[], nn.Module], count: int) -> None:
+    """What diffusers' files call them, and ComfyUI reads under the same names; kohya's are refused."""
+    with torch.device("meta"):
+        model = make()
+    endings = tuple(f".{target}" for target in JOINT_ATTENTION)
+    names = [f"transformer.{path}" for path, layer in base_layers(model) if path.endswith(endings)]
+    assert len(names) == count
+    assert len({diffusers_keys(name).down for name in names}) == count
+    assert all(diffusers_keys(name).up == f"{name}.lora_B.weight" for name in names)
+    with pytest.raises(InputError, match="not written in kohya's names"):
+        kohya_keys(names[0], "flux")

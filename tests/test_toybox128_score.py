@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -119,6 +120,12 @@ def test_packed_weights_can_be_begun_with(packed, tmp_path) -> None:
         (first,), (second,) = (list((folder / part).glob("*.safetensors")) for folder in (packed, tmp_path))
         theirs, ours = load_file(first), load_file(second)
         assert all(torch.equal(theirs[name].float(), ours[name]) for name in theirs)
+
+
+def test_a_folder_with_an_autoencoder_only_is_begun_with(packed, tmp_path) -> None:
+    shutil.copytree(packed / "vae", tmp_path / "init" / "vae")
+    train_stage("unet", tmp_path / "out", edition=TOYBOX128, init=tmp_path / "init", stop=0)
+    assert (tmp_path / "out" / "unet" / "config.json").exists()
 
 
 def test_a_missing_scorer_names_itself_and_the_way_out(packed) -> None:

@@ -86,7 +86,7 @@ def route(
             if subject in own:
                 grams[layer].append(seen[layer])
     deltas = {layer: route_factors(own, grams[layer], shrinkage) for layer, own in parts.items()}
-    return Routed(deltas, time.perf_counter() - began, len(subjects) * len(prompts) * steps)
+    return Routed(deltas, time.perf_counter() - began, len(subjects) * (len(prompts) + 1) * steps)
 
 
 def _grams(
@@ -100,10 +100,10 @@ def _grams(
 ) -> dict[str, Tensor]:
     """`E[z z^T]` of each layer, `z = down x`, on the subject's prompts with the subject alone at work."""
     spoken = f"{subject.trigger} {getattr(subject, 'class_word', '')}".strip()
-    told_words = [prompt.replace("{}", spoken).strip() for prompt in prompts]
+    told_words = [*(prompt.replace("{}", spoken).strip() for prompt in prompts), ""]  # what guidance takes away too
     alone = MergedWeights(base, list(subject.layers), lambda layer: _scaled(subject.factors(layer), weight))
     noise = torch.randn(
-        len(prompts), *base.latent_shape(base.size, base.size), generator=torch.Generator().manual_seed(seed)
+        len(told_words), *base.latent_shape(base.size, base.size), generator=torch.Generator().manual_seed(seed)
     )
     with words(base, subject.words), alone.present(), watched_grams(base.layers(), downs) as found, torch.no_grad():
         condition = base.condition(told_words)

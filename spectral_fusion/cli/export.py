@@ -48,7 +48,8 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     path = export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)
     if to == "diffusers":
-        typer.echo(f"LoRA       {path}: for diffusers; other programs need --to kohya")
+        unets = next(iter(concepts)).family in ("sd", "sdxl")
+        typer.echo(f"LoRA       {path}: for diffusers{'; other programs need --to kohya' if unets else ' and ComfyUI'}")
     else:
         typer.echo(f"LoRA       {path}: for ComfyUI, Forge, kohya's scripts and others")
         if skipped := unread_by_kohya(concepts):

@@ -34,7 +34,7 @@ def fuse(
         Literal["sum", "mean", "routed"],
         typer.Option(help="The mean weakens each of n to 1/n; routed makes each act on its own prompts as alone."),
     ] = "sum",
-    shrinkage: Annotated[float, typer.Option(help="Of routed: 0 is full, the larger the nearer to the sum.")] = 0.05,
+    shrinkage: Annotated[float, typer.Option(help="Of routed: 0 is full, the larger the nearer to the sum.")] = 3.0,
     on_overlap: Annotated[Literal["error", "warn", "allow"], typer.Option(help="Where two bands overlap.")] = "error",
     to: Annotated[Format, typer.Option(help="Naming of a LoRA file.")] = "kohya",
     half: Half = False,

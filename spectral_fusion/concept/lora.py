@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
-from spectral_fusion.concept.keys import diffusers_keys, kohya_keys
+from spectral_fusion.concept.keys import diffusers_keys, kohya_keys, left_by_kohya
 from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors
 
 # Layers outside the blocks, for which kohya's own scripts make no adapter and drop what a file has.
-OUTSIDE = ("unet.conv_in", "unet.conv_out", "unet.time_embedding.", "unet.add_embedding.")
 
 LoraFormat = Literal["diffusers", "kohya"]
 KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
@@ -79,7 +78,7 @@ def export_lora(
 
 def unread_by_kohya(concepts: Iterable[Concept]) -> list[str]:
     """Adapted layers that kohya's own scripts leave out when they load an export; other programs read all."""
-    return [name for name in layer_names(concepts) if name.startswith(OUTSIDE)]
+    return left_by_kohya(layer_names(concepts))
 
 
 def provenance(concepts: Mapping[Concept, float]) -> dict[str, str]:

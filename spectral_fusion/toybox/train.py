@@ -73,7 +73,7 @@ def train_stage(
 
     Args:
         stop: the step to stop at before the end; the averaged weights are written all the same.
-        init: a packed folder of finished weights to begin with, where there is no checkpoint.
+        init: a packed folder of finished weights to begin with, where there is no checkpoint, or an autoencoder alone.
         compiled: by torch.compile, which needs a C++ compiler.
     """
     stage = edition.stages[name]
@@ -82,13 +82,7 @@ def train_stage(
         vae.encoder.compile(dynamic=False)
     runner = make_runner(name, out, stages=edition.stages, seed=seed, steps=steps, vae=vae, compiled=compiled)
     if init is not None and runner.step == 0:
-        # What is thrown away after training is in no packed folder: it begins anew.
-        thrown_away = {
-            name: weight
-            for name, weight in zip(runner.names, runner.weights, strict=True)
-            if not name.startswith(tuple(stage.parts))
-        }
-        runner.begin_with({**thrown_away, **_finished(stage, init)})
+        _begin_with(runner, stage, init)
     watch = edition.watch(name, runner, out) if edition.watch else None
 
     def both(step: int, loss: float) -> None:
@@ -98,6 +92,17 @@ def train_stage(
 
     runner.run(both, stop=stop)
     save_parts(stage, runner.use_average().cpu(), out, seed)
+
+
+def _begin_with(runner: Runner, stage: Stage, init: Path) -> None:
+    finished = _finished(stage, init)
+    if not finished and stage.needs_vae:
+        logger.warning("%s holds an autoencoder only: all else begins anew", init)
+        return
+    # What is thrown away after training is in no packed folder: it begins anew.
+    own = dict(zip(runner.names, runner.weights, strict=True))
+    thrown_away = {name: weight for name, weight in own.items() if not name.startswith(tuple(stage.parts))}
+    runner.begin_with({**thrown_away, **finished})
 
 
 def save_parts(stage: Stage, model: nn.Module, out: Path, seed: int) -> None:

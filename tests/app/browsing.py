@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 60  # a machine with other work is slow
+READY_SECONDS = 240  # the base loads after the first page
 expect.set_options(timeout=SECONDS * 1000)
 
 
@@ -32,7 +33,7 @@ class Visit:
     def open(self) -> None:
         """Go there, and wait until the base is ready and Create is drawn."""
         self.page.goto(self.url)
-        self.page.wait_for_selector(".state.ready")
+        self.page.wait_for_selector(".state.ready", timeout=READY_SECONDS * 1000)
         self.page.wait_for_selector(".create.ready")
 
     def open_again(self) -> None:

@@ -101,9 +101,9 @@ def test_a_training_starts_with_its_captions(train: Asking, trainings: Trainings
     [
         ({"name": ""}, "name", "empty"),
         ({"class": ""}, "class", "empty"),
-        ({"name": "rex"}, "", "already"),
+        ({"name": "rex"}, "name", "already"),
         ({"name": "REX"}, "", "already"),
-        ({"name": "../evil"}, "", "cannot name"),
+        ({"name": "../evil"}, "name", "cannot name"),
         ({"settings": {"steps": "many"}}, "steps", "whole number"),
         ({"settings": {"steps": "1e9"}}, "", ""),
         ({"settings": {"steps": 10**9}}, "", "page allows"),
