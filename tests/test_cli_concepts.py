@@ -134,6 +134,8 @@ def test_concepts_add_remove_restore_rename_show(library: Library, shared_base: 
     refused("belongs to concept 'zed'", "concepts", "add", "zed.safetensors", "--name", "zed2")
     assert "restore zed" in run("concepts", "remove", "zed").stdout
     refused("no concept 'zed'", "concepts", "show", "zed")
+    refused("the band of 'zed' was given to 'tom'", "concepts", "restore", "zed")
+    assert run("concepts", "remove", "tom").exit_code == 0
     assert run("concepts", "restore", "zed").exit_code == 0
     assert "<zorro>" in run("concepts", "rename", "zed", "<zorro>").stdout
     assert "<zorro>" in run("concepts", "show", "zed").stdout

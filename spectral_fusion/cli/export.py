@@ -15,6 +15,7 @@ Format = Literal["diffusers", "kohya"]
 FORMAT_HELP = (
     "kohya: for every other program, ComfyUI, Forge and kohya's scripts read it whole; diffusers: for diffusers alone."
 )
+READ_BY_COMFYUI = ("flux", "z-image")  # under diffusers' names; SD 3 and FLUX.2 were not checked
 Half = Annotated[bool, typer.Option("--half", help="Write 16-bit numbers: half the size, 1/1000 less exact.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
@@ -48,8 +49,9 @@ def write_lora(concepts: dict["Concept", float], out: Path, to: Format, *, half:
             raise InputError(f"{target} exists already; choose another --out, or --force to replace it")
     path = export_lora(concepts, out, to, dtype=torch.float16 if half else torch.float32)
     if to == "diffusers":
-        unets = next(iter(concepts)).family in ("sd", "sdxl")
-        typer.echo(f"LoRA       {path}: for diffusers{'; other programs need --to kohya' if unets else ' and ComfyUI'}")
+        family = next(iter(concepts)).family
+        others = "; other programs need --to kohya" if family in ("sd", "sdxl") else ""
+        typer.echo(f"LoRA       {path}: for diffusers{' and ComfyUI' if family in READ_BY_COMFYUI else others}")
     else:
         typer.echo(f"LoRA       {path}: for ComfyUI, Forge, kohya's scripts and others")
         if skipped := unread_by_kohya(concepts):

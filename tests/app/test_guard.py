@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from loops import run
 
 from spectral_fusion_app.guard import Budget, Guard
 from spectral_fusion_app.settings import AppSettings, Limits
@@ -70,7 +70,7 @@ def ask(
         "query_string": path.partition("?")[2].encode(),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
     }
-    asyncio.run(Guard(server, guard_of, presence or Presence())(scope, receive, send))
+    run(Guard(server, guard_of, presence or Presence())(scope, receive, send))
     return asked
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from loops import run
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.jobs import Job, Line
@@ -49,7 +50,7 @@ def test_who_waits_is_told_how_long_the_line_is_and_then_the_updates() -> None:
         gate.set()
         return await watching
 
-    told, waited = asyncio.run(both())
+    told, waited = run(both())
     assert told[-1] == "half"
     assert waited[0] == 1
     assert first.result == "whole"
@@ -81,7 +82,7 @@ def test_an_error_reaches_who_asked_and_the_line_goes_on() -> None:
 
     failed, fine = line.submit(ANN, fail), line.submit(BOB, lambda job: 1)
     with pytest.raises(InputError, match="no such thing"):
-        asyncio.run(gather(line, failed))
+        run(gather(line, failed))
     assert fine.wait(10) == 1
 
 

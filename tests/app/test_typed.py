@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from loops import run
 
 from spectral_fusion_app.create.api import Endpoints
 from spectral_fusion_app.errors import answered
@@ -59,14 +59,14 @@ def generate(tmp_path: Path) -> Any:
 )
 def test_a_value_of_another_kind_is_answered_with_a_sentence(generate: Any, asked: dict[str, Any]) -> None:
     with pytest.raises(gr.Error) as caught:
-        asyncio.run(generate(None, **{"prompt": "a dog"} | asked))
+        run(generate(None, **{"prompt": "a dog"} | asked))
     assert "this failed" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
 def test_numbers_written_as_text_are_numbers(generate: Any) -> None:
     with pytest.raises(gr.Error, match="prompt is empty"):  # after all kinds were checked
-        asyncio.run(generate(None, prompt="", steps="4", weights={"rex": "1.5"}))
+        run(generate(None, prompt="", steps="4", weights={"rex": "1.5"}))
 
 
 @pytest.mark.parametrize("text", BROKEN)
