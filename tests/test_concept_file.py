@@ -16,6 +16,7 @@ from concepts import ATTENTION, delta, make_concept
 from spectral_fusion.base.layers import base_layers
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, LayerTensors, export_embedding, export_lora, read_info
+from spectral_fusion.concept.read import rewrite
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets
 
@@ -86,6 +87,14 @@ def test_metadata_is_read_without_tensors_and_other_tools_find_the_trigger(conce
         metadata = opened.metadata()
     assert metadata["modelspec.trigger_phrase"] == "<rex>"
     assert json.loads(metadata["spectral_fusion.training"]) == {"steps": 10, "seed": 0}
+
+
+@pytest.mark.parametrize(("width", "architecture"), [(768, "stable-diffusion-v1"), (1024, "stable-diffusion-v2")])
+def test_other_tools_find_the_architecture(concept: Concept, tmp_path: Path, width: int, architecture: str) -> None:
+    file = replace(concept, embeddings={"text_encoder": torch.zeros(2, width)}).save(tmp_path / "a.safetensors")
+    rewrite(file, file, replace(read_info(file), class_word="wolf"))
+    with safe_open(file, framework="pt") as opened:
+        assert opened.metadata()["modelspec.architecture"] == f"{architecture}/spectral-adapter"
 
 
 def test_saving_twice_gives_the_same_bytes(concept: Concept, tmp_path: Path) -> None:

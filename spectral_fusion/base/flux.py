@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
 from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
 TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
@@ -37,7 +38,7 @@ class Flux(FlowTransformer):
         if guidance is None and self.transformer.config.guidance_embeds:
             guidance = torch.full((count,), TRAINING_GUIDANCE, device=noisy.device)
         answer = self.transformer(
-            hidden_states=pack(noisy).to(self.transformer.dtype),
+            hidden_states=pack(noisy).to(dtype_of(self.transformer)),
             timestep=times.expand(count).to(noisy) / 1000,
             guidance=guidance,
             pooled_projections=condition.pooled,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
 from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
+from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
 
@@ -67,7 +68,7 @@ class Flux2Klein(FlowTransformer):
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape
         answer = self.transformer(
-            hidden_states=noisy.flatten(2).transpose(1, 2).to(self.transformer.dtype),
+            hidden_states=noisy.flatten(2).transpose(1, 2).to(dtype_of(self.transformer)),
             timestep=times.expand(count).to(noisy) / 1000,
             guidance=None,
             encoder_hidden_states=condition.embeds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
@@ -23,6 +24,11 @@ def base_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             module = module.get_base_layer()
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             yield name, module
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The type of its first weight; diffusers' own `dtype` walks through all modules, which a denoising step feels."""
+    return next(model.parameters()).dtype
 
 
 def fingerprint_of(models: Iterable[nn.Module]) -> str:

@@ -23,6 +23,7 @@ from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.precision import check_pixels, in_float32
 from spectral_fusion.base.prompt import weigh
 from spectral_fusion.base.regions import Box
@@ -149,7 +150,7 @@ class StableDiffusion(Base):
         return 5.0 if self.noise_schedule.config.prediction_type == "epsilon" else 0.0
 
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
-        return self.unet(noisy.to(self.unet.dtype), times, condition.embeds, return_dict=False)[0]
+        return self.unet(noisy.to(dtype_of(self.unet)), times, condition.embeds, return_dict=False)[0]
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.layers import dtype_of
 
 
 class StableDiffusion3(FlowTransformer):
@@ -43,7 +44,7 @@ class StableDiffusion3(FlowTransformer):
 
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         return self.transformer(
-            hidden_states=noisy.to(self.transformer.dtype),
+            hidden_states=noisy.to(dtype_of(self.transformer)),
             timestep=times.expand(len(noisy)).to(noisy.device),
             encoder_hidden_states=condition.embeds,
             pooled_projections=condition.pooled,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.base.condition import Condition, Frame
 from spectral_fusion.base.encoding import encode_inner, encode_inner_weighted
+from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.presets import LARGEST_MINIATURE
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.base.texts import TextPart
@@ -75,7 +76,7 @@ class StableDiffusionXL(StableDiffusion):
             condition = self.framed(condition, [None] * len(condition), (noisy.shape[-2], noisy.shape[-1]))
         added = {"text_embeds": condition.pooled, "time_ids": condition.extra["time_ids"]}
         return self.unet(
-            noisy.to(self.unet.dtype), times, condition.embeds, added_cond_kwargs=added, return_dict=False
+            noisy.to(dtype_of(self.unet)), times, condition.embeds, added_cond_kwargs=added, return_dict=False
         )[0]
 
     def presets(self, mode: str, name: str) -> dict[str, Any]:

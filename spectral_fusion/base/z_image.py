@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.layers import dtype_of
 
 MAX_WORDS = 512
 
@@ -40,7 +41,7 @@ class ZImage(FlowTransformer):
 
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The model counts time from noise to picture, and answers `x - n`."""
-        pictures = list(noisy.to(self.transformer.dtype).unsqueeze(2).unbind(0))
+        pictures = list(noisy.to(dtype_of(self.transformer)).unsqueeze(2).unbind(0))
         told = [embeds[mask] for embeds, mask in zip(condition.embeds, condition.extra["mask"], strict=True)]
         shares = 1 - times.expand(len(noisy)).to(noisy) / 1000
         answers = self.transformer(pictures, shares, told, return_dict=False)[0]

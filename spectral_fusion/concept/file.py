@@ -11,11 +11,10 @@ from torch import Tensor
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.checks import check_embeddings, check_layer, check_sizes
 from spectral_fusion.concept.metadata import ConceptInfo, to_metadata
-from spectral_fusion.concept.read import find_file, open_concept
+from spectral_fusion.concept.read import EMBEDDINGS, find_file, open_concept
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Factors, Triplets, additive_factors, rotational_factors
 
-EMBEDDINGS = "embeddings"
 TEXT_OF_FORMAT_1 = "text_encoder"  # whose embeddings had no name of their own
 BASIS = ("U", "S", "V")
 TRAINED = {"additive": ("A", "B"), "rotational": ("X_U", "X_V")}
@@ -95,7 +94,8 @@ class Concept(ConceptInfo):
             tensors |= {f"{name}.{part}": tensor.detach().float() for part, tensor in layer.tensors().items()}
         if dtype == torch.float16:
             tensors = {key: _halved(tensor) for key, tensor in tensors.items()}
-        write_safetensors(Path(path), tensors, to_metadata(self))
+        widths = [rows.shape[1] for rows in self.embeddings.values()]
+        write_safetensors(Path(path), tensors, to_metadata(self, widths))
         return Path(path)
 
     @classmethod

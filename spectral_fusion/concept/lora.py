@@ -14,14 +14,20 @@ from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import check_same_base, joint_factors, layer_names
 from spectral_fusion.concept.keys import diffusers_keys, kohya_keys, left_by_kohya
-from spectral_fusion.concept.metadata import ARCHITECTURES, OURS, check_weight, library_versions
+from spectral_fusion.concept.metadata import OURS, architecture, check_weight, library_versions
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Factors
 
 # Layers outside the blocks, for which kohya's own scripts make no adapter and drop what a file has.
 
 LoraFormat = Literal["diffusers", "kohya"]
-KOHYA_VERSIONS = {"sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
+KOHYA_VERSIONS = {
+    "stable-diffusion-v1": "sd_v1",
+    "stable-diffusion-v2": "sd_v2",
+    "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
+    "stable-diffusion-3": "sd3",
+    "flux-1-dev": "flux1",
+}
 
 
 def export_lora(
@@ -113,11 +119,9 @@ def _kohya_metadata(concepts: Mapping[Concept, float], rank: int) -> dict[str, s
 
 
 def _generation(concept: Concept) -> tuple[str, str]:
-    """Which Stable Diffusion a concept is of, as modelspec and as kohya call it; 2.x has the wider text encoder."""
-    if concept.family in ARCHITECTURES and concept.family != "sd":
-        return ARCHITECTURES[concept.family], KOHYA_VERSIONS.get(concept.family, concept.family)
-    width = next(iter(concept.embeddings.values())).shape[1]
-    return ("stable-diffusion-v2", "sd_v2") if width == 1024 else ("stable-diffusion-v1", "sd_v1")
+    """Which model a concept is of, as modelspec and as kohya call it."""
+    of = architecture(concept.family, [rows.shape[1] for rows in concept.embeddings.values()])
+    return of, KOHYA_VERSIONS.get(of, concept.family)
 
 
 def _content_hash(tensors: dict[str, Tensor]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
@@ -24,6 +24,7 @@ ARCHITECTURES = {  # as modelspec calls families
     "flux2-klein": "flux-2-klein",
     "z-image": "z-image",
 }
+WIDTH_OF_SD2 = 1024
 MAX_DIRECTIONS = 2**14  # as many as the widest layers have; a damaged file must not make a map of bands endless
 MAX_ALPHA = 1e6
 MAX_TEXT = 200  # characters of the class word and of the base's fingerprint
@@ -126,8 +127,19 @@ def check_weight(info: ConceptInfo, weight: float) -> float:
     return float(weight)
 
 
-def to_metadata(info: ConceptInfo) -> dict[str, str]:
-    """The header of a concept file: `spectral_fusion.*`, and the shared `modelspec.*` keys that other tools show."""
+def architecture(family: str, widths: Iterable[int]) -> str:
+    """What modelspec calls a family; of Stable Diffusion, 2.x has the wider text encoder."""
+    if family == "sd" and WIDTH_OF_SD2 in widths:
+        return "stable-diffusion-v2"
+    return ARCHITECTURES.get(family, family)
+
+
+def to_metadata(info: ConceptInfo, widths: Iterable[int]) -> dict[str, str]:
+    """The header of a concept file: `spectral_fusion.*`, and the shared `modelspec.*` keys that other tools show.
+
+    Args:
+        widths: those of the token embeddings, one of each text encoder.
+    """
     ours = {
         "format_version": FORMAT_VERSION,
         "name": info.name,
@@ -150,7 +162,7 @@ def to_metadata(info: ConceptInfo) -> dict[str, str]:
     }
     shared = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": f"{ARCHITECTURES.get(info.family, info.family)}/spectral-adapter",
+        "modelspec.architecture": f"{architecture(info.family, widths)}/spectral-adapter",
         "modelspec.title": info.name,
         "modelspec.trigger_phrase": info.trigger,
         "modelspec.tags": info.class_word,

@@ -14,6 +14,7 @@ from spectral_fusion.reading import TensorFile, open_tensors
 from spectral_fusion.reading.tensors import refuse_pickle
 
 FILE_NAME = "concept.safetensors"
+EMBEDDINGS = "embeddings"  # what the names of their tensors begin with
 LARGEST_HEADER = 16 * 2**20  # bytes of metadata
 
 
@@ -43,7 +44,9 @@ def open_concept(path: Path) -> Iterator[tuple[ConceptInfo, TensorFile]]:
 
 def rewrite(source: str | Path, target: str | Path, info: ConceptInfo) -> None:
     """Copy a concept file with other metadata, its tensors bit for bit; source and target may be the same file."""
-    write_safetensors(Path(target), read_tensors(find_file(source)), to_metadata(info))
+    tensors = read_tensors(find_file(source))
+    widths = [rows.shape[1] for key, rows in tensors.items() if key.partition(".")[0] == EMBEDDINGS]
+    write_safetensors(Path(target), tensors, to_metadata(info, widths))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
