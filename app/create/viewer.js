@@ -86,7 +86,9 @@ async function showMade() {
 function drawStrip() {
   const strip = $(".strip"), there = new Map([...strip.children].map(node => [node.dataset.name, node]));
   const nodes = state.pictures.map(picture => there.get(picture.name) ?? thumb(picture));
+  const held = strip.contains(document.activeElement) && document.activeElement;
   strip.replaceChildren(...nodes);
+  if (held && held.isConnected) held.focus({preventScroll: true});  // a node that moves loses the focus
   for (const node of nodes) node.classList.toggle("starred", state.pictures.find(one => one.name === node.dataset.name).starred);
   if (state.pictures.length < state.count) strip.append(make("button", {type: "button", className: "more", onclick: older}, "Older"));
   if (!state.pictures.length) strip.append(make("p", {className: "hint"}, state.starred ? "No picture has a star yet." : "Pictures stay here, the newest first."));

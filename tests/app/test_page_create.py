@@ -255,13 +255,13 @@ def test_by_keyboard_alone(server: Server, page: Page) -> None:
     page.focus("#f-steps")
     page.keyboard.press("Control+A")
     page.keyboard.type("1")
-    before = len(server.pictures)
+    strip = page.locator(".strip [role=option]")
+    names = strip.evaluate_all("nodes => nodes.map(node => node.dataset.name)")
     page.keyboard.press("Control+Enter")
-    until = time.monotonic() + SECONDS
-    while len(server.pictures) == before and time.monotonic() < until:
-        page.wait_for_timeout(50)
+    expect(strip.first).not_to_have_attribute("data-name", names[0] if names else "")
+    expect(strip.first).to_have_attribute("aria-selected", "true")
     idle(page)
-    page.locator(".strip [aria-selected=true]").focus()
+    strip.first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
     page.get_by_role("tab", name="Create").focus()
