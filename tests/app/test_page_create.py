@@ -147,7 +147,7 @@ def test_a_pasted_seed_is_kept_and_an_upper_case_trigger_is_the_same(server: Ser
 
 
 def test_reload_in_the_middle_finds_form_and_job_again_and_cancels_it(server: Server, visit: Visit, page: Page) -> None:
-    write(page, prompt="a <rex> dog on a long road", steps=150, pictures=36)
+    write(page, prompt="a <rex> dog on a long road", steps=150, pictures=36, width=64, height=64)
     page.locator("#weight-rex").fill("0.25")
     page.click("#generate")
     expect(page.locator(".status")).to_contain_text("of 150")
@@ -163,7 +163,7 @@ def test_reload_in_the_middle_finds_form_and_job_again_and_cancels_it(server: Se
 
 
 def test_two_visitors_wait_for_one_another_and_cancel_their_own_alone(server: Server, visit: Visit, page: Page) -> None:
-    write(page, prompt="a dog", steps=150, pictures=36)
+    write(page, prompt="a dog", steps=150, pictures=36, width=64, height=64)
     page.click("#generate")
     expect(page.locator(".status")).to_contain_text("of 150")
     other = visit.another()
