@@ -6,13 +6,14 @@ block names: `lora_unet_input_blocks_4_1_…`. The names are those of kohya's `s
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from spectral_fusion.errors import InputError
 
 PER_LEVEL = 3  # blocks a level in XL's original layout: two of a resnet, then one that changes the size
-XL_ENDS = {
+XL_CROSSED = ("0", "1")  # its levels on the way up that have attention
+ENDS = {
     "conv_in": "input_blocks.0.0",
     "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0",
@@ -20,16 +21,17 @@ XL_ENDS = {
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
 }
-XL_RESNET = {
+RESNET = {
     "conv1": "in_layers.2",
     "conv2": "out_layers.3",
     "time_emb_proj": "emb_layers.1",
     "conv_shortcut": "skip_connection",
 }
-XL_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
-XL_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
+BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.+)")
+RESIZE = re.compile(r"(down|up)_blocks\.(\d+)\.(?:down|up)samplers\.0\.conv")
+MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 TEXT_ENCODERS = {"text_encoder": "te1", "text_encoder_2": "te2"}
-LEFT_BY_KOHYA = tuple(f"unet.{end}" for end in XL_ENDS)
+LEFT_BY_KOHYA = tuple(f"unet.{end}" for end in ENDS)
 
 
 class Keys(NamedTuple):
@@ -81,23 +83,35 @@ def original_path(path: str) -> str:
 
     `down_blocks.1.attentions.0.proj_in` -> `input_blocks.4.1.proj_in`.
     """
-    if path in XL_ENDS:
-        return XL_ENDS[path]
-    if middle := XL_MIDDLE.fullmatch(path):
-        kind, index, rest = middle.groups()
-        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{XL_RESNET.get(rest, rest)}"
-    block = XL_BLOCK.fullmatch(path)
-    if not block:
+    found = original_name(path, per_level=PER_LEVEL, crossed=XL_CROSSED)
+    if found is None:
         raise ValueError(f"{path} is no layer of a Stable Diffusion XL UNet")
-    side, level, kind, index, rest = block.groups()
-    first = int(level) * PER_LEVEL
-    if kind == "downsamplers":
-        return f"input_blocks.{first + PER_LEVEL}.0.op"
-    if kind == "upsamplers":
-        return f"output_blocks.{first + PER_LEVEL - 1}.2.conv"
-    number = first + int(index) + (1 if side == "down" else 0)
-    slot = 1 if kind == "attentions" else 0
-    return f"{'input' if side == 'down' else 'output'}_blocks.{number}.{slot}.{XL_RESNET.get(rest, rest)}"
+    return found
+
+
+def original_name(path: str, *, per_level: int, crossed: Collection[str]) -> str | None:
+    """A module of a diffusers UNet under its name in the original code; None where that has no name for it.
+
+    Args:
+        per_level: blocks a level in the original layout.
+        crossed: levels on the way up that have attention.
+    """
+    if path in ENDS:
+        return ENDS[path]
+    if middle := MIDDLE.fullmatch(path):
+        kind, index, rest = middle.groups()
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{RESNET.get(rest, rest)}"
+    if block := BLOCK.fullmatch(path):
+        side, level, kind, index, rest = block.groups()
+        number = int(level) * per_level + int(index) + (side == "down")
+        name = "input_blocks" if side == "down" else "output_blocks"
+        return f"{name}.{number}.{int(kind == 'attentions')}.{RESNET.get(rest, rest)}"
+    if resize := RESIZE.fullmatch(path):
+        side, level = resize.groups()
+        if side == "down":
+            return f"input_blocks.{(int(level) + 1) * per_level}.0.op"
+        return f"output_blocks.{(int(level) + 1) * per_level - 1}.{2 if level in crossed else 1}.conv"
+    return None
 
 
 def left_by_kohya(layers: Iterable[str]) -> list[str]:

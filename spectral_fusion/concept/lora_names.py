@@ -15,6 +15,8 @@ layers instead: `unet:12:up`.
 import re
 from collections.abc import Iterable, Mapping
 
+from spectral_fusion.concept.keys import original_name
+
 ENDINGS = (
     (r"[._]lora(?:_linear_layer)?\.(down|up|mid)\.weight", r"\1"),
     (r"\.lora_(down|up|mid)\.weight", r"\1"),
@@ -34,20 +36,6 @@ PARTS = (  # longest first: what a key may begin with, and the part of the base 
 )
 NUMBERED = re.compile(r"(unet|text_encoder):(\d+)")
 NUMBERED_TARGETS = {"unet": {"CrossAttention", "Attention", "GEGLU"}, "text_encoder": {"CLIPAttention"}}
-RESNET = {
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-TOP = {
-    "conv_in": "input_blocks.0.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
 
 
 def split_key(key: str) -> tuple[str, str] | None:
@@ -111,26 +99,7 @@ def _original_names(layers: Iterable[str]) -> Mapping[str, str]:
     """UNet layers by their names in the original latent-diffusion code: `unet.input_blocks.1.1.proj_in`."""
     paths = [name.removeprefix("unet.") for name in layers if name.startswith("unet.")]
     resnets = {match[1] for path in paths if (match := re.match(r"down_blocks\.0\.resnets\.(\d+)\.", path))}
-    per_level = len(resnets)
+    per_level = len(resnets) + 1  # and what changes the size
     crossed = {match[1] for path in paths if (match := re.match(r"up_blocks\.(\d+)\.attentions\.", path))}
-    return {f"unet.{path}": f"unet.{old}" for path in paths if (old := _original(path, per_level, crossed)) is not None}
-
-
-def _original(path: str, per_level: int, crossed: set[str]) -> str | None:
-    if path in TOP:
-        return TOP[path]
-    if match := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)", path):
-        kind, number, rest = match.groups()
-        place = 1 if kind == "attentions" else 2 * int(number)
-        return f"middle_block.{place}.{RESNET.get(rest, rest)}"
-    if match := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.+)", path):
-        side, level, kind, number, rest = match.groups()
-        block = int(level) * (per_level + 1) + int(number) + (side == "down")
-        name = "input_blocks" if side == "down" else "output_blocks"
-        return f"{name}.{block}.{int(kind == 'attentions')}.{RESNET.get(rest, rest)}"
-    if match := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(?:down|up)samplers\.0\.conv", path):
-        side, level = match.groups()
-        if side == "down":
-            return f"input_blocks.{(int(level) + 1) * (per_level + 1)}.0.op"
-        return f"output_blocks.{int(level) * (per_level + 1) + per_level}.{2 if level in crossed else 1}.conv"
-    return None
+    names = {path: original_name(path, per_level=per_level, crossed=crossed) for path in paths}
+    return {f"unet.{path}": f"unet.{old}" for path, old in names.items() if old is not None}
