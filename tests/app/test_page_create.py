@@ -282,6 +282,7 @@ def test_nothing_moves_while_eight_pictures_are_made(server: Server, visit: Visi
 def test_a_star_a_deleted_picture_and_the_bin(server: Server, page: Page) -> None:
     write(page, prompt="a dog", steps=1)
     [picture] = create(page, server)
+    expect(page.locator(".strip [aria-selected=true]")).to_have_attribute("data-name", picture.name)
     page.click("#star")
     expect(page.locator("#star")).to_have_attribute("aria-pressed", "true")
     page.click("#starred")
