@@ -31,6 +31,7 @@ from spectral_fusion_app.train.trainings import Trainings
 from spectral_fusion_app.web import component
 
 CSS = sorted(Path(__file__).parent.rglob("*.css"))
+DESK = "shell/desk.js"
 CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "viewer", "queue", "main"))
 CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads in Gradio's cache
@@ -64,9 +65,9 @@ def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
         component("shell/head", ["shell/head.js"], Head(studio, trainings).answers(), elem_id="head")
         places = {
             "create": ("Create", CREATE, Desk(studio, uploads).answers()),
-            "train": ("Train", ("train/train.js",), TrainDesk(studio, begin, trainings, uploads).answers()),
-            "library": ("Library", ("library/library.js",), LibraryDesk(studio, uploads).answers()),
-            "lab": ("Lab", ("lab/lab.js",), LabDesk(studio, fusing, evaluator).answers()),
+            "train": ("Train", (DESK, "train/train.js"), TrainDesk(studio, begin, trainings, uploads).answers()),
+            "library": ("Library", (DESK, "library/library.js"), LibraryDesk(studio, uploads).answers()),
+            "lab": ("Lab", (DESK, "lab/lab.js"), LabDesk(studio, fusing, evaluator).answers()),
         }
         with gr.Tabs(elem_id="places"):
             for name, (label, scripts, answers) in places.items():

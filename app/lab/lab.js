@@ -1,25 +1,6 @@
 // Lab: overlaps, fusing into files, evaluations and their reports.
-const $ = (selector, root = element) => root.querySelector(selector);
-const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const BUSY_MS = 1500, CALM_MS = 6000;
 let names = [], chosen = [], weights = {}, shownReport = null, timer = null, asked = 0;
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children.filter(Boolean));
-  return node;
-}
-
-async function ask(name, data = null) {
-  try {
-    const answer = await server[name](data);
-    if (answer && answer.detail === undefined) return answer;
-  } catch { /* below */ }
-  document.body.classList.add("lost");
-  return null;
-}
-
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
 
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";

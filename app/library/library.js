@@ -1,24 +1,5 @@
 // Library: cards, one concept at a time, import, bin.
-const $ = (selector, root = element) => root.querySelector(selector);
-const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 let concepts = [], chosen = null, shownAs = "null";
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children.filter(Boolean));
-  return node;
-}
-
-async function ask(name, data = null) {
-  try {
-    const answer = await server[name](data);
-    if (answer && answer.detail === undefined) return answer;
-  } catch { /* below */ }
-  document.body.classList.add("lost");
-  return null;
-}
-
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
 
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";

@@ -1,26 +1,7 @@
 // Train in three steps: photos, settings, watch.
-const $ = (selector, root = element) => root.querySelector(selector);
-const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const KEY = "spectral-fusion.train", BUSY_MS = 1000, CALM_MS = 5000;
 const given = {files: [], captions: {}, keys: {}};   // files: {path, name}; captions by the name of the photo
 let desk = null, list = [], chosen = null, shown = {grids: 0, photos: false}, timer = null;
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children.filter(Boolean));
-  return node;
-}
-
-async function ask(name, data = null) {
-  try {
-    const answer = await server[name](data);
-    if (answer && answer.detail === undefined) return answer;
-  } catch { /* below */ }
-  document.body.classList.add("lost");
-  return null;
-}
-
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
 
 function problem(text, field = "") {
   for (const node of $$(".steps .problem")) node.textContent = "";
