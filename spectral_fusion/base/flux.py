@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from diffusers import FluxPipeline
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
+from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
 from spectral_fusion.base.layers import dtype_of
 
@@ -49,22 +49,13 @@ class Flux(FlowTransformer):
         )[0]
         return unpack(answer, height, width)
 
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-        start: Start | None = None,
-    ) -> Iterator[DenoisingStep]:
+    def guided(
+        self, condition: Condition, uncondition: Condition | None, scale: float
+    ) -> tuple[Condition, Condition | None, float]:
         if self.transformer.config.guidance_embeds:
-            scale = torch.full((len(condition),), guidance_scale, device=self.device)
-            condition = replace(condition, extra={"guidance": scale})
-        return super().denoise(condition, noise, sampler=sampler, steps=steps, generator=generator, start=start)
+            scales = torch.full((len(condition),), scale, device=self.device)
+            condition = replace(condition, extra={"guidance": scales})
+        return condition, None, 1.0
 
 
 def pack(latents: Tensor) -> Tensor:

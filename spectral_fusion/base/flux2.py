@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from diffusers import Flux2KleinPipeline
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Posterior, Start
+from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
 from spectral_fusion.base.layers import dtype_of
 
@@ -78,29 +78,10 @@ class Flux2Klein(FlowTransformer):
         )[0]
         return answer.transpose(1, 2).unflatten(2, (height, width))
 
-    def denoise(
-        self,
-        condition: Condition,
-        noise: Tensor,
-        *,
-        sampler: str,
-        steps: int,
-        uncondition: Condition | None = None,
-        guidance_scale: float = 1.0,
-        generator: Generators = None,
-        start: Start | None = None,
-    ) -> Iterator[DenoisingStep]:
-        plain = None if self.pipeline.config.is_distilled else uncondition
-        return super().denoise(
-            condition,
-            noise,
-            sampler=sampler,
-            steps=steps,
-            uncondition=plain,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            start=start,
-        )
+    def guided(
+        self, condition: Condition, uncondition: Condition | None, scale: float
+    ) -> tuple[Condition, Condition | None, float]:
+        return condition, None if self.pipeline.config.is_distilled else uncondition, scale
 
 
 def squares(latents: Tensor) -> Tensor:

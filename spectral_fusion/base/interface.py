@@ -284,6 +284,12 @@ class Base(ABC):
         """Set the timesteps of a scheduler as the family's own pipeline does."""
         scheduler.set_timesteps(steps, device=self.device)
 
+    def guided(
+        self, condition: Condition, uncondition: Condition | None, scale: float
+    ) -> tuple[Condition, Condition | None, float]:
+        """The same three as classifier-free guidance is to have them; a denoiser may take its guidance otherwise."""
+        return condition, uncondition, scale
+
     @torch.no_grad()
     def denoise(
         self,
@@ -312,6 +318,7 @@ class Base(ABC):
         """
         scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
         self.set_steps(scheduler, steps)
+        condition, uncondition, guidance_scale = self.guided(condition, uncondition, guidance_scale)
         yield from denoising_steps(
             self.predict,
             scheduler,
