@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from spectral_fusion.toybox128.backgrounds import SIZE
@@ -59,20 +59,6 @@ def make_unet(widths: tuple[int, ...] = WIDTHS) -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=tuple(width // 32 for width in widths),  # the number of heads: diffusers keeps the old name
         norm_num_groups=16,
-    )
-
-
-def make_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, with v-prediction."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
     )
 
 

@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from spectral_fusion.toybox.data import Drawings, Example
+from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.norm import with_fast_norms
 from spectral_fusion.toybox.stages import (
     Stage,
@@ -75,7 +76,7 @@ def spread_timesteps(count: int, generator: torch.Generator, total: int = 1000) 
 
 def denoiser_loss(denoiser: Denoiser, batch: Example, generator: torch.Generator) -> Tensor:
     """v-prediction error (Salimans and Ho 2022), and the cross entropy of what is in each cell."""
-    latents, scheduler = batch["latents"], models.make_scheduler()
+    latents, scheduler = batch["latents"], make_scheduler()
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     timesteps = spread_timesteps(len(latents), generator).to(latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)

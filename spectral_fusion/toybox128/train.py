@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 from transformers import CLIPVisionModelWithProjection
 
+from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.train import Edition, command
-from spectral_fusion.toybox128 import models
 from spectral_fusion.toybox128.stages import STAGES
 from spectral_fusion.toybox128.tokens import make_tokenizer
 from spectral_fusion.toybox128.verdict import Verdict
@@ -15,7 +15,7 @@ TOYBOX128 = Edition(
     "toybox128",
     STAGES,
     make_tokenizer,
-    models.make_scheduler,
+    make_scheduler,
     {"detector": CLIPVisionModelWithProjection, "identity": CLIPVisionModelWithProjection},
     watch=Verdict,
 )

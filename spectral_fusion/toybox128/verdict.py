@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spectral_fusion.toybox.data import to_tensor
 from spectral_fusion.toybox.evaluate import contact_sheet, paint_prompts
+from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.runner import Runner
 from spectral_fusion.toybox128 import data, models
 from spectral_fusion.toybox128.caption import caption
@@ -64,7 +65,7 @@ def velocity_errors(unet: nn.Module, text_encoder: nn.Module, vae: AutoencoderKL
     tokens = data.tokenize([caption(scene, rng, marks=True) for scene in scenes])
     pixels = torch.stack([to_tensor(draw_scene(scene)) for scene in scenes])
     latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-    scheduler = models.make_scheduler()
+    scheduler = make_scheduler()
     errors: dict[str, list[float]] = {"right": [], "shuffled": []}
     for low, high in pairwise(BANDS):
         noise = torch.randn(latents.shape, generator=noises)
@@ -126,7 +127,7 @@ class Verdict:
             text_encoder,
             make_tokenizer(),
             unet,
-            models.make_scheduler(),
+            make_scheduler(),
             None,
             None,
             requires_safety_checker=False,
