@@ -171,6 +171,9 @@ class _Watcher:
         self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
         if progress.probe_loss is not None:
             self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
+        if progress.is_over and progress.step < progress.steps:
+            said = f"step {progress.step}: the loss on fixed noise no longer falls, so the training ends here"
+            self.console.print(said, highlight=False)
         self._log(progress)
         if self.journal is not None:
             self.journal.write(
