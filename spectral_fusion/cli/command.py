@@ -4,7 +4,6 @@ A verb uses them by its annotations alone: every `list` option takes several val
 `config: ConfigFile = None` adds `--config FILE.toml`.
 """
 
-import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -113,20 +112,13 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML, and for a key that is not `known`.
     """
-    from spectral_fusion.reading import read_text
+    from spectral_fusion.reading import parse_toml, read_text
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        settings = tomllib.loads(read_text(path))
+        text = read_text(path)
     except InputError as error:
         raise InputError(f"settings file {error}; give --config a TOML file") from error
-    except RecursionError:
-        raise InputError(f"settings file {path} is nested too deeply; settings are flat: name = value") from None
-    except ValueError as error:
-        raise InputError(f"settings file {path} is not valid TOML: {error}; mend that line") from error
+    settings = parse_toml(text, f"settings file {path}")
     named = {key.replace("-", "_"): value for key, value in settings.items()}
     for key in named:
         if key not in known:

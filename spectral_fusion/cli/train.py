@@ -71,7 +71,9 @@ def _listed(value: Any) -> str:
 
 @with_config_flags
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of pictures of one subject, or a dataset file of kohya's scripts.")
+    ],
     library: LibraryFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
@@ -101,7 +103,6 @@ def _train(
     given: dict[str, Any],
 ) -> None:
     from spectral_fusion.concept import Library
-    from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.training import train_concept
     from spectral_fusion.training.folder import stopped_settings
 
@@ -111,12 +112,24 @@ def _train(
         raise InputError("the concept has no name; give --name rex")
     if resume:
         chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
-    folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
+    folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
         where = ["--base", settings.base] if settings.base != TrainConfig.base else []
         watcher.finish(concept, [*where, *(["--library", str(library)] if library else [])])
+
+
+def read_images(images: Path, chosen: dict[str, Any]) -> tuple["ImageFolder", dict[str, Any]]:
+    """The pictures, and the settings with those of a dataset file where none was given."""
+    from spectral_fusion.concept.images import ImageFolder
+    from spectral_fusion.concept.images.dataset import ENDINGS, read_dataset
+
+    background, class_word = chosen.get("background", "white"), chosen.get("class_word")
+    if images.suffix.lower() not in ENDINGS or images.is_dir():
+        return ImageFolder.scan(images, background=background, class_word=class_word), chosen
+    dataset = read_dataset(images, background=background, class_word=class_word)
+    return dataset.images, dataset.settings | chosen
 
 
 def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
