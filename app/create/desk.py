@@ -166,7 +166,8 @@ class Desk:
         form = from_draft(draft, self.studio.concepts())
         known = {info.name for info in self.studio.concepts()}
         missing = sorted(draft.weights.keys() - known)
-        return {**form, "width": draft.width or width, "height": draft.height or height, "missing": missing}
+        size = {"width": draft.width or width, "height": draft.height or height}
+        return {**form, **size, "missing": missing, "left_out": list(draft.left_out)}
 
     def _file(self, path: Path) -> dict[str, Any]:
         width, height = self.studio.history.size(path)

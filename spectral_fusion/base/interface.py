@@ -189,9 +189,10 @@ class Base(ABC):
         """Triggers that the base knows now."""
         return next((text.triggers() for text in self.texts.values()), [])
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raises InputError where a prompt names a concept that is not on this base."""
-        check_triggers(prompt, self.triggers())
+    def check_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts with triggers as their concepts write them; raises InputError for one that is not on this base."""
+        known = self.triggers()
+        return [check_triggers(prompt, known) for prompt in prompts]
 
     def check_words(self, trigger: str, embeddings: Embeddings) -> None:
         """Raises InputError where `add_words` would; changes nothing."""

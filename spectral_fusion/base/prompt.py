@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key, mentions, respell
 
 FACTORS = {"(": 1.1, "[": 1 / 1.1}
 LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
-TRIGGER = re.compile(r"<[\w-]+>")
 SYNTAX = re.compile(r"\\(?P<escaped>[()\[\]\\])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<bracket>[()\[\]])")
 
 
@@ -86,7 +86,9 @@ def take_lora_tags(prompt: str) -> tuple[str, dict[str, float]]:
         InputError: a weight that is no number.
     """
     weights: dict[str, float] = {}
+    written: dict[str, str] = {}
     for name, weight in LORA_TAG.findall(prompt):
+        name = written.setdefault(key(name), name)
         try:
             weights[name] = weights.get(name, 0.0) + float(weight or 1)
         except ValueError as error:
@@ -94,13 +96,18 @@ def take_lora_tags(prompt: str) -> tuple[str, dict[str, float]]:
     return " ".join(LORA_TAG.sub(" ", prompt).split()) if weights else prompt, weights
 
 
-def check_triggers(prompt: str, known: Sequence[str]) -> None:
-    """Raises InputError where a prompt names a concept that is not loaded: `<rxe>` suggests `<rex>`."""
+def check_triggers(prompt: str, known: Sequence[str]) -> str:
+    """The prompt with its triggers as `known` writes them: case and Unicode form do not matter to whoever types.
+
+    Raises:
+        InputError: it names a concept that is not loaded; `<rxe>` suggests `<rex>`.
+    """
     if tag := LORA_TAG.search(prompt):
         raise InputError(
             f"{tag.group()} stands where it has no effect; write it in the picture's prompt, not a region's"
         )
-    for trigger in TRIGGER.findall(prompt):
+    prompt = respell(prompt, known)
+    for trigger in mentions(prompt):
         if trigger not in known:
             near = get_close_matches(trigger, known, n=1, cutoff=0.5)
             if near:
@@ -108,3 +115,4 @@ def check_triggers(prompt: str, known: Sequence[str]) -> None:
             else:
                 advice = f"known are {', '.join(known)}" if known else "add its concept"
             raise InputError(f"the prompt names {trigger}, which no loaded concept has; {advice}")
+    return prompt

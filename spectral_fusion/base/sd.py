@@ -119,8 +119,7 @@ class StableDiffusion(Base):
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         encode = encode_weighted if weighted else encode_plain
         return Condition(encode(self.texts["text_encoder"], prompts))
 
