@@ -123,5 +123,8 @@ def test_lora_tags_name_concepts() -> None:
         {"rex": 0.8, "tom": 1.0},
     )
     assert take_lora_tags("a  dog") == ("a  dog", {})
+    assert take_lora_tags("<lora:rex:0.5:0.5> a dog")[1] == {"rex": 0.5}
+    with pytest.raises(InputError, match=r"<lora:rex:0\.8>"):
+        take_lora_tags("<lora:rex:0.5:0.8>")
     with pytest.raises(InputError, match="lora:rex:much"):
         take_lora_tags("<lora:rex:much>")

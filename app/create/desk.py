@@ -82,11 +82,13 @@ class Desk:
 
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
+        from spectral_fusion.base.turns import unknown_words
+
         form = check_form(data)
         concepts = self.studio.concepts()
         request = to_draft(form, concepts).request(concepts, self.studio.triggers())
         job = self.studio.generate(visitor, request, dict(form))
-        return {"id": job.id, "seed": request.config.seed}
+        return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
 
     def cancel(self, visitor: Visitor, id: str | None) -> int:
         """Cancel one job of this visitor, or all."""

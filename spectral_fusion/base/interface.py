@@ -190,7 +190,7 @@ class Base(ABC):
         return next((text.triggers() for text in self.texts.values()), [])
 
     def check_prompts(self, prompts: Sequence[str]) -> list[str]:
-        """The prompts with triggers as their concepts write them; raises InputError for one that is not on this base."""
+        """The prompts, triggers as their concepts write them; raises InputError for one that is not on this base."""
         known = self.triggers()
         return [check_triggers(prompt, known) for prompt in prompts]
 
@@ -303,6 +303,7 @@ class Base(ABC):
         guidance_scale: float = 1.0,
         generator: Generators = None,
         start: Start | None = None,
+        turns: Sequence[int] | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
@@ -313,6 +314,8 @@ class Base(ABC):
             guidance_scale: of classifier-free guidance.
             generator: of the noise that some samplers add; a list has one for each picture.
             start: a picture to begin at, and what of it is to stay.
+            turns: which row of `condition` counts in each step, evenly spread, for one picture. None: all rows, a
+                picture each.
 
         Raises:
             InputError: the sampler is unknown.
@@ -329,6 +332,7 @@ class Base(ABC):
             guidance_scale=guidance_scale,
             generator=generator,
             start=start,
+            turns=turns,
         )
 
     def layer_kind(self, layer: str) -> Kind:

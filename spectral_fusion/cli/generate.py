@@ -81,9 +81,12 @@ def generate(
     """Generate pictures that hold any number of concepts."""
     from spectral_fusion.base.painted import read_mask
     from spectral_fusion.base.prompt import take_lora_tags
+    from spectral_fusion.base.turns import unknown_words
     from spectral_fusion.generation import GenerateConfig
     from spectral_fusion.reading.pictures import load_picture
 
+    for note in unknown_words(prompt):
+        typer.echo(f"note: {note}", err=True)
     prompt, tagged = take_lora_tags(prompt)
     chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
     settings = GenerateConfig(
