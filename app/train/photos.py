@@ -93,7 +93,7 @@ class Photos:
         return cls(folder)
 
     def class_word(self, given: str = "") -> str:
-        """What the pictures show: as given, else as a numbered folder of theirs says (`10_rex dog`); empty if neither."""
+        """What the pictures show: as given, else as the name of their numbered folder says, `10_rex dog`; or empty."""
         from spectral_fusion.concept.images import ImageFolder
 
         return given or ImageFolder.scan(self.folder).class_word or ""
@@ -115,6 +115,7 @@ class Photos:
         except InputError as error:
             raise InputError(self._readable(str(error))) from error
         warnings = [*scanned.warnings, *scanned.size_warnings(resolution), *scanned.shape_warnings()]
+        warnings += scanned.sameness_warnings()
         cards = [self._card(scanned, photo, warnings) for photo in scanned.photos]
         own = {warning for card in scanned.photos for warning in warnings if str(card.path) in warning}
         return cards, [self._readable(warning) for warning in warnings if warning not in own]

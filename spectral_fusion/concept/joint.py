@@ -68,8 +68,8 @@ def check_same_base(concepts: Sequence[Concept]) -> None:
             shapes = [_shape(owner, layer) for owner in (first, concept)]
             if shapes[0] != shapes[1]:
                 raise InputError(
-                    f"{first.name!r} and {concept.name!r} name one base, but layer {shown(layer)} is {shapes[0]} in the "
-                    f"one and {shapes[1]} in the other; one of the files is damaged, get it again or train it anew"
+                    f"{first.name!r} and {concept.name!r} name one base, but layer {shown(layer)} is {shapes[0]} in "
+                    f"the one and {shapes[1]} in the other; one of the files is damaged, get it or train it again"
                 )
 
 
