@@ -120,6 +120,7 @@ def train_example(
         steps += 1
         on_progress(f"training {name}: step {progress.step} of {progress.steps}")
 
+    on_progress(f"preparing to train {name}")
     config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, **training)
     train_concept(folder, config, library=library, base=base, resume=True, force=True, on_progress=count)
     took = f"{time.perf_counter() - begin:.1f} s, {steps} steps" if steps else "kept from an earlier run"

@@ -82,11 +82,13 @@ class Desk:
 
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
+        from spectral_fusion.base.turns import unknown_words
+
         form = check_form(data)
         concepts = self.studio.concepts()
         request = to_draft(form, concepts).request(concepts, self.studio.triggers())
         job = self.studio.generate(visitor, request, dict(form))
-        return {"id": job.id, "seed": request.config.seed}
+        return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
 
     def cancel(self, visitor: Visitor, id: str | None) -> int:
         """Cancel one job of this visitor, or all."""
@@ -166,7 +168,8 @@ class Desk:
         form = from_draft(draft, self.studio.concepts())
         known = {info.name for info in self.studio.concepts()}
         missing = sorted(draft.weights.keys() - known)
-        return {**form, "width": draft.width or width, "height": draft.height or height, "missing": missing}
+        size = {"width": draft.width or width, "height": draft.height or height}
+        return {**form, **size, "missing": missing, "left_out": list(draft.left_out)}
 
     def _file(self, path: Path) -> dict[str, Any]:
         width, height = self.studio.history.size(path)

@@ -11,6 +11,7 @@ from secrets import randbelow
 from typing import TYPE_CHECKING, NamedTuple
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key, mentions, respell, speaks_of
 from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
 from spectral_fusion_app.engine import samplers
@@ -24,7 +25,6 @@ Box = tuple[float, float, float, float]
 
 LARGEST_DRAWN_SEED = 2**32
 LONGEST_SEED = 20  # digits
-TRIGGER = re.compile(r"<[\w-]+>")
 
 
 class RegionDraft(NamedTuple):
@@ -50,6 +50,7 @@ class Draft:
         spans: of a concept, by name: the part of the steps in which it acts, from 0 to 1.
         seed: text; empty draws one.
         axes: setting and values of each axis of a grid, such as `("weights", "0, 0.5, 1")`.
+        left_out: what the picture that it comes from says and nothing here can do, a phrase each.
     """
 
     prompt: str
@@ -66,6 +67,7 @@ class Draft:
     seed: str = ""
     num_images: int = 1
     axes: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def request(self, concepts: Iterable[ConceptInfo], triggers: Sequence[str] = ()) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
@@ -114,6 +116,8 @@ class Draft:
             ),
             spans={name: span for name, span in self.spans.items() if name in used and span != (0.0, 1.0)},
         )
+        known = {key(info.name): info.name for info in concepts}
+        tagged = {known.get(key(name), name): weight for name, weight in tagged.items()}
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
         return Request(config, weights, axes)
@@ -144,6 +148,7 @@ class Draft:
             seed=str(config.seed),
             num_images=int(pictures) if grid and pictures.isdecimal() and len(pictures) < 4 else 1,
             axes=read_axes(grid),
+            left_out=parameters.left_out,
         )
 
 
@@ -178,16 +183,16 @@ class Spelling:
     """
 
     def __init__(self, concepts: Iterable[ConceptInfo], others: Sequence[str] = ()) -> None:
-        self.known = {trigger.lower(): trigger for trigger in (*others, *(info.trigger for info in concepts))}
+        self.known = {key(trigger): trigger for trigger in (*others, *(info.trigger for info in concepts))}
 
     def __call__(self, text: str) -> str:
-        return TRIGGER.sub(self._one, text)
+        for written in mentions(text):
+            if key(written) not in self.known:
+                self._refuse(written)
+        return respell(text, self.known.values())
 
-    def _one(self, match: re.Match[str]) -> str:
-        written = match.group()
-        if written.lower() in self.known:
-            return self.known[written.lower()]
-        near = get_close_matches(written.lower(), self.known, n=1)
+    def _refuse(self, written: str) -> None:
+        near = get_close_matches(key(written), self.known, n=1)
         advice = (
             f"did you mean {self.known[near[0]]}?" if near else f"there are: {', '.join(self.known.values()) or 'none'}"
         )
@@ -205,7 +210,7 @@ def region_phrase(prompt: str, info: ConceptInfo, others: Sequence[ConceptInfo])
     All regions together settle what stands where, so each tells of the whole picture; a prompt that does not speak of
     the concept yet gives `a <rex> dog`.
     """
-    if info.trigger.lower() not in prompt.lower():
+    if not speaks_of(prompt, info.trigger):
         return phrase(info)
     for other in others:
         if other.trigger != info.trigger:
@@ -215,12 +220,12 @@ def region_phrase(prompt: str, info: ConceptInfo, others: Sequence[ConceptInfo])
 
 def remove(prompt: str, info: ConceptInfo) -> str:
     """The prompt without a concept's trigger: `a <rex> dog` becomes `a dog`."""
-    return re.sub(rf"\s*{re.escape(info.trigger)}", "", prompt, flags=re.IGNORECASE).strip()
+    return re.sub(rf"\s*{re.escape(info.trigger)}", "", respell(prompt, [info.trigger])).strip()
 
 
 def used_concepts(concepts: Iterable[ConceptInfo], prompts: Iterable[str], pinned: Sequence[str] = ()) -> list[str]:
     """Names of the concepts whose trigger stands in a prompt, as they come there, then of the pinned ones."""
-    text = "\n".join(prompts).lower()
-    places = {info.name: text.find(info.trigger.lower()) for info in concepts}
+    text = key("\n".join(prompts))
+    places = {info.name: text.find(key(info.trigger)) for info in concepts}
     named = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
     return [*named, *(name for name in places if name in pinned and name not in named)]

@@ -6,8 +6,8 @@ function field(name) { return $(`#f-${name}`); }
 
 // Names of the concepts in use, in the order of the prompt, then of the regions, then the pinned ones.
 function used() {
-  const text = [state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n").toLowerCase();
-  const places = state.desk.concepts.map(one => [one.name, text.indexOf(one.trigger.toLowerCase())]);
+  const text = fold([state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n"));
+  const places = state.desk.concepts.map(one => [one.name, text.indexOf(fold(one.trigger))]);
   const named = places.filter(([, at]) => at >= 0).sort((a, b) => a[1] - b[1]).map(([name]) => name);
   const more = [...state.form.regions.map(region => region.concept), ...state.form.pinned];
   return [...new Set([...named, ...more.filter(name => concept(name))])];
@@ -46,7 +46,7 @@ function readField(event) {
 
 function insert(name) {
   const one = concept(name), prompt = state.form.prompt.replace(/[ ,]+$/, "");
-  if (prompt.toLowerCase().includes(one.trigger.toLowerCase())) return;
+  if (fold(prompt).includes(fold(one.trigger))) return;
   const phrase = `a ${one.trigger} ${one.class}`.trim();
   const open = /\b(of|and|with)$/.test(prompt);
   state.form.prompt = prompt ? `${prompt} ${open ? "" : "and "}${phrase}` : `a photo of ${phrase}`;
@@ -56,7 +56,7 @@ function insert(name) {
 
 function takeOut(name) {
   const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const without = text => text.replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  const without = text => text.normalize("NFC").replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
@@ -127,7 +127,7 @@ function edgeOfSpan(name, index) {
 function complete() {
   const area = field("prompt"), list = $(".completion");
   const begun = area.value.slice(0, area.selectionStart).match(/<(?:lora:)?([\w-]*)$/);
-  const found = begun ? state.desk.concepts.filter(one => one.name.toLowerCase().startsWith(begun[1].toLowerCase())) : [];
+  const found = begun ? state.desk.concepts.filter(one => fold(one.name).startsWith(fold(begun[1]))) : [];
   list.hidden = !found.length;
   list.replaceChildren(...found.map((one, at) => make("li", {role: "option", ariaSelected: String(at === 0),
     onpointerdown: event => { event.preventDefault(); accept(one); }}, `${one.trigger} ${one.class}`)));
@@ -208,9 +208,11 @@ async function openFile(file) {
   takeForm(answer.form);
 }
 
-// A form that comes from a picture; concepts that are gone are named.
+// A form that comes from a picture; what could not be carried over is named.
 function takeForm(form) {
-  const {missing, ...rest} = form;
+  const {missing, left_out: leftOut, ...rest} = form;
   showForm(rest);
-  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ.`, "prompt");
+  const lost = leftOut?.length ? `Left out, as nothing here can do it: ${leftOut.join("; ")}.` : "";
+  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ. ${lost}`.trim(), "prompt");
+  else if (lost) problem(lost, "restore");
 }

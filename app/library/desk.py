@@ -50,6 +50,7 @@ class LibraryDesk:
             "concepts": [self._card(card) for card in shelf.cards()],
             "bands": bands_html(shelf.bands()),
             "removed": list(shelf.library.removed()),
+            "unreadable": shelf.unreadable(),
         }
 
     def retrigger(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:

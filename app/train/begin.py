@@ -73,7 +73,9 @@ class Begin:
             if values.get(name):
                 values[name] = str(inside(self.settings.folders, values[name]))
         with self.photos(given.files, given.folder) as photos:
-            photos.cards(max(self.studio.size))  # a folder that cannot be used is an error now, not later in a log
+            photos.cards(
+                max(self.studio.size), values["class_word"]
+            )  # a folder that cannot be used is an error now, not later in a log
             photos.write_captions(given.captions)
             training = self.trainings.start(photos.folder, values, force=given.replace)
         self.studio.park()

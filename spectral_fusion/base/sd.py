@@ -25,7 +25,7 @@ from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_wei
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.precision import check_pixels, in_float32
-from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.prompt import weigh_parts
 from spectral_fusion.base.regions import Box
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
@@ -119,8 +119,7 @@ class StableDiffusion(Base):
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         encode = encode_weighted if weighted else encode_plain
         return Condition(encode(self.texts["text_encoder"], prompts))
 
@@ -184,8 +183,8 @@ class StableDiffusion(Base):
     def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
         text = self.texts["text_encoder"]
         ids = {number for word in words for number in text.token_ids(word)}
-        plain = "".join(part for part, _ in weigh(prompt))
-        run = [number for chunk in text.chunks(plain) for number in chunk]
+        plain = ["".join(piece for piece, _ in part) for part in weigh_parts(prompt)]
+        run = [number for part in plain for chunk in text.chunks(part) for number in chunk]
         return [position for position, number in enumerate(run) if number in ids]
 
     @contextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.progress import status
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
@@ -54,10 +54,10 @@ def evaluate(
     from spectral_fusion.evaluate import evaluate as run
     from spectral_fusion.report import write_report, write_sheet
 
-    with Journal(journal) if journal else nullcontext() as book, Console(stderr=True).status("loading") as status:
+    with Journal(journal) if journal else nullcontext() as book, status("loading") as show:
 
         def tell(stage: str) -> None:
-            status.update(stage)
+            show(stage)
             if book is not None:
                 book.write(stage=stage)
 

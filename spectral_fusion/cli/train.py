@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.progress import StepBar
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
@@ -154,8 +154,7 @@ class _Watcher:
         self.library, self.name, self.folder, self.logs, self.journal = library, name, folder, logs, journal
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
-        self.bar = _progress_bar(self.console)
-        self.task = self.bar.add_task(name, total=None, loss="")
+        self.bar = StepBar(self.console, name, *_columns())
         self.writer: Any = None
         self.loss: float | None = None
         self.stop = False
@@ -163,14 +162,14 @@ class _Watcher:
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self.bar.tell("preparing")
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
-        if self.bar.live.is_started:
-            self.bar.stop()
+        self.bar.stop()
         for number, handler in self.before.items():
             signal.signal(number, handler)
         if kind is KeyboardInterrupt and self.main:
@@ -181,7 +180,8 @@ class _Watcher:
     def __call__(self, progress: "Progress") -> None:
         self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
-        self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
+        line = f"step {progress.step} of {progress.steps}"
+        self.bar.update(progress.step, progress.steps, line, f"loss {self.loss:.4f}")
         if progress.probe_loss is not None:
             self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
         if progress.is_over and progress.step < progress.steps:
@@ -235,6 +235,6 @@ class _Watcher:
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
 
 
-def _progress_bar(console: Console) -> ProgressBar:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    return ProgressBar(*columns, TimeRemainingColumn(), console=console)
+def _columns() -> tuple[ProgressColumn, ...]:
+    counted = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
+    return (*counted, TimeRemainingColumn())

@@ -79,7 +79,7 @@ def train_concept(
             config = replace(config, base=base.name or "a loaded pipeline")
         settings = resolve(config, base, processes().device if own else None)
         shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
-        for warning in (*folder.size_warnings(settings.resolution), *shapes):
+        for warning in (*folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
