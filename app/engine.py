@@ -138,6 +138,26 @@ def weights_text(weights: Mapping[str, float]) -> str:
     return format_weights(weights)
 
 
+def image_digest(image: Any) -> str:
+    """By which pictures name the picture that they began from."""
+    from spectral_fusion.generation.config import image_digest as digest
+
+    return digest(image)
+
+
+def checked_mask(text: str, what: str) -> str:
+    """A painted mask as pictures record it. Raises InputError: it cannot be read, or nothing is painted."""
+    from spectral_fusion.base.painted import mask_tensor, tensor_text
+
+    try:
+        values = mask_tensor(text)
+    except InputError as error:
+        raise InputError(f"{what} has a mask that cannot be read; paint it again") from error
+    if not values.any():
+        raise InputError(f"{what} has a mask with nothing painted; paint where it is, or take the mask away")
+    return tensor_text(values)
+
+
 def found_box(mask: str) -> tuple[float, float, float, float]:
     """The box around a mask that a picture records, as fractions: left, top, right, bottom."""
     from spectral_fusion.base.painted import mask_tensor

@@ -12,6 +12,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app import engine
 from spectral_fusion_app.create.drawing import Drawing, Request
 from spectral_fusion_app.create.history import History
+from spectral_fusion_app.create.starts import Starts
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job, Line
 from spectral_fusion_app.paths import inside
@@ -50,6 +51,7 @@ class Studio:
         limits = settings.limits
         self.settings = settings
         self.history = History(settings.pictures)
+        self.starts = Starts(settings.starts, limits.edge)
         self.line = Line(limits.waiting, limits.waiting_each)
         self.loads = Line(limits.loads, 1, "bases")  # apart: what takes long, or fails late, stops no picture
         self.presence = Presence()
@@ -209,11 +211,12 @@ class Studio:
 
     def _check(self, request: Request) -> None:
         limits, config = self.settings.limits, request.config
+        sides = (config.width or self.size[0], config.height or self.size[1])
         prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
         asked = {
             "pictures": (request.pictures, limits.pictures),
             "steps": (config.num_inference_steps, limits.steps),
-            "pixels on an edge": (max(config.width or 0, config.height or 0), limits.edge),
+            "pixels on an edge": (round(max(*sides) * config.upscale), limits.edge),
             "regions": (len(config.regions), limits.regions),
             "characters in a prompt": (max(map(len, prompts)), limits.prompt),
         }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
+from spectral_fusion_app.create.finish import finishing
 from spectral_fusion_app.create.form import check_form, from_draft, to_draft
 from spectral_fusion_app.create.grid import OF_CONCEPT, SETTINGS
 from spectral_fusion_app.engine import samplers
@@ -42,6 +43,8 @@ class Desk:
             "desk": self.desk,
             "jobs": self.jobs,
             "create": self.create,
+            "begin": self.begin,
+            "finish": self.finish,
             "cancel": self.cancel,
             "move": self.move,
             "picture": self.picture,
@@ -84,9 +87,23 @@ class Desk:
         """Put a form in line."""
         form = check_form(data)
         concepts = self.studio.concepts()
-        request = to_draft(form, concepts).request(concepts, self.studio.triggers())
+        draft = to_draft(form, concepts)
+        request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor, request, dict(form))
         return {"id": job.id, "seed": request.config.seed}
+
+    def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Keep a picture of the history, or one that was sent, for others to begin from."""
+        starts, name = self.studio.starts, data.get("name")
+        file = self.studio.history.find(str(name)) if name else inside([self.uploads], str(data["path"]))
+        return self._start({"picture": starts.keep(file)})
+
+    def finish(self, visitor: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Refine or enlarge a finished picture, as it is."""
+        path = self.studio.history.find(str(data["name"]))
+        start = self.studio.starts.keep(path)
+        size = self.studio.history.size(path)
+        return self.create(visitor, finishing(self._form(path), data, start, size))
 
     def cancel(self, visitor: Visitor, id: str | None) -> int:
         """Cancel one job of this visitor, or all."""
@@ -166,7 +183,18 @@ class Desk:
         form = from_draft(draft, self.studio.concepts())
         known = {info.name for info in self.studio.concepts()}
         missing = sorted(draft.weights.keys() - known)
-        return {**form, "width": draft.width or width, "height": draft.height or height, "missing": missing}
+        form |= {"width": draft.width or width, "height": draft.height or height, "missing": missing}
+        if form["start"]:
+            try:
+                form["start"] = self._start(form["start"])
+            except InputError as error:
+                form |= {"start": None, "lost": str(error)}
+        return form
+
+    def _start(self, start: dict[str, Any]) -> dict[str, Any]:
+        path = self.studio.starts.find(start["picture"])
+        width, height = self.studio.history.size(path)
+        return {**start, "url": picture_url(path), "width": width, "height": height}
 
     def _file(self, path: Path) -> dict[str, Any]:
         width, height = self.studio.history.size(path)
@@ -183,7 +211,7 @@ class Desk:
         if isinstance(job.update, Progress):
             update = job.update
             told |= {"step": update.step, "steps": update.steps, "picture": update.picture, "of": update.pictures}
-            told["fraction"] = update.fraction
+            told |= {"fraction": update.fraction, "pass": update.pass_, "passes": update.passes}
             told["finished"] = [path.name for path in update.finished]
             passed = time.monotonic() - job.started
             told["left"] = passed / update.fraction - passed if update.fraction else None

@@ -74,6 +74,14 @@ class Request:
             count *= len(axis.values)
         return count
 
+    @property
+    def passes(self) -> int:
+        """How often each picture is denoised: places that the model finds, itself, enlarged, and each subject."""
+        config = self.config
+        whole = not (config.init_image is not None and config.strength == 0)
+        found = any(region.is_found for region in config.regions)
+        return max(1, found + whole + (config.upscale > 1) + (len(config.regions) if config.detail else 0))
+
     def rows(self) -> list[list[Cell]]:
         """All pictures, row by row. Raises InputError where a value of the grid cannot be used."""
         down = self.axes[0] if self.axes else Axis("weights", (1.0,))
@@ -94,7 +102,8 @@ class Progress:
     """Where a request stands.
 
     Attributes:
-        step, steps: of the picture that is being made, counted from 1.
+        step, steps: of the pass that is being made, counted from 1.
+        pass_, passes: of the picture, counted from 1.
         picture, pictures: counted from 1.
         preview: what can be seen of it so far.
         finished: files of the pictures that are done.
@@ -106,11 +115,14 @@ class Progress:
     pictures: int
     preview: Image.Image | None
     finished: tuple[Path, ...]
+    pass_: int = 1
+    passes: int = 1
 
     @property
     def fraction(self) -> float:
         """Of the whole request, 0 to 1."""
-        return (self.picture - 1 + self.step / self.steps) / self.pictures
+        own = (min(self.pass_, self.passes) - 1 + self.step / self.steps) / self.passes
+        return (self.picture - 1 + own) / self.pictures
 
 
 class Drawing:
@@ -166,8 +178,11 @@ class Drawing:
         before = self.job.update
         if preview is None and isinstance(before, Progress) and step.step > 1:
             preview = before.preview
-        number = len(self.files) + 1
-        self.job.update = Progress(step.step, step.steps, number, self.request.pictures, preview, tuple(self.files))
+        number, pass_ = len(self.files) + 1, 1
+        if isinstance(before, Progress) and before.picture == number:
+            pass_ = before.pass_ + (step.step <= before.step)  # the steps begin again
+        pictures, files = self.request.pictures, tuple(self.files)
+        self.job.update = Progress(step.step, step.steps, number, pictures, preview, files, pass_, self.request.passes)
         if time.monotonic() > self.end:
             self.job.cancel()
         return not self.job.cancelled

@@ -1,5 +1,6 @@
 // The form: its fields, the cards of the concepts in use, grid and presets.
-const NUMBERS = ["steps", "guidance", "width", "height", "pictures"];
+const FINISH = ["detail", "upscale", "upscale_strength"];
+const NUMBERS = ["steps", "guidance", "width", "height", "pictures", ...FINISH];
 const FIELDS = ["prompt", "negative", "sampler", "seed", ...NUMBERS];
 
 function field(name) { return $(`#f-${name}`); }
@@ -17,11 +18,15 @@ function changed() {
   remember(FORM_KEY, state.form);
   drawCards();
   drawRegions();
+  drawStart();
+  const passes = (state.form.detail > 0) + (state.form.upscale > 1);
+  $("#finish .count").textContent = passes ? `(${passes})` : "";
   if (!$("#grid").contains(document.activeElement)) drawGrid();
 }
 
 function showForm(form) {
   const defaults = structuredClone(state.desk.defaults);
+  stopPainting();
   state.form = {...defaults, ...form};
   for (const name of ["regions", "axes", "pinned"]) state.form[name] = state.form[name] ?? [];
   for (const name of ["concepts", "spans"]) state.form[name] = state.form[name] ?? {};
@@ -29,6 +34,8 @@ function showForm(form) {
   for (const name of FIELDS) field(name).value = state.form[name] ?? "";
   if (state.form.regions.length) $("#regions").open = true;
   if (state.form.axes.length) $("#grid").open = true;
+  if (state.form.start) $("#start").open = true;
+  if (state.form.detail > 0 || state.form.upscale > 1) $("#finish").open = true;
   problem("");
   changed();
 }
@@ -210,7 +217,8 @@ async function openFile(file) {
 
 // A form that comes from a picture; concepts that are gone are named.
 function takeForm(form) {
-  const {missing, ...rest} = form;
+  const {missing, lost, ...rest} = form;
   showForm(rest);
+  if (lost) problem(lost, "start");
   if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ.`, "prompt");
 }
