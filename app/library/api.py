@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
+from spectral_fusion.names import check_name
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.library.shelf import ExportFormat, Shelf
 from spectral_fusion_app.settings import AppSettings
@@ -60,9 +61,14 @@ class Endpoints:
         with TemporaryDirectory() as folder:
             yield [str(path) for path in self.shelf.export(name, format, Path(folder))]
 
-    def rename_concept(self, name: str, trigger: str) -> dict[str, str]:
-        """Give a concept another trigger."""
-        info = self.shelf.library.rename(name, trigger.strip())
+    def rename_concept(self, name: str, trigger: str = "", new_name: str = "") -> dict[str, str]:
+        """Give a concept another trigger, another name, or both; an empty text leaves it."""
+        library = self.shelf.library
+        info = library.info(name)
+        if new_name.strip():
+            info = library.rename(name, check_name(new_name.strip()))
+        if trigger.strip():
+            info = library.set_trigger(info.name, trigger.strip())
         return {"name": info.name, "trigger": info.trigger}
 
     def delete_concept(self, name: str) -> str:

@@ -30,6 +30,7 @@ class LibraryDesk:
         """By the names that the script calls."""
         return {
             "library": self.library,
+            "rename": self.rename,
             "retrigger": self.retrigger,
             "export": self.export,
             "remove": self.remove,
@@ -52,10 +53,16 @@ class LibraryDesk:
             "removed": list(shelf.library.removed()),
         }
 
+    def rename(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Give a concept another name; its trigger stays."""
+        to = str(data["to"]).strip()
+        if to.startswith("<"):
+            raise InputError(f"name {to[:40]!r} is a trigger; change it below, or give a name without brackets")
+        return {"name": self.shelf.library.rename(str(data["name"]), to).name}
+
     def retrigger(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
-        """Give a concept another trigger."""
-        info = self.shelf.library.rename(str(data["name"]), str(data["trigger"]).strip())
-        return {"name": info.name}
+        """Give a concept another trigger; its name stays."""
+        return {"name": self.shelf.library.set_trigger(str(data["name"]), str(data["trigger"]).strip()).name}
 
     def export(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Files for other programs."""

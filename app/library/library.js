@@ -42,6 +42,7 @@ function choose(name) {
   $("#concept h2").textContent = one.name;
   $("#concept .sub").textContent = `${one.trigger} ${one.class}`;
   $("#open-concept").hidden = !one.fits;
+  $("#concept-name").value = one.name;
   $("#concept-trigger").value = one.trigger;
   $("#concept-tags").value = one.tags.join(", ");
   $("#concept-notes").value = one.notes;
@@ -107,6 +108,7 @@ const actions = {
     document.dispatchEvent(new CustomEvent("spectral-fusion:open", {detail: chosen}));
     document.dispatchEvent(new CustomEvent("spectral-fusion:place", {detail: "create"}));
   },
+  rename: () => change("rename", {name: chosen, to: $("#concept-name").value}, "name", chosen),
   retrigger: () => change("retrigger", {name: chosen, trigger: $("#concept-trigger").value}, "trigger"),
   remove: () => change("remove", chosen, "export"),
   export: async () => {
