@@ -20,7 +20,7 @@ from spectral_fusion.training.distillation import Predictions
 from spectral_fusion.training.loop import Loop, Progress
 from spectral_fusion.training.model import MakeAdapter, TrainingModel, check_untouched, target_layers, training_model
 from spectral_fusion.training.processes import deterministic
-from spectral_fusion.training.watch import probe_loss, sample_grid
+from spectral_fusion.training.watch import Likeness, draw_samples, in_one_row, probe_loss
 
 T = TypeVar("T")
 OnStep = Callable[[Loop, Progress], None]
@@ -122,8 +122,9 @@ def train_adapter(
         loop = Loop(prepare(model), pictures, config, places)
         if checkpoint is not None:
             loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
+        likeness = Likeness(base)
         while loop.step < config.steps:
-            progress = _observed(loop, pictures[0], loop.advance())
+            progress = _observed(loop, pictures[0], likeness, loop.advance())
             if on_step is not None:
                 on_step(loop, progress)
         return result(loop)
@@ -143,10 +144,11 @@ def _class_pictures(base: Base, images: ImageFolder, config: ResolvedConfig) -> 
     )
 
 
-def _observed(loop: Loop, pictures: LatentPictures, progress: Progress) -> Progress:
+def _observed(loop: Loop, pictures: LatentPictures, likeness: Likeness, progress: Progress) -> Progress:
     config = loop.config
     if config.validate_every and loop.step % config.validate_every == 0:
         progress = replace(progress, probe_loss=probe_loss(loop.model, pictures))
     if config.sample_every and loop.step % config.sample_every == 0:
-        progress = replace(progress, samples=sample_grid(loop.model.base, config))
+        samples = draw_samples(loop.model.base, config)
+        progress = replace(progress, samples=in_one_row(samples), likeness=likeness(samples, pictures.folder))
     return progress
