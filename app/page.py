@@ -60,7 +60,7 @@ def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
     ) as page:
         create_api.build(studio)
         train_api.build(begin, trainings)
-        library_api.build(settings)
+        library_api.build(studio)
         lab_api.build(fusing, evaluator)
         component("shell/head", ["shell/head.js"], Head(studio, trainings).answers(), elem_id="head")
         places = {

@@ -20,7 +20,9 @@ from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
 if TYPE_CHECKING:
-    from spectral_fusion.concept import ConceptInfo, Library
+    from spectral_fusion.concept import Concept, ConceptInfo, Library
+    from spectral_fusion.concept.community import LoraFile
+    from spectral_fusion_app.library.loras import LoraInfo, Loras
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +128,25 @@ class Studio:
             return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
 
+    @property
+    def loras(self) -> Loras:
+        """LoRA files of other programs, beside the library."""
+        from spectral_fusion_app.library.loras import Loras
+
+        return Loras(self.settings.library)
+
+    def drawable(self) -> list[ConceptInfo | LoraInfo]:
+        """What pictures can be made with: the concepts and the LoRAs that fit the base."""
+        loras = [info for info in self.loras.list() if info.base == self.fingerprint]
+        return [*self.concepts(), *loras]
+
+    def add_lora(self, file: Path, name: str = "", trigger: str = "") -> LoraInfo:
+        """Keep a LoRA file for the loaded base. Raises InputError where it fits none of its layers, or no base is."""
+        if self._engine is None:
+            raise InputError("no base is loaded yet, so this LoRA cannot be read for it; wait until it is")
+        base = Path(self.state.base).stem
+        return self.loras.add(file, self._engine.shapes, self.fingerprint, base, name=name, trigger=trigger)
+
     def steps(self, preset: str) -> int:
         """Of a training by this preset; 0 where no base is loaded."""
         return self._engine.steps(preset) if self._engine else 0
@@ -225,7 +246,10 @@ class Studio:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
 
     def _draw(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
-        return Drawing(engine_, job, request, self.history, self.settings.limits).run(self.library.get)
+        def find(name: str) -> Concept | LoraFile:
+            return self.loras.get(name, engine_.shapes) if name in request.loras else self.library.get(name)
+
+        return Drawing(engine_, job, request, self.history, self.settings.limits).run(find)
 
 
 def device_and_memory() -> str:

@@ -105,7 +105,7 @@ class Endpoints:
             upscale_strength=upscale_strength,
             detail=detail,
         )
-        asked = draft.request(self.studio.concepts(), self.studio.triggers(), self.studio.starts.image)
+        asked = draft.request(self.studio.drawable(), self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
             pass

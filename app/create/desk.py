@@ -14,6 +14,7 @@ from spectral_fusion_app.create.drawing import Progress
 from spectral_fusion_app.create.finish import finishing
 from spectral_fusion_app.create.form import check_form, from_draft, to_draft
 from spectral_fusion_app.create.grid import OF_CONCEPT, SETTINGS
+from spectral_fusion_app.create.wording import is_lora
 from spectral_fusion_app.engine import samplers
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
@@ -86,7 +87,7 @@ class Desk:
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
         form = check_form(data)
-        concepts = self.studio.concepts()
+        concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
         request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor, request, dict(form))
@@ -154,7 +155,12 @@ class Desk:
 
     def _concepts(self) -> list[dict[str, Any]]:
         shelf = Shelf(self.studio.settings.library)
-        return [
+        loras = [
+            {"name": info.name, "trigger": info.trigger, "class": "", "icon": "", "lora": True}
+            for info in self.studio.drawable()
+            if is_lora(info)
+        ]
+        cards = [
             {
                 "name": card.info.name,
                 "trigger": card.info.trigger,
@@ -163,6 +169,7 @@ class Desk:
             }
             for card in shelf.cards_of(self.studio.concepts())
         ]
+        return [*cards, *loras]
 
     def _welcome(self) -> dict[str, Any] | None:
         """The form of a first picture of two; None once there are pictures, or where those two are missing."""
@@ -180,8 +187,8 @@ class Desk:
     def _form(self, path: Path) -> dict[str, Any]:
         draft = picture_draft(path)
         width, height = self.studio.size
-        form = from_draft(draft, self.studio.concepts())
-        known = {info.name for info in self.studio.concepts()}
+        concepts = self.studio.drawable()
+        form, known = from_draft(draft, concepts), {info.name for info in concepts}
         missing = sorted(draft.weights.keys() - known)
         form |= {"width": draft.width or width, "height": draft.height or height, "missing": missing}
         if form["start"]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
-from spectral_fusion_app.create.wording import Spelling, used_concepts
+from spectral_fusion_app.create.wording import Known, Spelling, is_lora, used_concepts
 from spectral_fusion_app.engine import samplers
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from spectral_fusion.concept import ConceptInfo
     from spectral_fusion.picture import Parameters
 
 Box = tuple[float, float, float, float]
@@ -87,14 +86,14 @@ class Draft:
 
     def request(
         self,
-        concepts: Iterable[ConceptInfo],
+        concepts: Iterable[Known],
         triggers: Sequence[str] = (),
         find_start: Callable[[str], Image.Image] | None = None,
     ) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
 
         Args:
-            concepts: those that fit the base.
+            concepts: those, and the LoRAs, that fit the base.
             triggers: others that the base knows by itself.
             find_start: the picture to begin from, by its digest.
 
@@ -143,7 +142,7 @@ class Draft:
         )
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
-        return Request(config, weights, axes)
+        return Request(config, weights, axes, frozenset(weights) & {info.name for info in concepts if is_lora(info)})
 
     def _passes(self, find_start: Callable[[str], Image.Image] | None) -> dict[str, Any]:
         """What begins from a picture, and what comes after the first pass, as `GenerateConfig` takes it."""

@@ -19,8 +19,8 @@ from spectral_fusion_app.settings import Limits
 if TYPE_CHECKING:
     from PIL import Image
 
-    from spectral_fusion.concept import Concept
     from spectral_fusion.generation import GenerateConfig, Picture, Step
+    from spectral_fusion_app.engine import Drawn
 
 PREVIEWS = 8  # of each picture: each costs a run of the decoder
 SHEET_EDGE = 192  # px that a picture takes on a sheet at least, so that the labels have room
@@ -49,6 +49,7 @@ class Request:
     Attributes:
         weights: concept names of the library -> weight.
         axes: of a grid; the first gives its rows, the second its columns, else the seeds do.
+        loras: names of those that are LoRAs of other programs, which act beside the weights.
 
     Raises:
         InputError: a grid that cannot be drawn.
@@ -57,14 +58,15 @@ class Request:
     config: GenerateConfig
     weights: Mapping[str, float]
     axes: tuple[Axis, ...] = ()
+    loras: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.weights, self.config.num_images)
 
     @property
     def placed(self) -> bool:
-        """Whether a concept acts in a region alone, or in some of the steps: then none is fused into the weights."""
-        return bool(self.config.spans) or any(region.concepts for region in self.config.regions)
+        """Whether one acts in a region alone, in some of the steps, or is a LoRA: then none is fused in the weights."""
+        return bool(self.loras or self.config.spans) or any(region.concepts for region in self.config.regions)
 
     @property
     def pictures(self) -> int:
@@ -133,8 +135,8 @@ class Drawing:
         self.files: list[Path] = []
         self.end = job.started + limits.seconds
 
-    def run(self, find: Callable[[str], Concept]) -> list[Path]:
-        """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: a concept by its name."""
+    def run(self, find: Callable[[str], Drawn]) -> list[Path]:
+        """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: what has a name."""
         rows = self.request.rows()
         concepts = {name: find(name) for name in self.request.weights}
         self._check_length(concepts.values())
@@ -159,12 +161,12 @@ class Drawing:
             self.files.append(self._sheet(done))
         return self.files
 
-    def _check_length(self, concepts: Iterable[Concept]) -> None:
+    def _check_length(self, concepts: Iterable[Drawn]) -> None:
         config = self.request.config
         prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
         self.engine.check_length(prompts, concepts, self.limits.tokens)
 
-    def _draw(self, config: GenerateConfig, concepts: Mapping[Concept, float]) -> list[Picture]:
+    def _draw(self, config: GenerateConfig, concepts: Mapping[Drawn, float]) -> list[Picture]:
         pictures = self.engine.draw(config, concepts, self._watch)
         for picture in pictures:
             self.files.append(self.history.add(picture.image, picture.parameters, str(picture.seed)))

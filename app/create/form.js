@@ -8,7 +8,7 @@ function field(name) { return $(`#f-${name}`); }
 // Names of the concepts in use, in the order of the prompt, then of the regions, then the pinned ones.
 function used() {
   const text = [state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n").toLowerCase();
-  const places = state.desk.concepts.map(one => [one.name, text.indexOf(one.trigger.toLowerCase())]);
+  const places = state.desk.concepts.map(one => [one.name, one.trigger ? text.indexOf(one.trigger.toLowerCase()) : -1]);
   const named = places.filter(([, at]) => at >= 0).sort((a, b) => a[1] - b[1]).map(([name]) => name);
   const more = [...state.form.regions.map(region => region.concept), ...state.form.pinned];
   return [...new Set([...named, ...more.filter(name => concept(name))])];
@@ -53,6 +53,10 @@ function readField(event) {
 
 function insert(name) {
   const one = concept(name), prompt = state.form.prompt.replace(/[ ,]+$/, "");
+  if (!one.trigger) {  // a LoRA without words of its own
+    if (!state.form.pinned.includes(name)) state.form.pinned.push(name);
+    return changed();
+  }
   if (prompt.toLowerCase().includes(one.trigger.toLowerCase())) return;
   const phrase = `a ${one.trigger} ${one.class}`.trim();
   const open = /\b(of|and|with)$/.test(prompt);
@@ -63,7 +67,7 @@ function insert(name) {
 
 function takeOut(name) {
   const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const without = text => text.replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  const without = text => !trigger ? text : text.replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
@@ -77,7 +81,7 @@ function drawChips() {
   const chips = $(".form .chips");
   const picture = one => one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"});
   chips.replaceChildren(...state.desk.concepts.map(one => make("button",
-    {type: "button", id: `chip-${one.name}`, title: `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
+    {type: "button", id: `chip-${one.name}`, title: one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
     picture(one), one.name)));
   if (!state.desk.concepts.length && state.desk.base) {
     chips.replaceChildren(make("p", {className: "hint"}, "No concepts for this base yet. ",
@@ -145,7 +149,7 @@ function accept(one) {
   const area = field("prompt"), end = area.selectionStart;
   const before = area.value.slice(0, end);
   const lora = /<lora:[\w-]*$/.test(before);
-  const head = before.replace(/<(?:lora:)?[\w-]*$/, lora ? `<lora:${one.name}:1>` : one.trigger);
+  const head = before.replace(/<(?:lora:)?[\w-]*$/, lora ? `<lora:${one.name}:1>` : one.trigger || one.name);
   area.value = head + area.value.slice(end);
   area.setSelectionRange(head.length, head.length);
   $(".completion").hidden = true;

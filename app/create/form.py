@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, StartDraft
-from spectral_fusion_app.create.wording import region_phrase
+from spectral_fusion_app.create.wording import Known, region_phrase
 from spectral_fusion_app.engine import checked_mask, found_box
-
-if TYPE_CHECKING:
-    from spectral_fusion.concept import ConceptInfo
 
 
 class RegionForm(TypedDict):
@@ -81,7 +78,7 @@ def check_form(data: Any) -> Form:
         raise InputError(f"{field}: {got} cannot be used here; {first['msg'].lower()}") from error
 
 
-def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
+def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:
     """The draft of a form. Raises InputError: a region has neither a concept nor a prompt."""
     known = {info.name: info for info in concepts}
     prompt = form.get("prompt", "")
@@ -129,7 +126,7 @@ def _mask(given: RegionForm | StartForm, what: str) -> str | None:
     return checked_mask(text, what) if text else None
 
 
-def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
+def from_draft(draft: Draft, concepts: Iterable[Known]) -> dict[str, Any]:
     """The form of a draft."""
     known = {info.name: info for info in concepts}
 
