@@ -195,6 +195,7 @@ class _Watcher:
                 loss=progress.loss,
                 probe_loss=progress.probe_loss,
                 samples=progress.samples is not None,
+                likeness=progress.likeness,
             )
         if self.stop:
             raise KeyboardInterrupt
@@ -218,7 +219,7 @@ class _Watcher:
                 self.logs = False
                 return
             self.writer = SummaryWriter(self.library.folder(self.name) / "training" / "logs", purge_step=progress.step)
-        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss}
+        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss, "likeness": progress.likeness}
         scalars |= {f"learning_rate/{part}": rate for part, rate in progress.learning_rates.items()}
         for name, value in scalars.items():
             if value is not None:

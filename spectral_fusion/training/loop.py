@@ -33,7 +33,10 @@ BAD_STEPS = 5  # steps in a row whose loss may be NaN or infinite in half precis
 
 @dataclass(frozen=True)
 class Progress:
-    """After one step: `step` of `steps` are done. `probe_loss` and `samples` on the steps that made them."""
+    """After one step: `step` of `steps` are done. `probe_loss` and `samples` on the steps that made them.
+
+    likeness: of the samples to the photos, a mean cosine; None where the base has no scorer of identities.
+    """
 
     step: int
     steps: int
@@ -41,6 +44,7 @@ class Progress:
     learning_rates: dict[str, float]
     probe_loss: float | None = None
     samples: Image.Image | None = None
+    likeness: float | None = None
     is_over: bool = False
     """Whether the training ends here, before its last step, because it no longer gains."""
 
