@@ -13,6 +13,7 @@ import json
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -87,7 +88,9 @@ def run(given: argparse.Namespace) -> None:
 
 def trained(base: Base, folder: Path, class_word: str, settings: dict) -> tuple[Concept, float]:
     """A concept in the first band of the preset's side, and the seconds that its training took."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     config = resolve(
         TrainConfig(name="subject", class_word=class_word, base=base.name, with_concepts=(), **given), base
     )

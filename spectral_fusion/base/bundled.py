@@ -33,18 +33,19 @@ class Bundled:
     def scorers(self) -> ModuleType:
         """The models that judge its pictures, loaded when they are first asked."""
         if self.name == "toybox":
-            from spectral_fusion.toybox import scorers
-        else:
-            from spectral_fusion.toybox128 import scorers
-        return scorers
+            from spectral_fusion.toybox import scorers as first
+
+            return first
+        from spectral_fusion.toybox128 import scorers as second
+
+        return second
 
     def places(self, count: int) -> list[Box]:
         """Where so many subjects stand side by side."""
-        if self.name == "toybox":
-            from spectral_fusion.toybox.layout import standing_boxes
-        else:
-            from spectral_fusion.toybox128.layout import standing_boxes
-        return [Box(*box) for box in standing_boxes(count)]
+        from spectral_fusion.toybox.layout import standing_boxes as first
+        from spectral_fusion.toybox128.layout import standing_boxes as second
+
+        return [Box(*box) for box in (first if self.name == "toybox" else second)(count)]
 
 
 BUNDLED = {

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -30,14 +30,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
 
 
-def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
+def with_config_flags(function: Callable[..., None], without: Collection[str] = ()) -> Callable[..., None]:
     """Give Typer, which reads signatures, an option for each field of `TrainConfig` in place of `**given`.
 
     All are None unless given, so that flags, a settings file and a checkpoint can override one another.
+
+    Args:
+        without: fields that get none.
     """
     signature = inspect.signature(function, eval_str=True)
     *own, _ = signature.parameters.values()
-    options = [_option(name, hint) for name, hint in get_type_hints(ResolvedConfig).items()]
+    hints = get_type_hints(ResolvedConfig)
+    options = [_option(name, hint) for name, hint in hints.items() if name not in without]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 

@@ -130,7 +130,9 @@ class _Job:
                 self.images,
                 self.config,
                 band,
-                TrainingContext(self.others, self._read_class_pictures(), self._validation(), self.predictions),
+                TrainingContext(
+                    self.others, self._read_class_pictures(), self.predictions, validation=self._validation()
+                ),
                 bases=bases,
                 facts=home.facts,
                 checkpoint=checkpoint,

@@ -33,16 +33,16 @@ class TrainingContext:
 
     others: frozen concepts that the new one is to work beside.
     class_pictures: pictures of the class in general, for prior preservation.
-    validation: pictures to measure on; None: those that are learned.
     predictions: what the base predicted for earlier trainings, to be shared.
     start: an earlier training of the same concept, to go on from.
+    validation: pictures to measure on; None: those that are learned.
     """
 
     others: Sequence[TrainedSubject] = ()
     class_pictures: ImageFolder | None = None
-    validation: ImageFolder | None = None
     predictions: Predictions | None = None
     start: Concept | None = None
+    validation: ImageFolder | None = None
 
 
 def train(
