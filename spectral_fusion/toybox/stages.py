@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from spectral_fusion.toybox.runner import Runner, Settings, Source
 KL_WEIGHT = 1e-3  # per latent number: enough for latents without noise-like detail, at under 0.5 dB
 SQUARE_WEIGHT = 4.0  # small marks: few pixels, large errors
 SCALE_WEIGHT = 0.25  # the decoder of a halved latent should give the halved picture
+
+logger = logging.getLogger(__name__)
 
 
 def vae_loss(vae: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
@@ -148,6 +151,7 @@ class Stage:
         make_model: takes the trained autoencoder where the stage `needs_vae`, else nothing.
         source: gives the batches, from the stage's name, the seed, the run's folder and the model.
         parts: the folder that each part of the model is saved in, by the prefix of the part's weights.
+        compile: how `--compile` prepares the model; None where a compiled one learns wrongly.
         finish: what is done to the trained model before it is saved; it also takes the seed.
     """
 
@@ -160,7 +164,7 @@ class Stage:
     parts: Mapping[str, str]
     needs_vae: bool = False
     finish: Callable[[nn.Module, int], None] | None = None
-    compile: Callable[[nn.Module], None] = compile_parts
+    compile: Callable[[nn.Module], None] | None = compile_parts
     options: Mapping[str, Any] = field(default_factory=dict)  # of the runner's `Settings`
 
 
@@ -221,7 +225,9 @@ def make_runner(
         raise InputError(f"stage {name!r} needs the trained autoencoder; train stage 'vae' first")
     torch.manual_seed(seed)
     model = stage.make_model(vae) if stage.needs_vae else stage.make_model()
-    if compiled:
+    if compiled and stage.compile is None:
+        logger.warning("the stage %s trains as it is, uncompiled: its gradients would be wrong", name)
+    elif compiled and stage.compile is not None:
         stage.compile(model)
     source = stage.source(name, seed, folder, model)
     return Runner(settings, model, source, lambda batch, generator: stage.loss(model, batch, generator), folder)
