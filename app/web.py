@@ -16,6 +16,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.errors import DISK
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
 
@@ -31,6 +32,8 @@ FIELDS = (  # what a message says -> the field of the page that it is about
     (r"^height\b", "height"),
     (r"^(num_inference_steps|steps\b|\d+ steps)", "steps"),
     (r"^guidance", "guidance"),
+    (r"^(the start picture|start:|strength\b|a mask to repaint)", "start"),
+    (r"^(upscale|upscale_strength|detail)\b", "finish"),
     (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
     (r"^(the )?sampler\b", "sampler"),
     (r"^(\d+ )?regions?\b", "regions"),
@@ -83,7 +86,8 @@ def _function(name: str, answer: Answer) -> Callable[..., Any]:
             return {"error": str(error), "field": field_of(str(error))}
         except OSError as error:
             logger.exception("%s failed", name)
-            return {"error": f"the server could not do this: {error.strerror or 'an error of its disk'}", "field": ""}
+            known = f"the server could not do this: {error.strerror or 'an error of its disk'}"
+            return {"error": DISK.get(error.errno or 0, known), "field": ""}
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             logger.exception("%s was asked in an unknown way", name)
             return {"error": "the page asked in a way that the server does not know; load the page again", "field": ""}

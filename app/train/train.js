@@ -36,10 +36,11 @@ async function drawPhotos() {
     $(".photos").replaceChildren(); $(".warnings").replaceChildren(); $(".advice").textContent = "";
     return;
   }
-  const answer = await ask("photos", {files: given.files.map(file => file.path), folder});
+  const answer = await ask("photos", {files: given.files.map(file => file.path), folder, class: $("#train-class").value});
   if (!answer) return;
   if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); return problem(answer.error, "photos"); }
   $(".advice").textContent = answer.advice;
+  if (answer.class && !$("#train-class").value.trim()) $("#train-class").value = answer.class;
   $(".warnings").replaceChildren(...answer.warnings.map(text => make("li", {}, text)));
   given.keys = Object.fromEntries(answer.cards.map(card => [card.name, card.key]));
   $(".photos").replaceChildren(...answer.cards.map(photo));
@@ -133,7 +134,11 @@ function drawList() {
   }));
 }
 
-function clearShown() { $(".samples").replaceChildren(); $(".thumbs").replaceChildren(); $("#loss-curve").replaceChildren(); }
+function sampleWords({step, likeness}) {
+  return likeness === null || likeness === undefined ? `step ${step}` : `step ${step} · likeness ${likeness.toFixed(2)}`;
+}
+
+function clearShown() { $(".samples").replaceChildren(); $(".pair").replaceChildren(); $(".thumbs").replaceChildren(); $("#loss-curve").replaceChildren(); }
 
 async function choose(id) {
   if (id !== chosen) { chosen = id; shown = {grids: 0, photos: false}; clearShown(); }
@@ -160,9 +165,14 @@ async function drawChosen() {
   }
   $(".compare").hidden = !$(".thumbs").children.length;
   for (const grid of one.grids) {
-    $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, `step ${grid.step}`)));
+    $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, sampleWords(grid))));
   }
   shown.grids = one.count;
+  const ends = one.state === "finished" && one.count > 1;
+  $(".ends").hidden = !ends;
+  if (ends && !$(".pair").children.length) $(".pair").append(...[".samples > :last-child", ".samples > :first-child"].map(end => $(end).cloneNode(true)));
+  $(".likeness").hidden = !one.likeness;
+  if ($("#likeness-curve").dataset.count !== one.count + id) { $("#likeness-curve").innerHTML = one.likeness; $("#likeness-curve").dataset.count = one.count + id; }
   $(".samples-title").hidden = !$(".samples").children.length;
   if ($("#loss-curve").dataset.step !== String(one.step) + id) { $("#loss-curve").innerHTML = one.curve; $("#loss-curve").dataset.step = String(one.step) + id; }
 }

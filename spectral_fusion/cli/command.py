@@ -4,7 +4,6 @@ A verb uses them by its annotations alone: every `list` option takes several val
 `config: ConfigFile = None` adds `--config FILE.toml`.
 """
 
-import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -125,20 +124,13 @@ def read_toml(path: Path, what: str, *, largest: int = 2**16) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML.
     """
-    from spectral_fusion.reading import read_text
+    from spectral_fusion.reading import parse_toml, read_text
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        return tomllib.loads(read_text(path, largest=largest))
+        text = read_text(path, largest=largest)
     except InputError as error:
         raise InputError(f"{what} {error}; give a TOML file") from error
-    except RecursionError:
-        raise InputError(f"{what} {path} is nested too deeply; settings are flat: name = value") from None
-    except ValueError as error:
-        raise InputError(f"{what} {path} is not valid TOML: {error}; mend that line") from error
+    return parse_toml(text, f"{what} {path}")
 
 
 def refuse_unknown(named: Iterable[str], known: list[str], where: str) -> None:

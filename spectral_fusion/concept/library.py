@@ -12,13 +12,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from spectral_fusion.atomic import remove_leftovers
-from spectral_fusion.concept.check import Finding, is_training, look_through
+from spectral_fusion.concept.check import Finding, look_through
 from spectral_fusion.concept.claim import Claim, free_band
 from spectral_fusion.concept.holdings import CLAIM, Holdings, find_folder, mend_library, read_entry
 from spectral_fusion.concept.index import indexed_stock
+from spectral_fusion.concept.locks import held, is_training
 from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.notes import NOTES, Notes, read_notes
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
@@ -320,9 +319,6 @@ class Library:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.root / LOCK, timeout=LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise InputError(f"the library {self.root} is in use by another process; try again") from error
+        busy = f"the library {self.root} is in use by another process; try again"
+        with held(self.root / LOCK, seconds=LOCK_SECONDS, busy=busy):
+            yield
