@@ -19,6 +19,8 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import psutil
+
 from spectral_fusion.concept import Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.training import TrainConfig
@@ -55,17 +57,25 @@ def digest(library: Library, requests: list[Request]) -> str:
     return found.hexdigest()[:16]
 
 
-def kill_one() -> Callable[[News], None]:
-    """Kills a worker's process at the first step of the second rounds."""
+def kill_one(find: Callable[[], list[int]]) -> Callable[[News], None]:
+    """Kills one of the processes that `find` finds, at the first step of the second rounds."""
     left = [True]
 
     def watch(news: News) -> None:
         if left[0] and news.state.startswith("round 2") and news.loss is not None:
             left[0] = False
-            pid = multiprocessing.active_children()[0].pid
-            os.kill(pid or 0, signal.SIGKILL)
+            os.kill(find()[0], signal.SIGKILL)
 
     return watch
+
+
+def local_workers() -> list[int]:
+    return [child.pid for child in multiprocessing.active_children() if child.pid]
+
+
+def ray_workers() -> list[int]:
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "".join(child.cmdline()).startswith("ray::Remote")]
 
 
 def main() -> None:
@@ -94,12 +104,15 @@ def main() -> None:
         if "local" not in asked.without:
             run("two processes", Where(2, threads=1))
         if "kill" not in asked.without:
-            run("two processes, one killed", Where(2, threads=1), kill_one())
+            run("two processes, one killed", Where(2, threads=1), kill_one(local_workers))
         if "ray" not in asked.without:
             import ray
 
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-            run("two Ray workers", Where(2, ray.get_runtime_context().gcs_address, threads=1))
+            address = ray.get_runtime_context().gcs_address
+            run("two Ray workers", Where(2, address, threads=1))
+            if "kill" not in asked.without:
+                run("two Ray workers, one killed", Where(2, address, threads=1), kill_one(ray_workers))
             ray.shutdown()
 
 

@@ -6,11 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -265,37 +265,47 @@ def _written(path: Path, text: str) -> Path:
     return path
 
 
-def killing_one(news: News) -> None:
-    """Kill a worker's process at the first step of a second round that is told."""
-    if news.state.startswith("round 2") and news.loss is not None and killing_one.left:  # type: ignore[attr-defined]
-        killing_one.left = False  # type: ignore[attr-defined]
-        with suppress(ProcessLookupError):
-            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+def kill_one(find: Callable[[], list[int]], killed: list[int]) -> Callable[[News], None]:
+    """Kill one of the processes that `find` finds, at the first step of a second round that is told."""
+
+    def watch(news: News) -> None:
+        if news.state.startswith("round 2") and news.loss is not None and not killed:
+            killed.append(find()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    return watch
+
+
+def local_workers() -> list[int]:
+    return [child.pid for child in multiprocessing.active_children() if child.pid]
+
+
+def ray_workers() -> list[int]:
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "".join(child.cmdline()).startswith("ray::Remote")]
 
 
 @pytest.mark.slow
-def test_processes_one_of_which_is_killed(
-    requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes and a kill give the files of one process."""
-    alone, killed = Library(tmp_path / "alone"), Library(tmp_path / "killed")
+def test_two_processes_one_of_which_is_killed(requests: list[Request], tmp_path: Path) -> None:
+    alone, library, killed = Library(tmp_path / "alone"), Library(tmp_path / "two"), list[int]()
     train_many(requests, library=alone, where=Where(1, threads=1))
-    monkeypatch.setattr(killing_one, "left", True, raising=False)
-    outcome = train_many(requests, library=killed, where=Where(2, threads=1), on_news=killing_one)
-    assert outcome.failed == {}
-    assert not killing_one.left  # type: ignore[attr-defined]
-    assert files(killed) == files(alone)
+    watch = kill_one(local_workers, killed)
+    assert train_many(requests, library=library, where=Where(2, threads=1), on_news=watch).failed == {}
+    assert killed
+    assert files(library) == files(alone)
 
 
 @pytest.mark.slow
-def test_two_workers_of_a_ray_cluster(requests: list[Request], tmp_path: Path) -> None:
+def test_two_workers_of_a_ray_cluster_one_of_which_is_killed(requests: list[Request], tmp_path: Path) -> None:
     ray: Any = pytest.importorskip("ray")
-    alone, cluster = Library(tmp_path / "alone"), Library(tmp_path / "cluster")
+    alone, library, killed = Library(tmp_path / "alone"), Library(tmp_path / "cluster"), list[int]()
     train_many(requests, library=alone, where=Where(1, threads=1))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        address = ray.get_runtime_context().gcs_address
-        assert train_many(requests, library=cluster, where=Where(2, address, threads=1)).failed == {}
+        where = Where(2, ray.get_runtime_context().gcs_address, threads=1)
+        watch = kill_one(ray_workers, killed)
+        assert train_many(requests, library=library, where=where, on_news=watch).failed == {}
     finally:
         ray.shutdown()
-    assert files(cluster) == files(alone)
+    assert killed
+    assert files(library) == files(alone)

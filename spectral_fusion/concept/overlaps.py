@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.holdings import Holdings
-from spectral_fusion.concept.joint import Overlap
+from spectral_fusion.concept.joint import NEGLIGIBLE, Overlap
 from spectral_fusion.concept.library import Library
 from spectral_fusion.concept.read import FILE_NAME, open_concept
 
@@ -39,19 +39,18 @@ def library_overlaps(concept: Concept, library: Library, stock: Holdings | None 
 
 
 def _overlap(first: str, mine: dict[str, tuple[Tensor, Tensor]], second: str, path: Path) -> Overlap | None:
-    """As `spectral.band_overlap`, for all layers at once. Saved vectors are orthonormal to 1e-3, and so is this."""
+    """As `spectral.band_overlap`, to 1e-3, as far as saved vectors are orthonormal. A full overlap ends the search."""
+    worst: Overlap | None = None
     with open_concept(path) as (info, file):
-        common = [layer for layer in mine if layer in info.fingerprints]
-        if not common:
-            return None
-        products = [
-            own.T @ file.read(f"{layer}.{part}").float()
-            for layer in common
-            for own, part in zip(mine[layer], ("U", "V"), strict=True)
-        ]
-    cosines = torch.linalg.matrix_norm(torch.stack(products), ord=2).view(len(common), 2).amax(1)
-    worst = int(cosines.argmax())
-    return Overlap(first, second, common[worst], min(1.0, float(cosines[worst])))
+        for layer in mine:
+            if layer in info.fingerprints and (worst is None or worst.value < 1 - NEGLIGIBLE):
+                products = [
+                    own.T @ file.read(f"{layer}.{part}").float() for own, part in zip(mine[layer], "UV", strict=True)
+                ]
+                value = min(1.0, float(torch.linalg.matrix_norm(torch.stack(products), ord=2).max()))
+                if worst is None or value > worst.value:
+                    worst = Overlap(first, second, layer, value)
+    return worst
 
 
 def _orthonormal(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:

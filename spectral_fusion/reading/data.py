@@ -72,7 +72,7 @@ def _number(text: str) -> float:
 
 def _check(value: Any, depth: int) -> None:
     if isinstance(value, str):
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError("it holds half a surrogate pair")
     elif isinstance(value, (dict, list)):
         if depth == DEEPEST:

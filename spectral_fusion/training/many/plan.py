@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from spectral_fusion.training.many.task import Task
 from spectral_fusion.training.model import check_untouched, target_layers
 from spectral_fusion.training.processes import processes
 from spectral_fusion.training.together import rounds
+
+logger = logging.getLogger(__name__)
 
 FIRST = "first.safetensors"  # the concept of round one, in float32
 
@@ -156,6 +159,7 @@ def task_of(member: Member, number: int, members: Mapping[str, Member], library:
         others=tuple(others),
         start=home.first if number else None,
         checkpoint=home.checkpoint if home.stopped() == member.facts[number] else None,
+        validation=None if member.config.validation_images is None else Path(member.config.validation_images),
         last=number == len(member.facts) - 1,
     )
 
@@ -178,6 +182,12 @@ def _checked(request: Request, base: Base) -> ResolvedConfig:
             f"{config.name!r} asks for class pictures, which train-many does not have; leave class_images and "
             "num_class_images out: distillation preserves the class"
         )
+    if config.validation_images is not None:
+        ImageFolder.scan(config.validation_images, background=config.background)
+    images = request.images
+    shapes = images.shape_warnings(aspect_buckets=config.aspect_buckets)
+    for warning in (*images.sameness_warnings(), *images.size_warnings(config.resolution), *shapes):
+        logger.warning("%s", warning)
     check_untouched(base)
     target_layers(base, config)
     base.check_words(config.trigger, first_embeddings(base, config))

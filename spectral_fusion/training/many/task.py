@@ -38,6 +38,7 @@ class Task:
     band: index, rank and side.
     facts: what the concept's file keeps of how it was trained.
     others: concept files to train beside; start: of the round before; checkpoint: to go on from.
+    validation: pictures to measure on.
     last: whether the concept is done after this round, so that a preview of it is drawn.
     """
 
@@ -50,6 +51,7 @@ class Task:
     others: tuple[Blob, ...] = field(default=(), repr=False)
     start: Blob | None = field(default=None, repr=False)
     checkpoint: Blob | None = field(default=None, repr=False)
+    validation: Blob | None = field(default=None, repr=False)
     last: bool = False
 
     def packed(self) -> Task:
@@ -60,6 +62,7 @@ class Task:
             others=tuple(packed(other) for other in self.others),
             start=None if self.start is None else packed(self.start),
             checkpoint=None if self.checkpoint is None else packed(self.checkpoint),
+            validation=None if self.validation is None else packed(self.validation),
         )
 
 

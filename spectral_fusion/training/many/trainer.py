@@ -88,11 +88,16 @@ class Trainer:
             images = ImageFolder.scan(place, background=config.background, class_word=config.class_word)
             if images_digest(images) != task.facts["pictures_digest"]:
                 raise InputError(f"the pictures of {task.name!r} are others than at the start; leave them, start again")
+            measured = None
+            if task.validation is not None:
+                measured = ImageFolder.scan(
+                    files.enter_context(unpacked(task.validation, folder=True)), background=config.background
+                )
             context = TrainingContext(
                 [_load(other) for other in task.others],
-                None,
-                self.predictions,
-                None if task.start is None else _load(task.start),
+                predictions=self.predictions,
+                start=None if task.start is None else _load(task.start),
+                validation=measured,
             )
             concept = train(
                 base,
@@ -140,9 +145,9 @@ class _Keeper:
         samples = None if progress.samples is None else _png(progress.samples)
         self.tell(Stepped(progress.step, progress.steps, progress.loss, samples))
         stopping = self.asked_to_stop()
-        if loop.step < loop.config.steps and (stopping or loop.step % loop.config.checkpoint_every == 0):
+        if not loop.is_over and (stopping or loop.step % loop.config.checkpoint_every == 0):
             self.tell(Kept(_content(self._checkpoint(loop).save)))
-        if stopping:
+        if stopping and not loop.is_over:
             raise Stop
 
     def _checkpoint(self, loop: Loop) -> Checkpoint:
