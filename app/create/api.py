@@ -92,6 +92,7 @@ class Endpoints:
             num_images=num_images,
             axes=tuple((grid or {}).items()),
         )
+        self.studio.check_loaded()
         asked = draft.request(self.studio.concepts(), self.studio.triggers())
         job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
@@ -135,7 +136,7 @@ class Endpoints:
         draft["regions"] = [region._asdict() for region in draft["regions"]]
         draft["grid"] = dict(draft.pop("axes"))
         draft["seed"] = int(draft["seed"] or 0)
-        del draft["pinned"]
+        del draft["pinned"], draft["left_out"]  # what is left is what `generate` takes
         return draft
 
     def cancel(self, request: gr.Request) -> int:

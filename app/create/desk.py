@@ -85,6 +85,7 @@ class Desk:
         from spectral_fusion.base.turns import unknown_words
 
         form = check_form(data)
+        self.studio.check_loaded()
         concepts = self.studio.concepts()
         request = to_draft(form, concepts).request(concepts, self.studio.triggers())
         job = self.studio.generate(visitor, request, dict(form))

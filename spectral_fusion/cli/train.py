@@ -73,7 +73,9 @@ def _listed(value: Any) -> str:
 def train(
     images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
     library: LibraryFolder = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped, or, with more --steps, is done.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
     journal: Annotated[Path | None, typer.Option(help="Write a JSON line a step here, for other programs.")] = None,
@@ -103,14 +105,15 @@ def _train(
     from spectral_fusion.concept import Library
     from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.training import train_concept
-    from spectral_fusion.training.folder import stopped_settings
+    from spectral_fusion.training.folder import finished_settings, stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
     if "name" not in chosen:
         raise InputError("the concept has no name; give --name rex")
     if resume:
-        chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
+        name = chosen["name"]
+        chosen = (stopped_settings(shelf, name) or finished_settings(shelf, name) or {}) | chosen
     folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
