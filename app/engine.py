@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spectral_fusion.errors import InputError
@@ -12,7 +13,10 @@ from spectral_fusion.errors import InputError
 if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
+    from spectral_fusion.concept.community import LoraFile
     from spectral_fusion.generation import GenerateConfig, Picture, Step
+
+    Drawn = Concept | LoraFile
 
 
 class Engine:
@@ -39,6 +43,11 @@ class Engine:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of the pictures that it was trained on."""
         return self.base.size, self.base.size
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the weights of its layers, by name: what a LoRA file is read for."""
+        return {name: tuple(layer.weight.shape) for name, layer in self.base.layers().items()}
 
     @property
     def triggers(self) -> list[str]:
@@ -76,10 +85,12 @@ class Engine:
         finally:
             fusion.undo()
 
-    def check_length(self, prompts: Sequence[str], concepts: Iterable[Concept], most: int) -> None:
+    def check_length(self, prompts: Sequence[str], concepts: Iterable[Drawn], most: int) -> None:
         """Raises InputError: a prompt has more tokens, each trigger counted with all its vectors."""
         vectors = {
-            concept.trigger: max((len(rows) for rows in concept.embeddings.values()), default=0) for concept in concepts
+            word: max((len(rows) for rows in parts.values()), default=0)
+            for concept in concepts
+            for word, parts in concept.words.items()
         }
         for prompt in prompts:
             count = self.base.token_count(prompt)
@@ -88,7 +99,7 @@ class Engine:
                 raise InputError(f"{count} tokens in a prompt are more than the {most} that this page allows; cut it")
 
     def draw(
-        self, config: GenerateConfig, concepts: Mapping[Concept, float], watch: Callable[[Step], bool]
+        self, config: GenerateConfig, concepts: Mapping[Drawn, float], watch: Callable[[Step], bool]
     ) -> list[Picture]:
         """Pictures; those that are done where `watch` says False. `concepts`: at work in their places, not fused."""
         from spectral_fusion.generation import Placeable, generate
@@ -136,6 +147,26 @@ def weights_text(weights: Mapping[str, float]) -> str:
     from spectral_fusion.picture import format_weights
 
     return format_weights(weights)
+
+
+def image_digest(image: Any) -> str:
+    """By which pictures name the picture that they began from."""
+    from spectral_fusion.generation.config import image_digest as digest
+
+    return digest(image)
+
+
+def checked_mask(text: str, what: str) -> str:
+    """A painted mask as pictures record it. Raises InputError: it cannot be read, or nothing is painted."""
+    from spectral_fusion.base.painted import mask_tensor, tensor_text
+
+    try:
+        values = mask_tensor(text)
+    except InputError as error:
+        raise InputError(f"{what} has a mask that cannot be read; paint it again") from error
+    if not values.any():
+        raise InputError(f"{what} has a mask with nothing painted; paint where it is, or take the mask away")
+    return tensor_text(values)
 
 
 def found_box(mask: str) -> tuple[float, float, float, float]:

@@ -32,7 +32,7 @@ from spectral_fusion_app.web import component
 
 CSS = sorted(Path(__file__).parent.rglob("*.css"))
 DESK = "shell/desk.js"
-CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "viewer", "queue", "main"))
+CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "paint", "start", "viewer", "queue", "main"))
 CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads in Gradio's cache
 
@@ -60,7 +60,7 @@ def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
     ) as page:
         create_api.build(studio)
         train_api.build(begin, trainings)
-        library_api.build(settings)
+        library_api.build(studio)
         lab_api.build(fusing, evaluator)
         component("shell/head", ["shell/head.js"], Head(studio, trainings).answers(), elem_id="head")
         places = {
@@ -86,7 +86,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
     settings.pictures.mkdir(parents=True, exist_ok=True)
     studio = Studio(settings)
     page = make_page(studio, settings)
-    shown = (settings.pictures, settings.evaluations, settings.exports)
+    shown = (settings.pictures, settings.starts, settings.evaluations, settings.exports)
     page.launch(
         server_name=settings.host,
         server_port=settings.port,

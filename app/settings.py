@@ -160,6 +160,11 @@ class AppSettings:
         return self.out / "pictures"
 
     @property
+    def starts(self) -> Path:
+        """Where pictures lie that others begin from."""
+        return self.out / "starts"
+
+    @property
     def trainings(self) -> Path:
         """Where trainings go, one folder each."""
         return self.out / "trainings"

@@ -12,6 +12,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app import engine
 from spectral_fusion_app.create.drawing import Drawing, Request
 from spectral_fusion_app.create.history import History
+from spectral_fusion_app.create.starts import Starts
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job, Line
 from spectral_fusion_app.paths import inside
@@ -19,7 +20,9 @@ from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
 if TYPE_CHECKING:
-    from spectral_fusion.concept import ConceptInfo, Library
+    from spectral_fusion.concept import Concept, ConceptInfo, Library
+    from spectral_fusion.concept.community import LoraFile
+    from spectral_fusion_app.library.loras import LoraInfo, Loras
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Studio:
         limits = settings.limits
         self.settings = settings
         self.history = History(settings.pictures)
+        self.starts = Starts(settings.starts, limits.edge)
         self.line = Line(limits.waiting, limits.waiting_each)
         self.loads = Line(limits.loads, 1, "bases")  # apart: what takes long, or fails late, stops no picture
         self.presence = Presence()
@@ -84,15 +88,16 @@ class Studio:
         return self.loads.submit(owner, lambda _: self._load(base), f"load {base}")
 
     def check_base(self, base: str) -> str:
-        """The base that a visitor named: toybox, the one of the settings, a hub id, or a path in an allowed folder.
+        """The base that a visitor named: a bundled one, the settings' own, a hub id, or a path in an allowed folder.
 
         Raises:
             InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
+        from spectral_fusion.base.bundled import BUNDLED
         from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
-        if base in ("toybox", self.settings.base):
+        if base in (*BUNDLED, self.settings.base):
             return base
         is_hub_id = HUB_ID.fullmatch(base) and ".." not in base and not Path(base).exists()
         try:
@@ -108,10 +113,12 @@ class Studio:
         return base
 
     def bases(self) -> list[str]:
-        """What can be loaded: toybox, the base of the settings, and what lies in the roots."""
+        """What can be loaded: the bundled ones, the base of the settings, and what lies in the roots."""
+        from spectral_fusion.base.bundled import BUNDLED
+
         found = [path for root in self.settings.roots for path in sorted(root.glob("*.safetensors"))]
         found += [path.parent for root in self.settings.roots for path in sorted(root.glob("*/model_index.json"))]
-        return list(dict.fromkeys(["toybox", self.settings.base, *map(str, found)]))
+        return list(dict.fromkeys([*BUNDLED, self.settings.base, *map(str, found)]))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,6 +130,25 @@ class Studio:
         if not self.fingerprint:
             return []
         return [info for info in self.library.list() if info.base == self.fingerprint]
+
+    @property
+    def loras(self) -> Loras:
+        """LoRA files of other programs, beside the library."""
+        from spectral_fusion_app.library.loras import Loras
+
+        return Loras(self.settings.library)
+
+    def drawable(self) -> list[ConceptInfo | LoraInfo]:
+        """What pictures can be made with: the concepts and the LoRAs that fit the base."""
+        loras = [info for info in self.loras.list() if info.base == self.fingerprint]
+        return [*self.concepts(), *loras]
+
+    def add_lora(self, file: Path, name: str = "", trigger: str = "") -> LoraInfo:
+        """Keep a LoRA file for the loaded base. Raises InputError where it fits none of its layers, or no base is."""
+        if self._engine is None:
+            raise InputError("no base is loaded yet, so this LoRA cannot be read for it; wait until it is")
+        base = Path(self.state.base).stem
+        return self.loras.add(file, self._engine.shapes, self.fingerprint, base, name=name, trigger=trigger)
 
     def steps(self, preset: str) -> int:
         """Of a training by this preset; 0 where no base is loaded."""
@@ -216,11 +242,12 @@ class Studio:
 
     def _check(self, request: Request) -> None:
         limits, config = self.settings.limits, request.config
+        sides = (config.width or self.size[0], config.height or self.size[1])
         prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
         asked = {
             "pictures": (request.pictures, limits.pictures),
             "steps": (config.num_inference_steps, limits.steps),
-            "pixels on an edge": (max(config.width or 0, config.height or 0), limits.edge),
+            "pixels on an edge": (round(max(*sides) * config.upscale), limits.edge),
             "regions": (len(config.regions), limits.regions),
             "characters in a prompt": (max(map(len, prompts)), limits.prompt),
         }
@@ -229,7 +256,10 @@ class Studio:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
 
     def _draw(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
-        return Drawing(engine_, job, request, self.history, self.settings.limits).run(self.library.get)
+        def find(name: str) -> Concept | LoraFile:
+            return self.loras.get(name, engine_.shapes) if name in request.loras else self.library.get(name)
+
+        return Drawing(engine_, job, request, self.history, self.settings.limits).run(find)
 
 
 def device_and_memory() -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,24 @@ def test_the_base_is_bit_for_bit_as_before(train: Train, base: StableDiffusion, 
     before = snapshot(base)
     train(sample_every=1, validate_every=1, **changes)
     assert snapshot(base) == before
+
+
+def test_samples_are_compared_with_the_photos_where_the_base_has_a_judge(
+    train: Train, base: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Progress] = []
+    train(sample_every=1, on_progress=told.append)
+    assert [progress.likeness for progress in told] == [None, None]
+
+    def embed_identity(images: list[Image.Image]) -> torch.Tensor:
+        """Samples are two at a time, photos are more."""
+        return torch.tensor([[1.0, 0.0] if len(images) == 2 else [0.6, 0.8]]).repeat(len(images), 1)
+
+    monkeypatch.setattr(type(base), "scorers", lambda self: SimpleNamespace(embed_identity=embed_identity))
+    told.clear()
+    train(sample_every=2, force=True, on_progress=told.append)
+    assert told[0].likeness is None, "no samples at this step"
+    assert told[1].likeness == pytest.approx(0.6)
 
 
 def test_the_base_is_as_before_when_a_training_is_broken_off(train: Train, base: StableDiffusion) -> None:

@@ -12,6 +12,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, picture_draft
+from spectral_fusion_app.create.form import StartForm, to_start
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import visitor_of
@@ -35,9 +36,10 @@ def build(studio: Studio) -> None:
         gr.api(answered(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
     gr.api(answered(endpoints.cancel), api_name="cancel", concurrency_limit=None)
     picture, settings = gr.File(visible=False), gr.JSON(visible=False)
-    gr.Button(visible=False).click(
-        answered(endpoints.read_settings), picture, settings, api_name="read_settings", concurrency_limit=None
-    )
+    for taking in (endpoints.read_settings, endpoints.keep_picture):
+        gr.Button(visible=False).click(
+            answered(taking), picture, settings, api_name=taking.__name__, concurrency_limit=None
+        )
 
 
 class Endpoints:
@@ -62,13 +64,20 @@ class Endpoints:
         num_images: int = Draft.num_images,
         grid: dict[str, str] | None = None,
         spans: dict[str, tuple[float, float]] | None = None,
+        start: StartForm | None = None,
+        upscale: float = Draft.upscale,
+        upscale_strength: float = Draft.upscale_strength,
+        detail: float = Draft.detail,
     ) -> list[FileDataDict]:
         """Make pictures; they come in order and stay in the history.
 
         `weights` says how much of each concept, by name; a concept whose trigger stands in a prompt has weight 1 by
         itself. A region is {"prompt": "a <rex> dog", "box": [left, top, right, bottom]} in fractions of the picture;
-        with "concept": "rex" that concept acts there alone, and without a box the model finds the place. `spans` says
-        in which part of the steps a concept acts, such as {"rex": [0.2, 1]}.
+        with "concept": "rex" that concept acts there alone, and without a box the model finds the place; "mask" is a
+        painted place instead of a box, a PNG of at most 128 pixels a side in base64, white inside. `spans` says in
+        which part of the steps a concept acts, such as {"rex": [0.2, 1]}. `start` is a picture to begin from, as
+        `keep_picture` names it: {"picture": "0123456789", "strength": 0.6, "mask": ...}, where the mask says what is
+        drawn anew. `upscale` adds a second, larger pass; `detail` one over the subject of each region.
         `grid` varies one or two settings, such as {"weights": "0, 0.5, 1"} or {"steps": "10, 20", "sampler": "Euler,
         DPM++ 2M"}: weights (all multiplied), "weight of rex", steps, guidance, seed, sampler; a sheet of all pictures
         comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
@@ -91,9 +100,13 @@ class Endpoints:
             seed="" if seed is None else str(seed),
             num_images=num_images,
             axes=tuple((grid or {}).items()),
+            start=to_start(start),
+            upscale=upscale,
+            upscale_strength=upscale_strength,
+            detail=detail,
         )
         self.studio.check_loaded()
-        asked = draft.request(self.studio.concepts(), self.studio.triggers())
+        asked = draft.request(self.studio.drawable(), self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
             pass
@@ -136,8 +149,15 @@ class Endpoints:
         draft["regions"] = [region._asdict() for region in draft["regions"]]
         draft["grid"] = dict(draft.pop("axes"))
         draft["seed"] = int(draft["seed"] or 0)
+        draft["start"] = draft["start"] and draft["start"]._asdict()
         del draft["pinned"], draft["left_out"]  # what is left is what `generate` takes
         return draft
+
+    def keep_picture(self, picture: str | None) -> dict[str, Any]:
+        """Keep a picture for others to begin from; returns {"picture": its name}, as `start` of `generate` takes it."""
+        if picture is None:
+            raise InputError("no picture was given; give a PNG, JPEG or WebP")
+        return {"picture": self.studio.starts.keep(Path(picture))}
 
     def cancel(self, request: gr.Request) -> int:
         """Cancel what this client has running or waiting; returns how many requests."""

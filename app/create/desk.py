@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
+from spectral_fusion_app.create.finish import finishing
 from spectral_fusion_app.create.form import check_form, from_draft, to_draft
 from spectral_fusion_app.create.grid import OF_CONCEPT, SETTINGS
+from spectral_fusion_app.create.wording import is_lora
 from spectral_fusion_app.engine import samplers
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
@@ -42,6 +44,8 @@ class Desk:
             "desk": self.desk,
             "jobs": self.jobs,
             "create": self.create,
+            "begin": self.begin,
+            "finish": self.finish,
             "cancel": self.cancel,
             "move": self.move,
             "picture": self.picture,
@@ -86,10 +90,24 @@ class Desk:
 
         form = check_form(data)
         self.studio.check_loaded()
-        concepts = self.studio.concepts()
-        request = to_draft(form, concepts).request(concepts, self.studio.triggers())
+        concepts = self.studio.drawable()
+        draft = to_draft(form, concepts)
+        request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor, request, dict(form))
         return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
+
+    def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Keep a picture of the history, or one that was sent, for others to begin from."""
+        starts, name = self.studio.starts, data.get("name")
+        file = self.studio.history.find(str(name)) if name else inside([self.uploads], str(data["path"]))
+        return self._start({"picture": starts.keep(file)})
+
+    def finish(self, visitor: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Refine or enlarge a finished picture, as it is."""
+        path = self.studio.history.find(str(data["name"]))
+        start = self.studio.starts.keep(path)
+        size = self.studio.history.size(path)
+        return self.create(visitor, finishing(self._form(path), data, start, size))
 
     def cancel(self, visitor: Visitor, id: str | None) -> int:
         """Cancel one job of this visitor, or all."""
@@ -140,7 +158,12 @@ class Desk:
 
     def _concepts(self) -> list[dict[str, Any]]:
         shelf = Shelf(self.studio.settings.library)
-        return [
+        loras = [
+            {"name": info.name, "trigger": info.trigger, "class": "", "icon": "", "lora": True}
+            for info in self.studio.drawable()
+            if is_lora(info)
+        ]
+        cards = [
             {
                 "name": card.info.name,
                 "trigger": card.info.trigger,
@@ -149,6 +172,7 @@ class Desk:
             }
             for card in shelf.cards_of(self.studio.concepts())
         ]
+        return [*cards, *loras]
 
     def _welcome(self) -> dict[str, Any] | None:
         """The form of a first picture of two; None once there are pictures, or where those two are missing."""
@@ -166,11 +190,22 @@ class Desk:
     def _form(self, path: Path) -> dict[str, Any]:
         draft = picture_draft(path)
         width, height = self.studio.size
-        form = from_draft(draft, self.studio.concepts())
-        known = {info.name for info in self.studio.concepts()}
+        concepts = self.studio.drawable()
+        form, known = from_draft(draft, concepts), {info.name for info in concepts}
         missing = sorted(draft.weights.keys() - known)
-        size = {"width": draft.width or width, "height": draft.height or height}
-        return {**form, **size, "missing": missing, "left_out": list(draft.left_out)}
+        form |= {"width": draft.width or width, "height": draft.height or height}
+        form |= {"missing": missing, "left_out": list(draft.left_out)}
+        if form["start"]:
+            try:
+                form["start"] = self._start(form["start"])
+            except InputError as error:
+                form |= {"start": None, "lost": str(error)}
+        return form
+
+    def _start(self, start: dict[str, Any]) -> dict[str, Any]:
+        path = self.studio.starts.find(start["picture"])
+        width, height = self.studio.history.size(path)
+        return {**start, "url": picture_url(path), "width": width, "height": height}
 
     def _file(self, path: Path) -> dict[str, Any]:
         width, height = self.studio.history.size(path)
@@ -187,7 +222,7 @@ class Desk:
         if isinstance(job.update, Progress):
             update = job.update
             told |= {"step": update.step, "steps": update.steps, "picture": update.picture, "of": update.pictures}
-            told["fraction"] = update.fraction
+            told |= {"fraction": update.fraction, "pass": update.pass_, "passes": update.passes}
             told["finished"] = [path.name for path in update.finished]
             passed = time.monotonic() - job.started
             told["left"] = passed / update.fraction - passed if update.fraction else None

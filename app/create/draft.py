@@ -1,23 +1,23 @@
-"""What is on the Generate tab, apart from its widgets: a picture that has yet to be made."""
+"""What is asked for in Create, apart from the page: a picture that has yet to be made."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from secrets import randbelow
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import key, mentions, respell, speaks_of
+from spectral_fusion.names import key
 from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
+from spectral_fusion_app.create.wording import Known, Spelling, is_lora, used_concepts
 from spectral_fusion_app.engine import samplers
 
 if TYPE_CHECKING:
-    from spectral_fusion.concept import ConceptInfo
+    from PIL import Image
+
     from spectral_fusion.picture import Parameters
 
 Box = tuple[float, float, float, float]
@@ -39,9 +39,20 @@ class RegionDraft(NamedTuple):
     mask: str | None = None
 
 
+class StartDraft(NamedTuple):
+    """A picture to begin from.
+
+    picture: its digest, as `Starts` keeps it. strength: how much of it is drawn anew. mask: where; None: everywhere.
+    """
+
+    picture: str
+    strength: float = 0.6
+    mask: str | None = None
+
+
 @dataclass(frozen=True)
 class Draft:
-    """The settings of the tab, as text where a visitor types text.
+    """The settings, as text where a visitor types text.
 
     Attributes:
         weights: of each concept that had one, by name; those in use are found in the prompts.
@@ -51,6 +62,9 @@ class Draft:
         seed: text; empty draws one.
         axes: setting and values of each axis of a grid, such as `("weights", "0, 0.5, 1")`.
         left_out: what the picture that it comes from says and nothing here can do, a phrase each.
+        start: a picture to begin from.
+        upscale, upscale_strength: how much larger a second pass makes the picture, and how much it draws anew.
+        detail: how much of each region's subject is drawn again by itself, in a pass of its own.
     """
 
     prompt: str
@@ -68,13 +82,23 @@ class Draft:
     num_images: int = 1
     axes: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    start: StartDraft | None = None
+    upscale: float = 1.0
+    upscale_strength: float = 0.4
+    detail: float = 0.0
 
-    def request(self, concepts: Iterable[ConceptInfo], triggers: Sequence[str] = ()) -> Request:
+    def request(
+        self,
+        concepts: Iterable[Known],
+        triggers: Sequence[str] = (),
+        find_start: Callable[[str], Image.Image] | None = None,
+    ) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
 
         Args:
-            concepts: those that fit the base.
+            concepts: those, and the LoRAs, that fit the base.
             triggers: others that the base knows by itself.
+            find_start: the picture to begin from, by its digest.
 
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
@@ -90,6 +114,8 @@ class Draft:
         if unknown := sorted(set(self.pinned) - {info.name for info in concepts}):
             names = ", ".join(info.name for info in concepts) or "none"
             raise InputError(f"no concept {unknown[0]!r} in the library fits this base; those that do: {names}")
+        if self.detail and not self.regions:
+            raise InputError("detail is drawn in regions, and there are none; mark each subject by a region first")
         spell = Spelling(concepts, triggers)
         prompt, negative = spell(prompt), spell(self.negative_prompt)
         texts = [prompt, negative, *(spell(region.prompt) for region in self.regions)]
@@ -115,12 +141,25 @@ class Draft:
                 for region in self.regions
             ),
             spans={name: span for name, span in self.spans.items() if name in used and span != (0.0, 1.0)},
+            **self._passes(find_start),
         )
         known = {key(info.name): info.name for info in concepts}
         tagged = {known.get(key(name), name): weight for name, weight in tagged.items()}
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
-        return Request(config, weights, axes)
+        return Request(config, weights, axes, frozenset(weights) & {info.name for info in concepts if is_lora(info)})
+
+    def _passes(self, find_start: Callable[[str], Image.Image] | None) -> dict[str, Any]:
+        """What begins from a picture, and what comes after the first pass, as `GenerateConfig` takes it."""
+        passes = {
+            "upscale": float(self.upscale),
+            "upscale_strength": float(self.upscale_strength),
+            "detail": float(self.detail),
+        }
+        if self.start is None or find_start is None:
+            return passes
+        begun = {"init_image": find_start(self.start.picture), "strength": float(self.start.strength)}
+        return passes | begun | {"repaint": self.start.mask}
 
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> Draft:
@@ -130,6 +169,7 @@ class Draft:
         config = GenerateConfig.from_parameters(parameters)
         grid = parameters.settings.get("Grid", "")
         pictures = parameters.settings.get("Grid pictures", "1")
+        begun = parameters.settings.get("Init image", "")
         return cls(
             config.prompt,
             config.negative_prompt,
@@ -149,6 +189,10 @@ class Draft:
             num_images=int(pictures) if grid and pictures.isdecimal() and len(pictures) < 4 else 1,
             axes=read_axes(grid),
             left_out=parameters.left_out,
+            start=StartDraft(begun, config.strength, parameters.settings.get("Mask")) if begun else None,
+            upscale=config.upscale,
+            upscale_strength=config.upscale_strength,
+            detail=config.detail,
         )
 
 
@@ -173,59 +217,3 @@ def parse_seed(text: str) -> int:
     if not text.isdecimal() or len(text) > LONGEST_SEED:
         raise InputError(f"seed {text[:40]!r} is no whole number; write digits, or leave it empty to draw one")
     return int(text)
-
-
-class Spelling:
-    """Triggers in a prompt as their concepts write them: case does not matter to whoever types.
-
-    Raises:
-        InputError: when called, with a trigger that nothing has, which names the nearest.
-    """
-
-    def __init__(self, concepts: Iterable[ConceptInfo], others: Sequence[str] = ()) -> None:
-        self.known = {key(trigger): trigger for trigger in (*others, *(info.trigger for info in concepts))}
-
-    def __call__(self, text: str) -> str:
-        for written in mentions(text):
-            if key(written) not in self.known:
-                self._refuse(written)
-        return respell(text, self.known.values())
-
-    def _refuse(self, written: str) -> None:
-        near = get_close_matches(key(written), self.known, n=1)
-        advice = (
-            f"did you mean {self.known[near[0]]}?" if near else f"there are: {', '.join(self.known.values()) or 'none'}"
-        )
-        raise InputError(f"no concept here has the trigger {written[:66]}; {advice}")
-
-
-def phrase(info: ConceptInfo) -> str:
-    """How a prompt speaks of a concept: `a <rex> dog`."""
-    return f"a {info.trigger} {info.class_word}".strip()
-
-
-def region_phrase(prompt: str, info: ConceptInfo, others: Sequence[ConceptInfo]) -> str:
-    """What a region of a concept begins with: the picture's prompt without the others' triggers.
-
-    All regions together settle what stands where, so each tells of the whole picture; a prompt that does not speak of
-    the concept yet gives `a <rex> dog`.
-    """
-    if not speaks_of(prompt, info.trigger):
-        return phrase(info)
-    for other in others:
-        if other.trigger != info.trigger:
-            prompt = remove(prompt, other)
-    return prompt
-
-
-def remove(prompt: str, info: ConceptInfo) -> str:
-    """The prompt without a concept's trigger: `a <rex> dog` becomes `a dog`."""
-    return re.sub(rf"\s*{re.escape(info.trigger)}", "", respell(prompt, [info.trigger])).strip()
-
-
-def used_concepts(concepts: Iterable[ConceptInfo], prompts: Iterable[str], pinned: Sequence[str] = ()) -> list[str]:
-    """Names of the concepts whose trigger stands in a prompt, as they come there, then of the pinned ones."""
-    text = key("\n".join(prompts))
-    places = {info.name: text.find(key(info.trigger)) for info in concepts}
-    named = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
-    return [*named, *(name for name in places if name in pinned and name not in named)]

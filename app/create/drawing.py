@@ -19,8 +19,8 @@ from spectral_fusion_app.settings import Limits
 if TYPE_CHECKING:
     from PIL import Image
 
-    from spectral_fusion.concept import Concept
     from spectral_fusion.generation import GenerateConfig, Picture, Step
+    from spectral_fusion_app.engine import Drawn
 
 PREVIEWS = 8  # of each picture: each costs a run of the decoder
 SHEET_EDGE = 192  # px that a picture takes on a sheet at least, so that the labels have room
@@ -49,6 +49,7 @@ class Request:
     Attributes:
         weights: concept names of the library -> weight.
         axes: of a grid; the first gives its rows, the second its columns, else the seeds do.
+        loras: names of those that are LoRAs of other programs, which act beside the weights.
 
     Raises:
         InputError: a grid that cannot be drawn.
@@ -57,14 +58,15 @@ class Request:
     config: GenerateConfig
     weights: Mapping[str, float]
     axes: tuple[Axis, ...] = ()
+    loras: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.weights, self.config.num_images)
 
     @property
     def placed(self) -> bool:
-        """Whether a concept acts in a region alone, or in some of the steps: then none is fused into the weights."""
-        return bool(self.config.spans) or any(region.concepts for region in self.config.regions)
+        """Whether one acts in a region alone, in some of the steps, or is a LoRA: then none is fused in the weights."""
+        return bool(self.loras or self.config.spans) or any(region.concepts for region in self.config.regions)
 
     @property
     def pictures(self) -> int:
@@ -73,6 +75,14 @@ class Request:
         for axis in self.axes:
             count *= len(axis.values)
         return count
+
+    @property
+    def passes(self) -> int:
+        """How often each picture is denoised: places that the model finds, itself, enlarged, and each subject."""
+        config = self.config
+        whole = not (config.init_image is not None and config.strength == 0)
+        found = any(region.is_found for region in config.regions)
+        return max(1, found + whole + (config.upscale > 1) + (len(config.regions) if config.detail else 0))
 
     def rows(self) -> list[list[Cell]]:
         """All pictures, row by row. Raises InputError where a value of the grid cannot be used."""
@@ -94,7 +104,8 @@ class Progress:
     """Where a request stands.
 
     Attributes:
-        step, steps: of the picture that is being made, counted from 1.
+        step, steps: of the pass that is being made, counted from 1.
+        pass_, passes: of the picture, counted from 1.
         picture, pictures: counted from 1.
         preview: what can be seen of it so far.
         finished: files of the pictures that are done.
@@ -106,11 +117,14 @@ class Progress:
     pictures: int
     preview: Image.Image | None
     finished: tuple[Path, ...]
+    pass_: int = 1
+    passes: int = 1
 
     @property
     def fraction(self) -> float:
         """Of the whole request, 0 to 1."""
-        return (self.picture - 1 + self.step / self.steps) / self.pictures
+        own = (min(self.pass_, self.passes) - 1 + self.step / self.steps) / self.passes
+        return (self.picture - 1 + own) / self.pictures
 
 
 class Drawing:
@@ -121,8 +135,8 @@ class Drawing:
         self.files: list[Path] = []
         self.end = job.started + limits.seconds
 
-    def run(self, find: Callable[[str], Concept]) -> list[Path]:
-        """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: a concept by its name."""
+    def run(self, find: Callable[[str], Drawn]) -> list[Path]:
+        """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: what has a name."""
         rows = self.request.rows()
         concepts = {name: find(name) for name in self.request.weights}
         self._check_length(concepts.values())
@@ -147,12 +161,12 @@ class Drawing:
             self.files.append(self._sheet(done))
         return self.files
 
-    def _check_length(self, concepts: Iterable[Concept]) -> None:
+    def _check_length(self, concepts: Iterable[Drawn]) -> None:
         config = self.request.config
         prompts = [config.prompt, config.negative_prompt, *(region.prompt for region in config.regions)]
         self.engine.check_length(prompts, concepts, self.limits.tokens)
 
-    def _draw(self, config: GenerateConfig, concepts: Mapping[Concept, float]) -> list[Picture]:
+    def _draw(self, config: GenerateConfig, concepts: Mapping[Drawn, float]) -> list[Picture]:
         pictures = self.engine.draw(config, concepts, self._watch)
         for picture in pictures:
             self.files.append(self.history.add(picture.image, picture.parameters, str(picture.seed)))
@@ -166,8 +180,11 @@ class Drawing:
         before = self.job.update
         if preview is None and isinstance(before, Progress) and step.step > 1:
             preview = before.preview
-        number = len(self.files) + 1
-        self.job.update = Progress(step.step, step.steps, number, self.request.pictures, preview, tuple(self.files))
+        number, pass_ = len(self.files) + 1, 1
+        if isinstance(before, Progress) and before.picture == number:
+            pass_ = before.pass_ + (step.step <= before.step)  # the steps begin again
+        pictures, files = self.request.pictures, tuple(self.files)
+        self.job.update = Progress(step.step, step.steps, number, pictures, preview, files, pass_, self.request.passes)
         if time.monotonic() > self.end:
             self.job.cancel()
         return not self.job.cancelled

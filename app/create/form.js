@@ -1,5 +1,6 @@
 // The form: its fields, the cards of the concepts in use, grid and presets.
-const NUMBERS = ["steps", "guidance", "width", "height", "pictures"];
+const FINISH = ["detail", "upscale", "upscale_strength"];
+const NUMBERS = ["steps", "guidance", "width", "height", "pictures", ...FINISH];
 const FIELDS = ["prompt", "negative", "sampler", "seed", ...NUMBERS];
 
 function field(name) { return $(`#f-${name}`); }
@@ -7,7 +8,7 @@ function field(name) { return $(`#f-${name}`); }
 // Names of the concepts in use, in the order of the prompt, then of the regions, then the pinned ones.
 function used() {
   const text = fold([state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n"));
-  const places = state.desk.concepts.map(one => [one.name, text.indexOf(fold(one.trigger))]);
+  const places = state.desk.concepts.map(one => [one.name, one.trigger ? text.indexOf(fold(one.trigger)) : -1]);
   const named = places.filter(([, at]) => at >= 0).sort((a, b) => a[1] - b[1]).map(([name]) => name);
   const more = [...state.form.regions.map(region => region.concept), ...state.form.pinned];
   return [...new Set([...named, ...more.filter(name => concept(name))])];
@@ -17,11 +18,15 @@ function changed() {
   remember(FORM_KEY, state.form);
   drawCards();
   drawRegions();
+  drawStart();
+  const passes = (state.form.detail > 0) + (state.form.upscale > 1);
+  $("#finish .count").textContent = passes ? `(${passes})` : "";
   if (!$("#grid").contains(document.activeElement)) drawGrid();
 }
 
 function showForm(form) {
   const defaults = structuredClone(state.desk.defaults);
+  stopPainting();
   state.form = {...defaults, ...form};
   for (const name of ["regions", "axes", "pinned"]) state.form[name] = state.form[name] ?? [];
   for (const name of ["concepts", "spans"]) state.form[name] = state.form[name] ?? {};
@@ -29,6 +34,8 @@ function showForm(form) {
   for (const name of FIELDS) field(name).value = state.form[name] ?? "";
   if (state.form.regions.length) $("#regions").open = true;
   if (state.form.axes.length) $("#grid").open = true;
+  if (state.form.start) $("#start").open = true;
+  if (state.form.detail > 0 || state.form.upscale > 1) $("#finish").open = true;
   problem("");
   changed();
 }
@@ -46,6 +53,10 @@ function readField(event) {
 
 function insert(name) {
   const one = concept(name), prompt = state.form.prompt.replace(/[ ,]+$/, "");
+  if (!one.trigger) {  // a LoRA without words of its own
+    if (!state.form.pinned.includes(name)) state.form.pinned.push(name);
+    return changed();
+  }
   if (fold(prompt).includes(fold(one.trigger))) return;
   const phrase = `a ${one.trigger} ${one.class}`.trim();
   const open = /\b(of|and|with)$/.test(prompt);
@@ -56,7 +67,7 @@ function insert(name) {
 
 function takeOut(name) {
   const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const without = text => text.normalize("NFC").replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  const without = text => !trigger ? text : text.normalize("NFC").replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
@@ -70,7 +81,7 @@ function drawChips() {
   const chips = $(".form .chips");
   const picture = one => one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"});
   chips.replaceChildren(...state.desk.concepts.map(one => make("button",
-    {type: "button", id: `chip-${one.name}`, title: `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
+    {type: "button", id: `chip-${one.name}`, title: one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
     picture(one), one.name)));
   if (!state.desk.concepts.length && state.desk.base) {
     chips.replaceChildren(make("p", {className: "hint"}, "No concepts for this base yet. ",
@@ -138,7 +149,7 @@ function accept(one) {
   const area = field("prompt"), end = area.selectionStart;
   const before = area.value.slice(0, end);
   const lora = /<lora:[\w-]*$/.test(before);
-  const head = before.replace(/<(?:lora:)?[\w-]*$/, lora ? `<lora:${one.name}:1>` : one.trigger);
+  const head = before.replace(/<(?:lora:)?[\w-]*$/, lora ? `<lora:${one.name}:1>` : one.trigger || one.name);
   area.value = head + area.value.slice(end);
   area.setSelectionRange(head.length, head.length);
   $(".completion").hidden = true;
@@ -210,9 +221,10 @@ async function openFile(file) {
 
 // A form that comes from a picture; what could not be carried over is named.
 function takeForm(form) {
-  const {missing, left_out: leftOut, ...rest} = form;
+  const {missing, lost, left_out: leftOut, ...rest} = form;
   showForm(rest);
-  const lost = leftOut?.length ? `Left out, as nothing here can do it: ${leftOut.join("; ")}.` : "";
-  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ. ${lost}`.trim(), "prompt");
-  else if (lost) problem(lost, "restore");
+  const gone = leftOut?.length ? `Left out, as nothing here can do it: ${leftOut.join("; ")}.` : "";
+  if (lost) problem(lost, "start");
+  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ. ${gone}`.trim(), "prompt");
+  else if (gone) problem(gone, "restore");
 }

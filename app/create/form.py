@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, region_phrase
-from spectral_fusion_app.engine import found_box
-
-if TYPE_CHECKING:
-    from spectral_fusion.concept import ConceptInfo
+from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, StartDraft
+from spectral_fusion_app.create.wording import Known, region_phrase
+from spectral_fusion_app.engine import checked_mask, found_box
 
 
 class RegionForm(TypedDict):
     """A part of the picture: its concept, or a prompt of its own, or both.
 
-    box: null for a place that the model finds; mask: one that it found, until the box is moved.
+    box: null for a place that the model finds; mask: painted, or found by the model, and used instead of the box.
     """
 
     box: Box | None
     mask: NotRequired[str | None]
     concept: NotRequired[str]
     prompt: NotRequired[str]
+
+
+class StartForm(TypedDict):
+    """A picture to begin from, by the name that it is kept under; how much of it, and where, is drawn anew."""
+
+    picture: str
+    strength: NotRequired[float]
+    mask: NotRequired[str | None]
 
 
 class AxisForm(TypedDict):
@@ -52,6 +58,10 @@ class Form(TypedDict, total=False):
     spans: dict[str, tuple[float, float]]
     regions: list[RegionForm]
     axes: list[AxisForm]
+    start: StartForm | None
+    upscale: float
+    upscale_strength: float
+    detail: float
 
 
 CHECK = TypeAdapter(Form)
@@ -68,7 +78,7 @@ def check_form(data: Any) -> Form:
         raise InputError(f"{field}: {got} cannot be used here; {first['msg'].lower()}") from error
 
 
-def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
+def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:
     """The draft of a form. Raises InputError: a region has neither a concept nor a prompt."""
     known = {info.name: info for info in concepts}
     prompt = form.get("prompt", "")
@@ -80,7 +90,7 @@ def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
         if name and name not in known:
             name = ""
         phrase = text or region_phrase(prompt, known[name], list(concepts))
-        regions.append(RegionDraft(phrase, region["box"], name, region.get("mask")))
+        regions.append(RegionDraft(phrase, region["box"], name, _mask(region, f"region {number}")))
     return Draft(
         prompt,
         form.get("negative", ""),
@@ -96,10 +106,27 @@ def to_draft(form: Form, concepts: Sequence[ConceptInfo]) -> Draft:
         seed=form.get("seed", ""),
         num_images=form.get("pictures", 1),
         axes=tuple((axis["setting"], axis["values"]) for axis in form.get("axes", []) if axis["values"].strip()),
+        start=to_start(form.get("start")),
+        upscale=form.get("upscale", Draft.upscale),
+        upscale_strength=form.get("upscale_strength", Draft.upscale_strength),
+        detail=form.get("detail", Draft.detail),
     )
 
 
-def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
+def to_start(given: StartForm | None) -> StartDraft | None:
+    """Of the form. Raises InputError: its mask cannot be used."""
+    if not given:
+        return None
+    strength = given.get("strength", 0.6)
+    return StartDraft(given["picture"], strength, _mask(given, "the start picture"))
+
+
+def _mask(given: RegionForm | StartForm, what: str) -> str | None:
+    text = given.get("mask")
+    return checked_mask(text, what) if text else None
+
+
+def from_draft(draft: Draft, concepts: Iterable[Known]) -> dict[str, Any]:
     """The form of a draft."""
     known = {info.name: info for info in concepts}
 
@@ -129,4 +156,8 @@ def from_draft(draft: Draft, concepts: Iterable[ConceptInfo]) -> dict[str, Any]:
         "spans": {name: list(span) for name, span in draft.spans.items()},
         "regions": [region(given) for given in draft.regions],
         "axes": [{"setting": setting, "values": values} for setting, values in draft.axes],
+        "start": draft.start._asdict() if draft.start else None,
+        "upscale": draft.upscale,
+        "upscale_strength": draft.upscale_strength,
+        "detail": draft.detail,
     }

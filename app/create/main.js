@@ -9,7 +9,18 @@ const actions = {
   "save-recipe": saveRecipe,
   "open-file": () => $(".file").click(),
   "clear-form": () => showForm({}),
-  reuse, variations, star,
+  reuse, variations, star, edit,
+  refine: () => finish("refine"),
+  upscale: () => finish("upscale"),
+  "start-here": startHere,
+  "start-file": () => $("#start-file").click(),
+  "paint-start": () => brush.target?.start ? stopPainting() : paint({start: true}),
+  "unpaint-start": () => { stopPainting(); state.form.start.mask = null; changed(); },
+  "forget-start": () => { state.form.start = null; changed(); },
+  brush: () => setErase(false),
+  erase: () => setErase(true),
+  "undo-paint": undoPaint,
+  "done-paint": stopPainting,
   delete: removePicture,
   starred: () => {
     state.starred = !state.starred;
@@ -35,6 +46,8 @@ function keys(event) {
   }
   const writing = event.target.matches?.("input, textarea, select");
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); submit(state.form); }
+  else if (event.key === "Escape" && painting()) stopPainting();
+  else if (painting() && !event.target.matches?.("textarea, select, input:not([type=range])") && brushKey(event)) event.preventDefault();
   else if (event.key === "Escape" && state.drawing) setDrawing(false);
   else if (event.key === "Escape" && !$("#cancel").disabled && !document.querySelector("dialog[open]")) actions.cancel();
   else if (event.key === "?" && !writing) $(".keys").showModal();
@@ -72,10 +85,12 @@ $(".form").addEventListener("submit", event => { event.preventDefault(); submit(
 $(".strip").addEventListener("keydown", stripKey);
 $(".frame").addEventListener("pointerdown", startStroke);
 $(".frame img").addEventListener("load", fitFrame);
+$("#f-strength").addEventListener("input", event => { state.form.start.strength = Number(event.target.value); changed(); });
+$("#start-file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) startFile(file); });
 $("#made").addEventListener("toggle", () => $("#made").open && showMade());
 $(".file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) openFile(file); });
 element.addEventListener("dragover", event => event.preventDefault());
-element.addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) openFile(file); });
+element.addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) (event.target.closest("#start") ? startFile : openFile)(file); });
 document.addEventListener("keydown", keys);
 new ResizeObserver(() => { if (state.form) { fitFrame(); refreshSize(); } }).observe($(".viewer"));
 document.addEventListener("spectral-fusion:library", () => start(false));

@@ -6,6 +6,7 @@ let timer = null, newest = "", wasBusy = false, first = true;
 
 async function submit(form) {
   problem("");
+  stopPainting();
   $("#generate").disabled = true;
   const answer = await ask("create", form);
   $("#generate").disabled = false;
@@ -25,7 +26,8 @@ function words(job) {
   if (job.state === "waiting") return job.before ? `waiting, ${job.before} before this` : "starting";
   if (job.state === "stopping") return "stopping";
   if (job.state === "running" && job.step) {
-    return [job.of > 1 ? `picture ${job.picture} of ${job.of}` : "", `step ${job.step} of ${job.steps}`, seconds(job.left)].filter(Boolean).join(" · ");
+    return [job.of > 1 ? `picture ${job.picture} of ${job.of}` : "",
+      job.passes > 1 ? `pass ${job.pass} of ${job.passes}` : "", `step ${job.step} of ${job.steps}`, seconds(job.left)].filter(Boolean).join(" · ");
   }
   const made = job.pictures.length, count = made === 1 ? "1 picture" : `${made} pictures`;
   return {running: "starting", done: count, cancelled: made ? `stopped, ${count} kept` : "cancelled", failed: job.error}[job.state];
@@ -49,7 +51,7 @@ function show(answer) {
   if (current) {
     if (current.fraction) bar.value = current.fraction; else bar.removeAttribute("value");
     status(words(current));
-    if (current.preview) {
+    if (current.preview && !brush.target?.start) {
       for (const id of Object.keys(previews)) delete previews[id];
       previews[current.id] = current.preview_id;
       showImage(current.preview, "The picture as far as it is", null);

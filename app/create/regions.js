@@ -16,6 +16,7 @@ function addRegion(box) {
 }
 
 function removeRegion(at) {
+  stopPainting();
   state.form.regions.splice(at, 1);
   changed();
   ($(`.region[data-at="${Math.max(0, at - 1)}"]`) ?? $("#add-region")).focus();
@@ -29,9 +30,18 @@ function setBox(at, box) {
   changed();
 }
 
-// Whether the model finds the place: then there is no box until it is drawn.
-function setFound(at, found) {
-  Object.assign(state.form.regions[at], {box: found ? null : [0.25, 0.25, 0.75, 0.75], mask: null});
+// How the place is told: by a box, by paint, or not at all, then the model finds it.
+const PLACES = {box: "in a box", paint: "where I paint", found: "where the model finds it"};
+
+function placeOf(region, at) {
+  return region.mask || brush.target?.region === at ? "paint" : region.box ? "box" : "found";
+}
+
+function setPlace(at, place) {
+  const region = state.form.regions[at];
+  if (place === "paint") return paint({region: at});
+  if (brush.target?.region === at) stopPainting();
+  Object.assign(region, {box: place === "found" ? null : region.box ?? [0.25, 0.25, 0.75, 0.75], mask: null});
   changed();
 }
 
@@ -48,6 +58,7 @@ function drawRegions() {
   $("#regions .count").textContent = regions.length ? `(${regions.length})` : "";
   keep($("#regions .rows"), regions, regionRow, showRow);
   keep($(".overlay"), regions, regionBox, showBox);
+  drawPaints();
 }
 
 // As many children as regions, each brought up to date in place: what has the focus keeps it.
@@ -74,8 +85,11 @@ function regionRow(at) {
     make("button", {type: "button", className: "quiet", id: `region-away-${at}`, ariaLabel: `Remove region ${at + 1}`, onclick: () => removeRegion(at)}, "✕"),
     make("input", {className: "words", id: `region-prompt-${at}`, ariaLabel: `Prompt of region ${at + 1}`, placeholder: "its own prompt, if not the picture's",
       oninput: event => { state.form.regions[at].prompt = event.target.value; changed(); }}),
-    make("label", {className: "check find"}, make("input", {type: "checkbox", id: `region-find-${at}`,
-      onchange: event => setFound(at, event.target.checked)}), "The model finds its place"),
+    make("span", {className: "joined place"},
+      make("select", {id: `region-place-${at}`, ariaLabel: `Place of region ${at + 1}`, onchange: event => setPlace(at, event.target.value)},
+        ...Object.entries(PLACES).map(([value, text]) => make("option", {value}, text))),
+      make("button", {type: "button", id: `region-paint-${at}`, ariaLabel: `Paint region ${at + 1}`,
+        onclick: () => brush.target?.region === at ? stopPainting() : paint({region: at})}, "Paint")),
     make("span", {className: "edges"}, edge("left %", 0), edge("top %", 1), edge("right %", 2), edge("bottom %", 3)));
 }
 
@@ -90,10 +104,12 @@ function showRow(row, region, at) {
   select.value = region.concept ?? "";
   const words = $(".words", row);
   if (document.activeElement !== words) words.value = region.prompt ?? "";
-  $(".find input", row).checked = !region.box;
-  $(".edges", row).hidden = !region.box;
+  const place = placeOf(region, at);
+  $(".place select", row).value = place;
+  $(".place button", row).setAttribute("aria-pressed", String(brush.target?.region === at));
+  $(".edges", row).hidden = place !== "box";
   $$(".edge", row).forEach((input, index) => {
-    if (!region.box) return;
+    if (place !== "box") return;
     if (document.activeElement !== input) input.value = Math.round(region.box[index] * 100);
   });
 }
@@ -105,7 +121,7 @@ function regionBox(at) {
   node.addEventListener("keydown", event => {
     const ways = {ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP]};
     if (event.key === "Delete" || event.key === "Backspace") { event.preventDefault(); return removeRegion(at); }
-    if (!ways[event.key]) return;
+    if (!ways[event.key] || state.form.regions[at].mask) return;
     event.preventDefault();
     const [dx, dy] = ways[event.key];
     const [left, top, right, bottom] = state.form.regions[at].box;
@@ -118,11 +134,11 @@ function regionBox(at) {
 function showBox(node, region, at) {
   node.hidden = !region.box;
   if (!region.box) return;
-  node.classList.toggle("found", Boolean(region.mask));
+  node.classList.toggle("painted", Boolean(region.mask));
   const [left, top, right, bottom] = region.box.map(edge => edge * 100);
   Object.assign(node.style, {left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%`});
   node.style.setProperty("--own", colour(region.concept));
-  $(".tag", node).textContent = title(region, at) + (region.mask ? ", found" : "");
+  $(".tag", node).textContent = title(region, at);
   node.setAttribute("aria-label",
     `Region ${at + 1}, ${region.concept || "no concept"}: left ${Math.round(left)}, top ${Math.round(top)}, right ${Math.round(right)}, bottom ${Math.round(bottom)} percent`);
 }
@@ -136,14 +152,16 @@ function follow(event, move, end = () => {}) {
   const up = pointer => { window.removeEventListener("pointermove", moved); window.removeEventListener("pointerup", up); end(start, at(pointer)); };
   window.addEventListener("pointermove", moved);
   window.addEventListener("pointerup", up);
+  return start;
 }
 
 function grab(event) {
-  if (state.drawing) return;
+  if (state.drawing || painting()) return;
   event.stopPropagation();
+  event.currentTarget.focus({preventScroll: true});
+  if (state.form.regions[event.currentTarget.dataset.at].mask) return;
   const at = Number(event.currentTarget.dataset.at), before = [...state.form.regions[at].box];
   const corner = event.target.dataset.corner;
-  event.currentTarget.focus({preventScroll: true});
   follow(event, ([x0, y0], [x, y]) => {
     const box = [...before], dx = x - x0, dy = y - y0;
     if (!corner) { state.form.regions[at].box = [...before]; return moveBox(at, dx, dy); }
@@ -154,6 +172,7 @@ function grab(event) {
 }
 
 function setDrawing(on) {
+  if (on) stopPainting();
   state.drawing = on;
   $("#draw-regions").setAttribute("aria-pressed", String(on));
   $(".frame").classList.toggle("drawing", on);
@@ -161,6 +180,7 @@ function setDrawing(on) {
 }
 
 function startStroke(event) {
+  if (painting()) return paintStroke(event);
   if (!state.drawing) return;
   const band = make("div", {className: "band"});
   $(".overlay").after(band);

@@ -43,6 +43,7 @@ function refreshSize() {
 
 function choose(name, focus = false) {
   state.chosen = name;
+  if (brush.target?.start) return stopPainting();
   const picture = state.pictures.find(one => one.name === name);
   for (const node of $$(".strip [role=option]")) {
     const own = node.dataset.name === name;
@@ -66,7 +67,7 @@ function choose(name, focus = false) {
 function regionWords(region) {
   const edges = region.box?.map(edge => `${Math.round(edge * 100)} %`);
   const place = edges ? `from ${edges[0]}, ${edges[1]} to ${edges[2]}, ${edges[3]}` : "where the model finds it";
-  return `${[region.concept, region.prompt].filter(Boolean).join(": ")}, ${place}${region.mask ? ", found" : ""}`;
+  return `${[region.concept, region.prompt].filter(Boolean).join(": ")}, ${place}${region.mask ? ", by a mask" : ""}`;
 }
 
 async function showMade() {
@@ -77,6 +78,7 @@ async function showMade() {
   if (made.error) return $("#made .facts").replaceChildren(make("dd", {}, made.error));
   const rows = {Prompt: made.prompt, "Negative prompt": made.negative, ...made.settings, File: name};
   if (rows.Regions) rows.Regions = made.form.regions.map(regionWords).join("\n");
+  if (rows.Mask) rows.Mask = "painted";
   $("#made .facts").replaceChildren(...Object.entries(rows).filter(([, value]) => value)
     .flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)]));
   const image = $(".frame img");

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from spectral_fusion.concept.notes import NOTES, Notes, read_notes
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.exports import Exports, links
+from spectral_fusion_app.library.imports import add, remove, restore
+from spectral_fusion_app.library.loras import LoraInfo
 from spectral_fusion_app.library.shelf import Shelf, ShelfCard
 from spectral_fusion_app.library.shelf_html import bands_html, facts, size_words, thumbnail
 from spectral_fusion_app.paths import inside
-from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import Answer
-
-NOTES = "notes.json"
-LONGEST_NOTE, MOST_TAGS, LONGEST_TAG = 2000, 20, 40
 
 
 class LibraryDesk:
@@ -30,6 +29,7 @@ class LibraryDesk:
         """By the names that the script calls."""
         return {
             "library": self.library,
+            "rename": self.rename,
             "retrigger": self.retrigger,
             "export": self.export,
             "remove": self.remove,
@@ -47,16 +47,25 @@ class LibraryDesk:
         """All concepts, what the bases have room for, and what can be brought back."""
         shelf = self.shelf
         return {
-            "concepts": [self._card(card) for card in shelf.cards()],
+            "concepts": [
+                *(self._card(card) for card in shelf.cards()),
+                *(self._lora(info) for info in self.studio.loras.list()),
+            ],
             "bands": bands_html(shelf.bands()),
-            "removed": list(shelf.library.removed()),
+            "removed": [*shelf.library.removed(), *self.studio.loras.removed()],
             "unreadable": shelf.unreadable(),
         }
 
+    def rename(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
+        """Give a concept another name; its trigger stays."""
+        to = str(data["to"]).strip()
+        if to.startswith("<"):
+            raise InputError(f"name {to[:40]!r} is a trigger; change it below, or give a name without brackets")
+        return {"name": self.shelf.library.rename(str(data["name"]), to).name}
+
     def retrigger(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
-        """Give a concept another trigger."""
-        info = self.shelf.library.rename(str(data["name"]), str(data["trigger"]).strip())
-        return {"name": info.name}
+        """Give a concept another trigger; its name stays."""
+        return {"name": self.shelf.library.set_trigger(str(data["name"]), str(data["trigger"]).strip()).name}
 
     def export(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Files for other programs."""
@@ -64,33 +73,39 @@ class LibraryDesk:
 
     def remove(self, _: Visitor, name: str) -> dict[str, Any]:
         """Into the bin."""
-        self.shelf.library.remove(str(name))
+        remove(self.studio, str(name))
         return {"name": str(name)}
 
     def restore(self, _: Visitor, name: str) -> dict[str, Any]:
         """Out of the bin."""
-        return {"name": self.shelf.library.restore(str(name)).name}
+        return {"name": restore(self.studio, str(name))}
 
     def add(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Import an uploaded file."""
         file = inside([self.uploads], str(data["path"]))
         name, trigger = str(data.get("name") or ""), str(data.get("trigger") or "")
-        return {"name": self.shelf.add(file, name=name, trigger=trigger, replace=bool(data.get("replace"))).name}
+        return {"name": add(self.studio, file, name, trigger, bool(data.get("replace"))).name}
 
     def note(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Keep notes and tags beside a concept."""
         name, text = str(data["name"]), str(data.get("notes") or "")
         tags = list(dict.fromkeys(tag.strip() for tag in str(data.get("tags") or "").split(",") if tag.strip()))
-        if len(text) > LONGEST_NOTE:
-            raise InputError(f"{len(text)} characters are more than the {LONGEST_NOTE} that notes may have; cut them")
-        if len(tags) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in tags):
-            raise InputError(f"give up to {MOST_TAGS} tags of up to {LONGEST_TAG} letters, with commas between them")
-        write_record(self.shelf.library.find(name).with_name(NOTES), {"notes": text, "tags": tags})
+        self.shelf.library.note(name, Notes(text, tuple(tags)))
         return {"name": name}
 
+    def _lora(self, info: LoraInfo) -> dict[str, Any]:
+        """As a card of a concept, where what only those have is empty."""
+        layers = f"{info.layers} layers of the base"
+        known = {"Base": f"{info.base_name} {info.base}", "Changes": layers, "Rank": str(info.rank)}
+        known |= {"Left out": f"{info.unmatched} keys that fit no layer"} if info.unmatched else {}
+        return {
+            **{"name": info.name, "trigger": info.trigger, "class": "", "base": info.base_name},
+            **{"fits": info.base == self.studio.fingerprint, "band": "", "rank": info.rank, "lora": True},
+            **{"bytes": info.size, "size": size_words(info.size), "icon": "", "facts": known, "notes": "", "tags": []},
+        }
+
     def _card(self, card: ShelfCard) -> dict[str, Any]:
-        info, kept = card.info, read_record(card.preview.with_name(NOTES)) or {}
-        tags = kept.get("tags")
+        info, kept = card.info, read_notes(card.preview.with_name(NOTES))
         return {
             "name": info.name,
             "trigger": info.trigger,
@@ -103,6 +118,6 @@ class LibraryDesk:
             "size": size_words(card.size),
             "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
             "facts": facts(card),
-            "notes": str(kept.get("notes", "")),
-            "tags": [str(tag) for tag in tags] if isinstance(tags, list) else [],
+            "notes": kept.text,
+            "tags": list(kept.tags),
         }

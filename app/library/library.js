@@ -22,8 +22,8 @@ function draw() {
 function card(one) {
   const node = make("button", {type: "button", className: "concept", onclick: () => choose(one.name)},
     one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"}),
-    make("b", {}, one.name), make("span", {}, `${one.trigger} ${one.class}`),
-    make("span", {}, `${one.base}${one.fits ? "" : ", not loaded"} · band ${one.band} · ${one.size}`),
+    make("b", {}, one.name), make("span", {}, one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`),
+    make("span", {}, `${one.base}${one.fits ? "" : ", not loaded"} · ${one.lora ? `rank ${one.rank}` : `band ${one.band}`} · ${one.size}`),
     one.tags.length ? make("span", {className: "tags"}, one.tags.join(" · ")) : null);
   node.setAttribute("role", "option");
   node.setAttribute("aria-selected", String(one.name === chosen));
@@ -40,8 +40,10 @@ function choose(name) {
   $("#concept").hidden = !one;
   if (!one) return;
   $("#concept h2").textContent = one.name;
-  $("#concept .sub").textContent = `${one.trigger} ${one.class}`;
+  $("#concept .sub").textContent = one.lora ? `LoRA of another program${one.trigger ? `: write ${one.trigger}` : ", without words of its own"}` : `${one.trigger} ${one.class}`;
+  for (const node of $$("#concept .field")) node.hidden = Boolean(one.lora);
   $("#open-concept").hidden = !one.fits;
+  $("#concept-name").value = one.name;
   $("#concept-trigger").value = one.trigger;
   $("#concept-tags").value = one.tags.join(", ");
   $("#concept-notes").value = one.notes;
@@ -111,8 +113,9 @@ const actions = {
     document.dispatchEvent(new CustomEvent("spectral-fusion:open", {detail: chosen}));
     document.dispatchEvent(new CustomEvent("spectral-fusion:place", {detail: "create"}));
   },
+  rename: () => change("rename", {name: chosen, to: $("#concept-name").value}, "name", chosen),
   retrigger: () => change("retrigger", {name: chosen, trigger: $("#concept-trigger").value}, "trigger"),
-  remove: () => change("remove", chosen, "export"),
+  remove: () => change("remove", chosen, "remove"),
   export: async () => {
     problem("");
     const answer = await ask("export", {name: chosen, to: $("#concept-format").value});

@@ -48,9 +48,10 @@ class Head:
 def library_version(studio: Studio) -> str:
     """Differs as soon as a concept came, went or changed."""
     found = []
-    for path in sorted(studio.settings.library.glob("[!.]*/concept.safetensors")):
+    library = studio.settings.library
+    for path in sorted([*library.glob("[!.]*/concept.safetensors"), *library.glob(".loras/*.json")]):
         try:
-            found.append(f"{path.parent.name}:{path.stat().st_mtime_ns}")
+            found.append(f"{path.parent.name}/{path.name}:{path.stat().st_mtime_ns}")
         except OSError:
             continue
     return str(hash(tuple(found)))

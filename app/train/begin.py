@@ -69,8 +69,9 @@ class Begin:
             raise InputError(f"there is no setting {sorted(unknown)[0][:100]!r}; `train --help` lists them")
         check_bounds(values, self.settings.limits.training)
         values["base"] = self.studio.check_base(values.get("base") or self.studio.state.base)
-        if values.get("class_images"):
-            values["class_images"] = str(inside(self.settings.folders, values["class_images"]))
+        for name in ("class_images", "validation_images"):
+            if values.get(name):
+                values[name] = str(inside(self.settings.folders, values[name]))
         with self.photos(given.files, given.folder) as photos:
             photos.cards(
                 max(self.studio.size), values["class_word"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from spectral_fusion_app.train.progress import Point, TrainingState, smoothed
 
@@ -31,42 +32,65 @@ def state_words(state: TrainingState, seconds: float) -> str:
     return " · ".join(parts)
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A drawing over the steps: the first and last one across, the lowest and highest value up."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+    def at(self, step: int, value: float) -> str:
+        """Where a value lies, as `x,y`."""
+        x = MARGIN + (step - self.first) / ((self.last - self.first) or 1) * (WIDTH - MARGIN - 8)
+        y = HEIGHT - 24 - (value - self.low) / ((self.high - self.low) or 1) * (HEIGHT - 36)
+        return f"{x:.1f},{y:.1f}"
+
+    def line(self, places: Iterable[tuple[int, float]], style: str) -> str:
+        """Through (step, value)."""
+        path = " ".join(self.at(step, value) for step, value in places)
+        return f'<polyline points="{path}" fill="none" stroke="var(--color-accent)" {style}/>'
+
+    def dots(self, places: Iterable[tuple[int, float]]) -> str:
+        """At (step, value)."""
+        corners = [self.at(step, value).split(",") for step, value in places]
+        return "".join(f'<circle r="3" fill="currentColor" cx="{x}" cy="{y}"/>' for x, y in corners)
+
+    def svg(self, title: str, inside: str) -> str:
+        """The whole drawing."""
+        labels = [(4, 16, "start", f"{self.high:.3f}"), (4, HEIGHT - 26, "start", f"{self.low:.3f}")]
+        labels += [(MARGIN, HEIGHT - 6, "start", f"step {self.first}")]
+        labels += [(WIDTH - 8, HEIGHT - 6, "end", f"step {self.last}")]
+        texts = "".join(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in labels)
+        return (
+            f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
+            f'<g font-size="12" fill="currentColor" opacity="0.7">{texts}</g>{inside}</svg>'
+        )
+
+
 def loss_svg(points: Sequence[Point]) -> str:
     """The loss over the steps: faint as it is, strong when smoothed, dots for the validation loss."""
     if len(points) < 2:
         return ""
-    every = -(-len(points) // MOST_POINTS)
-    shown = range(0, len(points), every)
+    shown = range(0, len(points), -(-len(points) // MOST_POINTS))
     smooth = smoothed(points)
-    values = [point.loss for point in points] + [p.probe_loss for p in points if p.probe_loss is not None]
-    low, high = min(values), max(values)
-    first, last = points[0].step, points[-1].step
+    probes = [(point.step, point.probe_loss) for point in points if point.probe_loss is not None]
+    values = [point.loss for point in points] + [loss for _, loss in probes]
+    chart = Chart(points[0].step, points[-1].step, min(values), max(values))
+    plain = chart.line([(points[i].step, points[i].loss) for i in shown], 'stroke-width="1" opacity="0.25"')
+    strong = chart.line([(points[i].step, smooth[i]) for i in shown], 'stroke-width="2"')
+    return chart.svg("loss over the steps", plain + strong + chart.dots(probes))
 
-    def at(step: int, value: float) -> str:
-        x = MARGIN + (step - first) / (last - first) * (WIDTH - MARGIN - 8)
-        y = HEIGHT - 24 - (value - low) / ((high - low) or 1) * (HEIGHT - 36)
-        return f"{x:.1f},{y:.1f}"
 
-    def line(losses: Sequence[float], style: str) -> str:
-        path = " ".join(at(points[i].step, losses[i]) for i in shown)
-        return f'<polyline points="{path}" fill="none" stroke="var(--color-accent)" {style}/>'
-
-    dots = "".join(
-        '<circle r="3" fill="currentColor" cx="{}" cy="{}"/>'.format(*at(p.step, p.probe_loss).split(","))
-        for p in points
-        if p.probe_loss is not None
-    )
-    labels = [(4, 16, "start", f"{high:.3f}"), (4, HEIGHT - 26, "start", f"{low:.3f}")]
-    labels += [(MARGIN, HEIGHT - 6, "start", f"step {first}"), (WIDTH - 8, HEIGHT - 6, "end", f"step {last}")]
-    texts = "".join(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in labels)
-    return (
-        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="loss over the steps">'
-        f"<title>loss over the steps</title>"
-        f'<g font-size="12" fill="currentColor" opacity="0.7">{texts}</g>'
-        + line([p.loss for p in points], 'stroke-width="1" opacity="0.25"')
-        + line(smooth, 'stroke-width="2"')
-        + f"{dots}</svg>"
-    )
+def likeness_svg(points: Sequence[Point]) -> str:
+    """How like the photos the samples are, over the steps; nothing before there are two, or without a scorer."""
+    known = [(point.step, point.likeness) for point in points if point.likeness is not None]
+    if len(known) < 2:
+        return ""
+    values = [likeness for _, likeness in known]
+    chart = Chart(known[0][0], known[-1][0], min(*values, 0.0), 1.0)
+    return chart.svg("likeness to the photos", chart.line(known, 'stroke-width="2"') + chart.dots(known))
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.train.begin import ADVANCED, Begin, Given, described, described_setting, parse_setting
-from spectral_fusion_app.train.curve import duration, loss_svg, state_words
+from spectral_fusion_app.train.curve import duration, likeness_svg, loss_svg, state_words
 from spectral_fusion_app.train.photos import Card
 from spectral_fusion_app.train.progress import ACTIVE
 from spectral_fusion_app.train.trainings import Training, Trainings
@@ -107,11 +107,17 @@ class TrainDesk:
         state, grids = training.state(), training.grids()
         seen = int(data.get("grids") or 0)
         done = state.kind == "finished"
+        likeness = {point.step: point.likeness for point in state.points}
+        told = [(path, step_of(path)) for path in grids[seen:]]
         return {
             **self._short(training),
             "curve": loss_svg(state.points),
             "count": len(grids),
-            "grids": [{"step": step_of(path), "url": picture_data(path, SAMPLE_EDGE)} for path in grids[seen:]],
+            "likeness": likeness_svg(state.points),
+            "grids": [
+                {"step": step, "url": picture_data(path, SAMPLE_EDGE), "likeness": likeness.get(step)}
+                for path, step in told
+            ],
             "photos": self._photos(training) if not data.get("photos") else None,
             "class": next((info.class_word for info in self.studio.concepts() if info.name == training.name), ""),
             "can_create": done and any(info.name == training.name for info in self.studio.concepts()),

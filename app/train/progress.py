@@ -14,18 +14,19 @@ Kind = Literal["waiting", "preparing", "training", "stopping", "finished", "stop
 ACTIVE = ("waiting", "preparing", "training", "stopping")
 SMOOTHING = 0.95  # of the loss: one step's depends mostly on its timesteps
 RECENT = 50  # steps that the time left is judged by
-FIELDS = ("loss", "probe_loss", "samples")
+FIELDS = ("loss", "probe_loss", "samples", "likeness")
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one step told. `time` in seconds since 1970."""
+    """What one step told. `time` in seconds since 1970; `likeness` of its samples to the photos, where known."""
 
     step: int
     loss: float
     time: float
     probe_loss: float | None = None
     samples: bool = False
+    likeness: float | None = None
 
 
 @dataclass(frozen=True)

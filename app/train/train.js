@@ -134,7 +134,11 @@ function drawList() {
   }));
 }
 
-function clearShown() { $(".samples").replaceChildren(); $(".thumbs").replaceChildren(); $("#loss-curve").replaceChildren(); }
+function sampleWords({step, likeness}) {
+  return likeness === null || likeness === undefined ? `step ${step}` : `step ${step} · likeness ${likeness.toFixed(2)}`;
+}
+
+function clearShown() { $(".samples").replaceChildren(); $(".pair").replaceChildren(); $(".thumbs").replaceChildren(); $("#loss-curve").replaceChildren(); }
 
 async function choose(id) {
   if (id !== chosen) { chosen = id; shown = {grids: 0, photos: false}; clearShown(); }
@@ -161,9 +165,14 @@ async function drawChosen() {
   }
   $(".compare").hidden = !$(".thumbs").children.length;
   for (const grid of one.grids) {
-    $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, `step ${grid.step}`)));
+    $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, sampleWords(grid))));
   }
   shown.grids = one.count;
+  const ends = one.state === "finished" && one.count > 1;
+  $(".ends").hidden = !ends;
+  if (ends && !$(".pair").children.length) $(".pair").append(...[".samples > :last-child", ".samples > :first-child"].map(end => $(end).cloneNode(true)));
+  $(".likeness").hidden = !one.likeness;
+  if ($("#likeness-curve").dataset.count !== one.count + id) { $("#likeness-curve").innerHTML = one.likeness; $("#likeness-curve").dataset.count = one.count + id; }
   $(".samples-title").hidden = !$(".samples").children.length;
   if ($("#loss-curve").dataset.step !== String(one.step) + id) { $("#loss-curve").innerHTML = one.curve; $("#loss-curve").dataset.step = String(one.step) + id; }
 }

@@ -18,7 +18,7 @@ def demo(
     from spectral_fusion.cli.base import open_base
     from spectral_fusion.cli.progress import status
     from spectral_fusion.demo import METHODS, run_demo, write_markdown
-    from spectral_fusion.evaluate import EvaluateConfig, load_scorers
+    from spectral_fusion.evaluate import EvaluateConfig, load_detector, load_scorers
 
     config = EvaluateConfig(seeds=seeds, guidance_scale=3.0)  # what miniatures of Stable Diffusion bear best
     with status("loading the base") as tell:
@@ -27,6 +27,7 @@ def demo(
             out,
             base=base,
             scorers=load_scorers(base),
+            detector=load_detector(base),
             methods=METHODS if compare else METHODS[:2],
             config=config,
             on_progress=tell,

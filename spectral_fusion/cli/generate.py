@@ -30,7 +30,7 @@ def generate(
     lora_weights: LoraWeights = None,
     base: Annotated[
         str | None,
-        Option(help="toybox, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
+        Option(help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
     ] = None,
     library: LibraryFolder = None,
     negative: Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")] = "",

@@ -54,7 +54,7 @@ class StepBar:
         self.task = self.bar.add_task(name, total=None, said="")
 
     def tell(self, stage: str) -> None:
-        """Say what comes before the steps. A terminal stays clean: what is wrong with the input stands alone there."""
+        """Say what comes before the steps; a terminal stays clean: what is wrong with the input stands alone."""
         if self.lines is not None:
             self.lines(f"{self.name}: {stage}")
 

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -30,14 +30,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
 
 
-def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
+def with_config_flags(function: Callable[..., None], without: Collection[str] = ()) -> Callable[..., None]:
     """Give Typer, which reads signatures, an option for each field of `TrainConfig` in place of `**given`.
 
     All are None unless given, so that flags, a settings file and a checkpoint can override one another.
+
+    Args:
+        without: fields that get none.
     """
     signature = inspect.signature(function, eval_str=True)
     *own, _ = signature.parameters.values()
-    options = [_option(name, hint) for name, hint in get_type_hints(ResolvedConfig).items()]
+    hints = get_type_hints(ResolvedConfig)
+    options = [_option(name, hint) for name, hint in hints.items() if name not in without]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 
@@ -71,7 +75,9 @@ def _listed(value: Any) -> str:
 
 @with_config_flags
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of pictures of one subject, or a dataset file of kohya's scripts.")
+    ],
     library: LibraryFolder = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was stopped, or, with more --steps, is done.")
@@ -103,7 +109,6 @@ def _train(
     given: dict[str, Any],
 ) -> None:
     from spectral_fusion.concept import Library
-    from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.training import train_concept
     from spectral_fusion.training.folder import finished_settings, stopped_settings
 
@@ -114,12 +119,24 @@ def _train(
     if resume:
         name = chosen["name"]
         chosen = (stopped_settings(shelf, name) or finished_settings(shelf, name) or {}) | chosen
-    folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
+    folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
         where = ["--base", settings.base] if settings.base != TrainConfig.base else []
         watcher.finish(concept, [*where, *(["--library", str(library)] if library else [])])
+
+
+def read_images(images: Path, chosen: dict[str, Any]) -> tuple["ImageFolder", dict[str, Any]]:
+    """The pictures, and the settings with those of a dataset file where none was given."""
+    from spectral_fusion.concept.images import ImageFolder
+    from spectral_fusion.concept.images.dataset import ENDINGS, read_dataset
+
+    background, class_word = chosen.get("background", "white"), chosen.get("class_word")
+    if images.suffix.lower() not in ENDINGS or images.is_dir():
+        return ImageFolder.scan(images, background=background, class_word=class_word), chosen
+    dataset = read_dataset(images, background=background, class_word=class_word)
+    return dataset.images, dataset.settings | chosen
 
 
 def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
@@ -174,6 +191,9 @@ class _Watcher:
         self.bar.update(progress.step, progress.steps, line, f"loss {self.loss:.4f}")
         if progress.probe_loss is not None:
             self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
+        if progress.is_over and progress.step < progress.steps:
+            said = f"step {progress.step}: the loss on fixed noise no longer falls, so the training ends here"
+            self.console.print(said, highlight=False)
         self._log(progress)
         if self.journal is not None:
             self.journal.write(
@@ -182,6 +202,7 @@ class _Watcher:
                 loss=progress.loss,
                 probe_loss=progress.probe_loss,
                 samples=progress.samples is not None,
+                likeness=progress.likeness,
             )
         if self.stop:
             raise KeyboardInterrupt
@@ -205,7 +226,7 @@ class _Watcher:
                 self.logs = False
                 return
             self.writer = SummaryWriter(self.library.folder(self.name) / "training" / "logs", purge_step=progress.step)
-        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss}
+        scalars = {"loss": progress.loss, "probe_loss": progress.probe_loss, "likeness": progress.likeness}
         scalars |= {f"learning_rate/{part}": rate for part, rate in progress.learning_rates.items()}
         for name, value in scalars.items():
             if value is not None:

@@ -58,7 +58,7 @@ class GenerateConfig:
     init_image: InstanceOf[Image.Image] | None = field(default=None, repr=False)
     """A picture to begin from, cut to the shape of the new one. Pictures record its digest, not itself."""
     strength: float = 0.6
-    """How much of the denoising is done on the init image: 0 leaves it, 1 takes nothing of it."""
+    """How much of the denoising is done on the init image: 0 leaves it pixel for pixel, 1 takes nothing of it."""
     repaint: str | None = field(default=None, repr=False)
     """A mask, as `base.painted` writes it: what of the init image is drawn anew; the rest stays. None: all."""
     upscale: float = 1.0
@@ -142,7 +142,7 @@ def to_parameters(base: Base, config: GenerateConfig, height: int, width: int) -
         settings["Concept steps"] = json.dumps({name: list(span) for name, span in config.spans.items()})
     if config.init_image is not None:
         settings["Denoising strength"] = f"{config.strength:g}"
-        settings["Init image"] = hashlib.sha256(config.init_image.convert("RGB").tobytes()).hexdigest()[:10]
+        settings["Init image"] = image_digest(config.init_image)
         if config.repaint is not None:
             settings["Mask"] = config.repaint
     if config.upscale > 1:
@@ -151,3 +151,8 @@ def to_parameters(base: Base, config: GenerateConfig, height: int, width: int) -
         settings["Detail strength"] = f"{config.detail:g}"
     settings["Version"] = f"spectral-fusion {__version__}"
     return Parameters(config.prompt, config.negative_prompt, settings)
+
+
+def image_digest(image: Image.Image) -> str:
+    """By which pictures name their init image: of its pixels."""
+    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()[:10]

@@ -17,7 +17,7 @@ from spectral_fusion.generation.bound import Live, Placeable, concepts_known, te
 from spectral_fusion.generation.config import GenerateConfig, to_parameters
 from spectral_fusion.generation.draw import Pass, Stopped, draw
 from spectral_fusion.generation.found import with_places
-from spectral_fusion.generation.refine import enlarge, put_back, refine, start_of
+from spectral_fusion.generation.refine import enlarge, fitted, put_back, refine, start_of
 from spectral_fusion.picture import Parameters, format_weights
 
 PREVIEW_LATENTS = 32
@@ -104,7 +104,10 @@ def _passes(
     watch: Callable[[DenoisingStep], bool | None],
 ) -> Image.Image:
     """One picture through all the passes that the settings ask for."""
-    image = put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
+    if config.init_image is not None and config.strength == 0:
+        image = fitted(config.init_image, begin.size)  # not through the autoencoder, which blurs
+    else:
+        image = put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
     if config.upscale > 1:
         image = enlarge(base, config, live, image, begin.seed, watch)
     if config.detail:

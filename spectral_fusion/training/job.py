@@ -154,7 +154,8 @@ class _Job:
         return concept
 
     def _training_context(self) -> TrainingContext:
-        context = TrainingContext(self.others, self._read_class_pictures(), self.predictions)
+        known = self._read_class_pictures(), self.predictions
+        context = TrainingContext(self.others, *known, validation=self._validation())
         if self.start is None:
             return context
         first = int(self.start.training["steps"])
@@ -168,6 +169,7 @@ class _Job:
         """What can be refused is refused before minutes of work."""
         check_untouched(self.base)
         target_layers(self.base, self.config)
+        self._validation()
         self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
 
     def _decompose(self, band: Band) -> dict[str, Triplets]:
@@ -203,6 +205,10 @@ class _Job:
         with processes().main_process_first():
             return self.class_pictures.read()
 
+    def _validation(self) -> ImageFolder | None:
+        folder = self.config.validation_images
+        return None if folder is None else ImageFolder.scan(folder, background=self.config.background)
+
     def _preview(self, concept: Concept) -> Image.Image:
         attach(self.base, concept)
         try:
@@ -230,7 +236,7 @@ class _Keeper:
         main = is_main()
         if main and progress.samples is not None:
             _save_picture(progress.samples, self.home.folder / "samples" / f"step-{loop.step:06d}.png")
-        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.step == loop.config.steps):
+        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.is_over):
             self._save(loop)
         if self.on_progress is not None:
             try:

@@ -20,7 +20,7 @@ from spectral_fusion.training.distillation import Predictions
 from spectral_fusion.training.loop import Loop, Progress
 from spectral_fusion.training.model import MakeAdapter, TrainingModel, check_untouched, target_layers, training_model
 from spectral_fusion.training.processes import deterministic
-from spectral_fusion.training.watch import probe_loss, sample_grid
+from spectral_fusion.training.watch import Likeness, draw_samples, in_one_row, probe_loss
 
 T = TypeVar("T")
 OnStep = Callable[[Loop, Progress], None]
@@ -36,6 +36,7 @@ class TrainingContext:
     predictions: what the base predicted for earlier trainings, to be shared.
     start: an earlier training of the same concept, to go on from.
     first_step: how many steps that one had: learning rates and noise go on from there.
+    validation: pictures to measure on; None: those that are learned.
     """
 
     others: Sequence[TrainedSubject] = ()
@@ -43,6 +44,7 @@ class TrainingContext:
     predictions: Predictions | None = None
     start: Concept | None = None
     first_step: int = 0
+    validation: ImageFolder | None = None
 
 
 def train(
@@ -125,10 +127,13 @@ def train_adapter(
         loop.step = context.first_step
         if checkpoint is not None:
             loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
-        while loop.step < config.steps:
-            progress = _observed(loop, pictures[0], loop.advance())
+        measured = pictures[0] if context.validation is None else subject_pictures(base, context.validation, config)
+        likeness = Likeness(base)
+        while not loop.is_over:
+            progress = _observed(loop, measured, likeness, loop.advance())
             if on_step is not None:
                 on_step(loop, progress)
+        loop.finish()
         return result(loop)
 
 
@@ -146,10 +151,14 @@ def _class_pictures(base: Base, images: ImageFolder, config: ResolvedConfig) -> 
     )
 
 
-def _observed(loop: Loop, pictures: LatentPictures, progress: Progress) -> Progress:
+def _observed(loop: Loop, pictures: LatentPictures, likeness: Likeness, progress: Progress) -> Progress:
+    """The step as it is told: with what was measured after it, on the moving average where one is kept."""
     config = loop.config
-    if config.validate_every and loop.step % config.validate_every == 0:
-        progress = replace(progress, probe_loss=probe_loss(loop.model, pictures))
-    if config.sample_every and loop.step % config.sample_every == 0:
-        progress = replace(progress, samples=sample_grid(loop.model.base, config))
-    return progress
+    with loop.averaged():
+        if config.validate_every and loop.step % config.validate_every == 0:
+            progress = replace(progress, probe_loss=(loss := probe_loss(loop.model, pictures)))
+            loop.patience.measure(loss)
+        if config.sample_every and loop.step % config.sample_every == 0:
+            samples = draw_samples(loop.model.base, config)
+            progress = replace(progress, samples=in_one_row(samples), likeness=likeness(samples, pictures.folder))
+    return replace(progress, is_over=loop.patience.is_over)

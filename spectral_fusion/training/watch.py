@@ -1,10 +1,11 @@
-"""Looking at a training without changing it: a loss on fixed noise and timesteps, and grids of samples."""
+"""Looking at a training without changing it: a loss on fixed noise and timesteps, samples, and how like they are."""
 
 import torch
 from diffusers.utils import make_image_grid
 from PIL import Image
 
 from spectral_fusion.base.interface import Base
+from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.training.captions import PLACEHOLDER, TEMPLATES
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.data import LatentPictures
@@ -51,13 +52,35 @@ def sample(base: Base, prompts: list[str], seed: int, size: int) -> list[Image.I
     return pictures
 
 
-def sample_grid(base: Base, config: ResolvedConfig) -> Image.Image:
-    """The sample prompts as the adapter draws them now, in one row."""
+def draw_samples(base: Base, config: ResolvedConfig) -> list[Image.Image]:
+    """The sample prompts as the adapter draws them now."""
     wanted = config.sample_prompts or (default_prompt(config), f"a {PLACEHOLDER} {config.class_word} on grass")
     prompts = [prompt.replace(PLACEHOLDER, config.trigger) for prompt in wanted]
     with base.autocast(config.precision):
-        pictures = sample(base, prompts, config.seed, config.resolution)
+        return sample(base, prompts, config.seed, config.resolution)
+
+
+def in_one_row(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side."""
     return make_image_grid(pictures, rows=1, cols=len(pictures))
+
+
+class Likeness:
+    """How like the photos of one training samples are, by the base's own scorer of identities."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self._photos: torch.Tensor | None = None
+
+    def __call__(self, samples: list[Image.Image], images: ImageFolder) -> float | None:
+        """The mean cosine of samples and photos; None where the base has no scorer."""
+        scorers = self.base.scorers()
+        if scorers is None:
+            return None
+        if self._photos is None:
+            photos = [images.read(photo) for photo in images.photos[:PROBE_PHOTOS]]
+            self._photos = scorers.embed_identity(photos)
+        return float((scorers.embed_identity(samples) @ self._photos.T).mean())
 
 
 def preview(base: Base, config: ResolvedConfig) -> Image.Image:

@@ -1,10 +1,13 @@
 """What Create asks of the server, without a browser."""
 
+import base64
+import io
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
@@ -14,12 +17,22 @@ from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.picture import read_parameters
 from spectral_fusion_app.create.desk import Desk
 from spectral_fusion_app.create.history import History
+from spectral_fusion_app.create.starts import MOST, Starts
 from spectral_fusion_app.settings import AppSettings, Limits
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import served
 
+
+def png(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
 ANN, BOB = Visitor("browser", "a" * 32), Visitor("browser", "b" * 32)
+# One black pixel as a PNG.
+EMPTY = base64.b64encode(png(Image.new("L", (1, 1)))).decode()
 LEFT, RIGHT = [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]
 
 
@@ -109,15 +122,88 @@ def test_regions_hold_their_concept_in_the_order_of_the_form(desk: Desk, ann: As
 
 
 def test_a_place_that_was_found_is_shown_and_gives_the_picture_again(desk: Desk, ann: Asking) -> None:
-    mask = torch.zeros(4, 4)
-    mask[:, :2] = 1
-    [name] = create(ann, regions=[{"concept": "rex", "box": None, "mask": tensor_text(mask)}], steps=4)
+    place = torch.zeros(4, 4)
+    place[:, :2] = 1
+    [name] = create(ann, regions=[{"concept": "rex", "box": None, "mask": tensor_text(place)}], steps=4)
     kept = ann("picture", name)["form"]
     [region] = kept["regions"]
     assert (region["concept"], region["box"]) == ("rex", [0.0, 0.0, 0.5, 1.0])
     kept.pop("missing")
     [again] = finished(ann, ann("create", kept)["id"])["pictures"]
     assert desk.studio.history.find(again).read_bytes() == desk.studio.history.find(name).read_bytes()
+
+
+def mask(left: float = 0.0, right: float = 0.5) -> str:
+    """A painted mask over the columns of these fractions."""
+    painted = torch.zeros(8, 8)
+    painted[:, round(left * 8) : round(right * 8)] = 1
+    return tensor_text(painted)
+
+
+def pixels(desk: Desk, name: str) -> np.ndarray:
+    return np.asarray(Image.open(desk.studio.history.find(name)).convert("RGB")).astype(int)
+
+
+def send(desk: Desk, image: Image.Image) -> str:
+    desk.uploads.mkdir(exist_ok=True)
+    image.save(desk.uploads / "sent.png")
+    return str(desk.uploads / "sent.png")
+
+
+def test_a_picture_begins_from_a_sent_one_where_it_is_painted_and_says_so(desk: Desk, ann: Asking) -> None:
+    kept = ann("begin", {"path": send(desk, Image.new("RGB", (32, 32), (200, 30, 60)))})
+    assert (kept["width"], kept["height"]) == (32, 32)
+    start = {**kept, "strength": 0.9, "mask": mask()}
+    [name] = create(ann, start=start, steps=10)
+    made = pixels(desk, name)
+    assert (made[:, 20:] == (200, 30, 60)).all(), "what is not painted stays"
+    assert np.abs(made[:, :12] - (200, 30, 60)).mean() > 5
+    told = ann("picture", name)["form"]
+    assert told["start"] == start
+    [again] = finished(ann, ann("create", told)["id"])["pictures"]
+    assert (pixels(desk, again) == made).all()
+    [whole] = create(ann, start={**start, "mask": None}, steps=10)
+    assert np.abs(pixels(desk, whole)[:, 20:] - (200, 30, 60)).mean() > 5
+    desk.studio.starts.find(kept["picture"]).unlink()
+    assert ann("picture", name)["form"]["start"] is None
+    assert "choose it again" in ann("picture", name)["form"]["lost"]
+    assert ann("create", form(start=start))["field"] == "start"
+
+
+def test_a_finished_picture_is_enlarged_and_its_subjects_are_refined(desk: Desk, ann: Asking) -> None:
+    [plain] = create(ann, prompt="a <rex> dog", steps=4)
+    assert "mark the subjects" in ann("finish", {"name": plain, "how": "refine"})["error"]
+    job = finished(ann, ann("finish", {"name": plain, "how": "upscale", "by": 2, "strength": 0.5})["id"])
+    [large] = job["pictures"]
+    assert (job["pass"], job["passes"], job["fraction"]) == (1, 1, 1.0)
+    assert pixels(desk, large).shape == (64, 64, 3)
+    assert parameters(desk, large).settings["Hires strength"] == "0.5"
+    regions = [{"concept": "rex", "prompt": "", "box": [0.0, 0.25, 0.25, 0.5]}]
+    [fine] = finished(ann, ann("finish", {"name": large, "how": "refine", "regions": regions})["id"])["pictures"]
+    change = np.abs(pixels(desk, fine) - pixels(desk, large)).sum(2)
+    assert change[16:32, :16].any()
+    assert not change[:, 40:].any(), "away from the region, not a pixel is changed"
+    sheet = create(ann, axes=[{"setting": "steps", "values": "1, 2"}])[-1]
+    assert "sheet" in ann("finish", {"name": sheet, "how": "upscale"})["error"]
+
+
+def test_a_pass_after_the_first_counts_in_the_progress(ann: Asking) -> None:
+    job = finished(ann, ann("create", form(upscale=2, steps=3, upscale_strength=1.0))["id"])
+    assert (job["pass"], job["passes"], job["fraction"]) == (2, 2, 1.0)
+
+
+def test_a_painted_region_keeps_its_place_and_only_the_newest_starts_stay(
+    desk: Desk, ann: Asking, tmp_path: Path
+) -> None:
+    [name] = create(ann, regions=[{"concept": "rex", "box": LEFT, "mask": mask(0.5, 1.0)}])
+    [region] = ann("picture", name)["form"]["regions"]
+    assert (region["box"], region["mask"]) == (RIGHT, mask(0.5, 1.0))
+    starts = Starts(tmp_path / "starts", edge=16)
+    for shade in range(MOST + 3):
+        Image.new("RGB", (32, 24), (shade, 0, 0)).save(tmp_path / "one.png")
+        kept = starts.keep(tmp_path / "one.png")
+    assert starts.image(kept).size == (16, 12), "no larger than a picture that is made"
+    assert len(list(starts.folder.iterdir())) == MOST
 
 
 def test_the_model_may_be_asked_to_find_the_place(ann: Asking) -> None:
@@ -200,6 +286,14 @@ def test_a_grid_of_seeds_and_samplers(desk: Desk, ann: Asking) -> None:
         ({"axes": [{"setting": "sampler", "values": "Oiler"}]}, "grid", "no sampler"),
         ({"axes": [{"setting": "steps", "values": "1"}, {"setting": "steps", "values": "2"}]}, "grid", "twice"),
         ({"prompt": "a dog", "axes": [{"setting": "weights", "values": "0, 1"}]}, "grid", "weights of concepts"),
+        ({"detail": 0.4}, "finish", "mark each subject"),
+        ({"upscale": 8}, "finish", "upscale is 8"),
+        ({"upscale": 4, "width": 64, "height": 64}, "width", "pixels on an edge"),
+        ({"start": {"picture": "../../key"}}, "start", "no longer"),
+        ({"start": {"picture": "0123456789", "mask": "no mask"}}, "start", "cannot be read"),
+        ({"start": {"picture": "0123456789", "mask": EMPTY}}, "start", "nothing painted"),
+        ({"start": {"strength": 1}}, "start", "cannot be used"),
+        ({"regions": [{"concept": "rex", "box": LEFT, "mask": EMPTY}]}, "regions", "nothing painted"),
         ({"prompt": 5}, "prompt", "cannot be used"),
         ({"prompt": "\ud800"}, "", "half a character"),
     ],
@@ -263,7 +357,7 @@ def test_names_that_are_paths_reach_nothing(ann: Asking, function: str, name: An
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 5, {"name": []}, {"id": {}, "places": "x"}, {"skip": "x"}])
-@pytest.mark.parametrize("function", ["jobs", "create", "move", "star", "pictures", "picture"])
+@pytest.mark.parametrize("function", ["jobs", "create", "begin", "finish", "move", "star", "pictures", "picture"])
 def test_odd_requests_have_an_answer(ann: Asking, function: str, data: Any) -> None:
     ann(function, data)
 

@@ -7,15 +7,9 @@ import pytest
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
-from spectral_fusion_app.create.draft import (
-    Draft,
-    RegionDraft,
-    parse_seed,
-    region_phrase,
-    remove,
-    used_concepts,
-)
+from spectral_fusion_app.create.draft import Draft, RegionDraft, StartDraft, parse_seed
 from spectral_fusion_app.create.grid import Axis
+from spectral_fusion_app.create.wording import region_phrase, remove, used_concepts
 
 
 def info(name: str, class_word: str) -> Any:
@@ -72,6 +66,8 @@ def test_a_draft_becomes_a_request() -> None:
         (Draft("a dog", axes=(("weights", "0, 1"),)), "weights of concepts"),
         (Draft("a dog", regions=(RegionDraft("a cat", (0.5, 0.0, 0.5, 1.0)),)), "box"),
         (Draft("a dog", steps=0), "num_inference_steps"),
+        (Draft("a dog", detail=0.4), "mark each subject"),
+        (Draft("a dog", upscale=9.0), "upscale is 9"),
     ],
 )
 def test_what_cannot_be_used_is_said(draft: Draft, words: str) -> None:
@@ -96,6 +92,10 @@ def test_a_picture_brings_its_draft_back() -> None:
         width=64,
         height=32,
         seed="7",
+        start=StartDraft("0123456789", 0.3, "bWFzaw=="),
+        upscale=1.5,
+        upscale_strength=0.2,
+        detail=0.5,
     )
     settings = {
         "Steps": "4",
@@ -105,5 +105,7 @@ def test_a_picture_brings_its_draft_back() -> None:
         "Size": "64x32",
         "Concepts": "rex: 0.8",
     }
+    settings |= {"Init image": "0123456789", "Denoising strength": "0.3", "Mask": "bWFzaw=="}
+    settings |= {"Hires upscale": "1.5", "Hires strength": "0.2", "Detail strength": "0.5"}
     settings["Regions"] = '[["a <rex> dog", [0.0, 0.0, 0.5, 1.0]]]'
     assert Draft.from_parameters(Parameters("a <rex> dog", "ugly", settings)) == draft

@@ -204,6 +204,8 @@ def test_a_concept_goes_in_and_out_is_renamed_deleted_and_restored(
     with pytest.raises(AppError, match="already"):
         user.predict(handle_file(file), "", "", False, api_name="/import_concept")
     assert user.predict("pip", "<pop>", api_name="/rename_concept")["trigger"] == "<pop>"
+    assert user.predict("pip", new_name="pap", api_name="/rename_concept") == {"name": "pap", "trigger": "<pop>"}
+    assert user.predict("pap", "<pop>", "pip", api_name="/rename_concept") == {"name": "pip", "trigger": "<pop>"}
     (out,) = user.predict("pip", "concept", api_name="/export_concept")
     assert read_info(out).trigger == "<pop>"
     lora, embedding = user.predict("pip", "kohya", api_name="/export_concept")

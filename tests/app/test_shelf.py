@@ -14,7 +14,7 @@ from spectral_fusion_app.lab.fusing import Check
 from spectral_fusion_app.lab.lab_html import check_html
 from spectral_fusion_app.library.shelf import Bands, Shelf
 from spectral_fusion_app.library.shelf_html import bands_html, facts
-from spectral_fusion_app.train.curve import duration, loss_svg, state_words
+from spectral_fusion_app.train.curve import duration, likeness_svg, loss_svg, state_words
 from spectral_fusion_app.train.progress import Point, TrainingState, smoothed
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -96,4 +96,17 @@ def test_the_loss_is_a_line_of_bounded_length() -> None:
     assert svg.count("<circle") == 1
     assert svg.count(",") < 1500
     assert loss_svg(points[:1]) == ""
+
+
+def test_the_likeness_is_a_dot_for_each_samples_and_nothing_without_a_scorer() -> None:
+    points = [Point(step, 0.5, float(step), likeness=step / 100 if step % 25 == 0 else None) for step in range(1, 101)]
+    svg = likeness_svg(points)
+    assert svg.count("<circle") == 4
+    assert "step 25" in svg
+    assert "step 100" in svg
+    assert likeness_svg([Point(step, 0.5, float(step)) for step in range(9)]) == ""
+
+
+def test_the_smoothed_loss_begins_at_the_first() -> None:
+    points = [Point(step, 0.5, float(step)) for step in range(1, 9)]
     assert smoothed(points)[:3] == pytest.approx([0.5] * 3)

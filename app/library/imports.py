@@ -1,0 +1,58 @@
+"""Into the library and out of it, whatever a file is: a concept, or a LoRA of another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectral_fusion.errors import InputError
+from spectral_fusion_app.library.loras import LoraInfo
+from spectral_fusion_app.library.shelf import Shelf
+from spectral_fusion_app.studio import Studio
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept import ConceptInfo
+
+
+def add(
+    studio: Studio, file: str | Path | None, name: str = "", trigger: str = "", replace: bool = False
+) -> ConceptInfo | LoraInfo:
+    """Copy a file into the library; empty texts keep what it says of itself.
+
+    Raises:
+        InputError: nothing was given, it is neither a concept nor a LoRA for the loaded base, or its name or trigger is
+            taken.
+    """
+    from spectral_fusion.concept.community import is_lora
+    from spectral_fusion.names import check_name
+
+    if not file or not is_lora(file):
+        named = name.strip()
+        if named and named in studio.loras:
+            raise InputError(f"the library has a LoRA {named!r} already; give another name")
+        return Shelf(studio.settings.library).add(file, name=name, trigger=trigger, replace=replace)
+    target = name.strip() or Path(file).stem
+    try:
+        taken = studio.library.path(check_name(target)).exists()
+    except InputError:
+        if name.strip():
+            raise
+        taken = False  # the file's own name is made usable
+    if taken:
+        raise InputError(f"the library has a concept {target!r} already; give another name")
+    return studio.add_lora(Path(file), name, trigger)
+
+
+def remove(studio: Studio, name: str) -> None:
+    """Into the bin. Raises InputError where there is none."""
+    if name in studio.loras:
+        studio.loras.remove(name)
+    else:
+        studio.library.remove(name)
+
+
+def restore(studio: Studio, name: str) -> str:
+    """Out of the bin. Raises InputError where there is none."""
+    if name in studio.loras.removed() and name not in studio.library.removed():
+        return studio.loras.restore(name)
+    return studio.library.restore(name).name
