@@ -169,7 +169,6 @@ class _Watcher:
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-        self.bar.tell("preparing")
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
