@@ -217,7 +217,7 @@ def _unlock(handle: int | None) -> None:
 
 @contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """Errors of the system, such as a full disk, with the file's name; the safetensors library hides them in its own."""
+    """Errors of the system, such as a full disk, name the file; those of the safetensors library become such errors."""
     try:
         yield
     except SafetensorError as error:
