@@ -28,9 +28,10 @@ FUZZ_SECONDS ?= 3600
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_lane.py --seconds $(FUZZ_SECONDS)
 
-# Every verb, killed before each of its calls to the file system.
+# Every verb, killed before each of its calls to the file system, and on disks that are full, closed or without locks.
 kills: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/disks.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

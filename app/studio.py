@@ -199,9 +199,16 @@ class Studio:
             except Exception:  # the next time may go well, and the others are looked after
                 logger.exception("looking after the page's work failed")
 
-    def _ready(self) -> Engine:
+    def check_loaded(self) -> None:
+        """Raises InputError where the base is still loading, or could not be loaded: nothing else would be true."""
+        if self._engine is None and self.state.kind == "loading":
+            raise InputError("the base is still loading; ask again in a moment")
         if self._engine is None:
-            raise InputError(f"no base is loaded: {self.state.message or 'it is still loading'}; choose another base")
+            raise InputError(f"no base is loaded: {self.state.message or 'none was asked for'}; choose another base")
+
+    def _ready(self) -> Engine:
+        self.check_loaded()
+        assert self._engine is not None
         self._engine.unpark()
         return self._engine
 

@@ -217,7 +217,7 @@ def _unlock(handle: int | None) -> None:
 
 @contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """The safetensors library hides the system's errors, such as a full disk, in its own: raise them as OSError."""
+    """Errors of the system, such as a full disk, name the file; those of the safetensors library become such errors."""
     try:
         yield
     except SafetensorError as error:
@@ -225,3 +225,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # of a write: the system knows no name there
+            error.filename = str(path)
+        raise

@@ -206,8 +206,8 @@ def verbs(world: World) -> dict[str, Verb]:
         settings = TINY_SETTINGS | {"name": name, "steps": 2, "rank": 4, "target": ("attn2.to_q",)}
         train_concept(place / "photos", TrainConfig(**settings), library=library(place), base=world.base, **how)
 
-    def save(place: Path, force: bool) -> None:
-        fuse(world.base, {rex: 1.0, tom: 1.0}).save(place / "out" / ("model" if force else "other"), force=force)
+    def save(place: Path, name: str) -> None:
+        fuse(world.base, {rex: 1.0, tom: 1.0}).save(place / "out" / name, force=True)
 
     def export(place: Path) -> None:
         write_lora({rex: 1.0, tom: 0.5}, place / "out" / "two.safetensors", "kohya", half=False, force=True)
@@ -245,8 +245,8 @@ def verbs(world: World) -> dict[str, Verb]:
         "rename a trigger": Verb(lambda place: library(place).rename("rex", "<max>")),
         "check": Verb(damaged),
         "export": Verb(export, export),
-        "fuse": Verb(lambda place: save(place, False), lambda place: save(place, True)),
-        "fuse --force": Verb(lambda place: save(place, True), lambda place: save(place, True)),
+        "fuse": Verb(lambda place: save(place, "other"), lambda place: save(place, "other")),
+        "fuse --force": Verb(lambda place: save(place, "model"), lambda place: save(place, "model")),
         "generate": Verb(pictures, pictures),
         "evaluate": Verb(report, report),
         "train": Verb(train, lambda place: train(place, resume=True)),

@@ -1,5 +1,6 @@
 """Writing whole or not at all, and what kills leave behind."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_a_full_disk_seen_by_the_safetensors_library_is_an_error_of_the_system(t
     with pytest.raises(OSError, match="No space left on device"), atomic_folder(tmp_path / "fused"):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_within_a_file_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, atomic_file(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_threads_that_write_one_file_leave_one_whole(tmp_path: Path) -> None:

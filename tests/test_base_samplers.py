@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.samplers import SAMPLERS, make_sampler
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
@@ -79,3 +80,20 @@ def test_unknown_samplers(shared_base: StableDiffusion) -> None:
         make_sampler(shared_base.pipeline.scheduler.config, "DPM+ 2M")
     with pytest.raises(InputError, match="choose one of"):
         make_sampler(shared_base.pipeline.scheduler.config, "zzzzzz")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 51, 999, 1000])
+def test_each_sampler_goes_through_its_steps_or_refuses_them(
+    shared_base: StableDiffusion, monkeypatch: pytest.MonkeyPatch, name: str, steps: int
+) -> None:
+    monkeypatch.setattr(shared_base, "predict", lambda noisy, time, condition: 0.9 * noisy)
+    noise = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    told, source = Condition(torch.zeros(1, 1, 1)), torch.Generator().manual_seed(0)
+    refused = ""
+    try:
+        *_, last = shared_base.denoise(told, noise, sampler=name, steps=steps, generator=source)
+    except InputError as error:
+        refused = str(error)
+    assert f"{name} cannot take {steps} steps" in refused if refused else torch.isfinite(last.latents).all()
+    assert not refused or steps > 50

@@ -46,10 +46,9 @@ def test_no_line_is_broken() -> None:
 def test_a_bar_on_a_terminal_is_lines_elsewhere() -> None:
     where, file = console()
     bar = StepBar(where, "rex")
-    bar.tell("preparing")
     bar.start()
     bar.update(1, 2, "step 1 of 2", "loss 0.5")
     bar.update(2, 2, "step 2 of 2", "loss 0.4")
     bar.stop()
-    said = ["rex: preparing", "rex: step 1 of 2, loss 0.5", "rex: step 2 of 2, loss 0.4"]
+    said = ["rex: step 1 of 2, loss 0.5", "rex: step 2 of 2, loss 0.4"]
     assert file.getvalue().splitlines() == said

@@ -125,6 +125,25 @@ def test_resuming_what_is_finished_changes_nothing(quick: Callable[..., bytes], 
     assert library.path("rex").stat().st_mtime_ns == time_of_first
 
 
+def test_a_finished_concept_goes_on_for_more_steps(
+    quick: Callable[..., bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = Library(tmp_path)
+    first = quick(library, band=2)
+    with pytest.raises(KeyboardInterrupt):
+        quick(library, resume=True, steps=7, band=2, stop_after=6)
+    assert library.path("rex").read_bytes() == first, "the finished one stays until the longer one is done"
+    longer = quick(library, resume=True, steps=7, band=2)
+    assert "from step 4 to 7" in caplog.text
+    assert (library.info("rex").training["steps"], library.info("rex").band) == (7, Band(2, 4, "bottom"))
+    assert longer != first
+    assert [entry.name for entry in library.trash()] == ["rex"]
+    with pytest.raises(InputError, match="more --steps"):
+        quick(library, resume=True, steps=5, band=2)
+    with pytest.raises(InputError, match="seed was 0, is 1"):
+        quick(library, resume=True, steps=9, band=2, seed=1)
+
+
 def test_killed_between_saving_and_cleaning_up_it_only_cleans_up(quick: Callable[..., bytes], tmp_path: Path) -> None:
     library = Library(tmp_path)
     checkpoint = library.folder("rex") / "training" / "checkpoint.safetensors"

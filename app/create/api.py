@@ -105,6 +105,7 @@ class Endpoints:
             upscale_strength=upscale_strength,
             detail=detail,
         )
+        self.studio.check_loaded()
         asked = draft.request(self.studio.drawable(), self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
@@ -149,7 +150,7 @@ class Endpoints:
         draft["grid"] = dict(draft.pop("axes"))
         draft["seed"] = int(draft["seed"] or 0)
         draft["start"] = draft["start"] and draft["start"]._asdict()
-        del draft["pinned"]
+        del draft["pinned"], draft["left_out"]  # what is left is what `generate` takes
         return draft
 
     def keep_picture(self, picture: str | None) -> dict[str, Any]:

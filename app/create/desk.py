@@ -89,6 +89,7 @@ class Desk:
         from spectral_fusion.base.turns import unknown_words
 
         form = check_form(data)
+        self.studio.check_loaded()
         concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
         request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)

@@ -23,6 +23,7 @@ from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
 from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.regions import Box, Region, side_by_side
+from spectral_fusion.base.samplers import steps_that_fit
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
 from spectral_fusion.errors import InputError
@@ -318,10 +319,11 @@ class Base(ABC):
                 picture each.
 
         Raises:
-            InputError: the sampler is unknown.
+            InputError: the sampler is unknown, or cannot take so many steps.
         """
         scheduler = self.scheduler(sampler, (noise.shape[-2], noise.shape[-1]), steps)
-        self.set_steps(scheduler, steps)
+        with steps_that_fit(scheduler, sampler, steps):
+            self.set_steps(scheduler, steps)
         condition, uncondition, guidance_scale = self.guided(condition, uncondition, guidance_scale)
         yield from denoising_steps(
             self.predict,

@@ -1,6 +1,7 @@
 """Samplers under the names that users of this field know (those of AUTOMATIC1111's web UI)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -53,6 +54,27 @@ def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
     zero_snr = {"trained_betas": zero_snr_betas(settings)} if kind in NO_ZERO_SNR and is_zero_snr(settings) else {}
     return getattr(diffusers, kind).from_config(settings, **clip, **changes, **zero_snr)
+
+
+@contextmanager
+def steps_that_fit(scheduler: SchedulerMixin, sampler: str, steps: int) -> Iterator[None]:
+    """What sets so many steps runs within the `with` block; the outcome is one that the sampler can go through.
+
+    Raises:
+        InputError: the sampler takes fewer, or would stand still or leave the noise schedule in one of them.
+    """
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{sampler} cannot take {steps} steps; give fewer --steps") from error
+    sigmas = getattr(scheduler, "sigmas", None)
+    still = sigmas is not None and scheduler.order == 1 and bool((sigmas.diff() == 0).any())
+    schedule = getattr(scheduler, "alphas_cumprod", None)  # flows have none
+    outside = schedule is not None and float(scheduler.timesteps.max()) >= len(schedule)
+    if still or outside:
+        raise InputError(f"{sampler} cannot take {steps} steps on this base; give fewer --steps")
 
 
 def is_zero_snr(settings: Mapping[str, Any]) -> bool:

@@ -53,11 +53,6 @@ class StepBar:
         self.lines = None if console.is_terminal else PlainLines(console)
         self.task = self.bar.add_task(name, total=None, said="")
 
-    def tell(self, stage: str) -> None:
-        """Say what comes before the steps; a terminal stays clean: what is wrong with the input stands alone."""
-        if self.lines is not None:
-            self.lines(f"{self.name}: {stage}")
-
     def start(self) -> None:
         """Show the bar; calling it again does nothing."""
         if self.lines is None:

@@ -79,7 +79,9 @@ def train(
         Path, typer.Argument(help="Folder of pictures of one subject, or a dataset file of kohya's scripts.")
     ],
     library: LibraryFolder = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped, or, with more --steps, is done.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, where it is installed.")] = True,
     journal: Annotated[Path | None, typer.Option(help="Write a JSON line a step here, for other programs.")] = None,
@@ -108,14 +110,15 @@ def _train(
 ) -> None:
     from spectral_fusion.concept import Library
     from spectral_fusion.training import train_concept
-    from spectral_fusion.training.folder import stopped_settings
+    from spectral_fusion.training.folder import finished_settings, stopped_settings
 
     shelf = Library(library)
     chosen = {name: value for name, value in given.items() if value is not None}
     if "name" not in chosen:
         raise InputError("the concept has no name; give --name rex")
     if resume:
-        chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
+        name = chosen["name"]
+        chosen = (stopped_settings(shelf, name) or finished_settings(shelf, name) or {}) | chosen
     folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
@@ -166,7 +169,6 @@ class _Watcher:
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-        self.bar.tell("preparing")
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 

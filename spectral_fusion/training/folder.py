@@ -13,7 +13,7 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.concept.locks import held, training_lock
 from spectral_fusion.errors import InputError
 from spectral_fusion.training.checkpoint import FILE_NAME, read_header
-from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig
+from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig, settings
 
 FOLDER = "training"
 MOST = 16  # concepts that "all" means: they share the distilled prompts, and with more it has not been tried
@@ -56,6 +56,24 @@ class TrainingFolder:
         path = self.library.path(self.name)
         return path.is_file() and read_info(path).training == self.facts
 
+    def to_extend(self) -> Concept | None:
+        """The finished concept where this training only asks for more steps of the same; None where there is none.
+
+        Raises:
+            InputError: other settings or pictures differ too, or it asks for fewer steps.
+        """
+        path = self.library.path(self.name)
+        if self.checkpoint.is_file() or not path.is_file():
+            return None
+        then = read_info(path).training
+        if self.facts["steps"] <= then.get("steps", 0):
+            raise InputError(
+                f"{self.name!r} is trained for {then.get('steps')} steps; give more --steps to go on, or --force to "
+                "start again"
+            )
+        self._refuse_changes(then | {"steps": self.facts["steps"]})
+        return self.library.get(self.name)
+
     def check(self, *, resume: bool) -> bool:
         """Whether there is a checkpoint to continue from.
 
@@ -83,7 +101,7 @@ class TrainingFolder:
         ]
         if changes:
             raise InputError(
-                f"the stopped training of {self.name!r} differs: {'; '.join(changes)}. "
+                f"the training of {self.name!r} differs: {'; '.join(changes)}. "
                 "Resume with its own settings and pictures, or start again with --force"
             )
 
@@ -158,6 +176,15 @@ def images_digest(folder: ImageFolder) -> str:
         for file in filter(None, (photo.path, photo.mask)):
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def finished_settings(library: Library, name: str) -> dict[str, Any] | None:
+    """The settings of a finished concept that shaped it, as `TrainConfig` takes them; None where there is none."""
+    path = library.path(name)
+    if not path.is_file():
+        return None
+    said = {RENAMED.get(key, key): value for key, value in read_info(path).training.items()}
+    return {key: value for key, value in said.items() if key in settings()}
 
 
 def stopped_settings(library: Library, name: str) -> dict[str, Any] | None:

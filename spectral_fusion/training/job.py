@@ -88,9 +88,14 @@ def train_concept(
             facts["class_pictures"] = class_pictures.facts()
         home = TrainingFolder(library, config.name, facts, force)
         with home.locked() if is_main() else nullcontext():
-            if resume and not home.checkpoint.exists() and home.is_finished():
-                return library.get(config.name)
-            return _Job(home, base, folder, settings, others, class_pictures, predictions, own).run(resume, on_progress)
+            start = None
+            if resume and not home.checkpoint.exists():
+                if home.is_finished():
+                    return library.get(config.name)
+                if not force and (start := home.to_extend()):
+                    home = replace(home, force=True)
+            job = _Job(home, base, folder, settings, others, class_pictures, predictions, own, start)
+            return job.run(resume, on_progress)
 
 
 def resolve(config: TrainConfig, base: Base, device: torch.device | None = None) -> ResolvedConfig:
@@ -117,6 +122,8 @@ class _Job:
     predictions: Predictions | None
     cast: bool
     """Whether to cast the base to the training's precision, once its bands are known."""
+    start: Concept | None = None
+    """The finished concept that gets more steps."""
 
     def run(self, resume: bool, on_progress: OnProgress | None) -> Concept:
         self._check()
@@ -130,9 +137,7 @@ class _Job:
                 self.images,
                 self.config,
                 band,
-                TrainingContext(
-                    self.others, self._read_class_pictures(), self.predictions, validation=self._validation()
-                ),
+                self._training_context(),
                 bases=bases,
                 facts=home.facts,
                 checkpoint=checkpoint,
@@ -147,6 +152,18 @@ class _Job:
         if is_main():
             self._file(concept, home)
         return concept
+
+    def _training_context(self) -> TrainingContext:
+        known = self._read_class_pictures(), self.predictions
+        context = TrainingContext(self.others, *known, validation=self._validation())
+        if self.start is None:
+            return context
+        first = int(self.start.training["steps"])
+        logger.warning(
+            "%s goes on from step %d to %d: the learning rates are those of %d steps (%s), the optimizer begins anew",
+            *(self.config.name, first, self.config.steps, self.config.steps, self.config.schedule),
+        )
+        return replace(context, start=self.start, first_step=first)
 
     def _check(self) -> None:
         """What can be refused is refused before minutes of work."""
@@ -170,6 +187,7 @@ class _Job:
         config, home = self.config, self.home
         resuming = home.check(resume=resume)
         band = read_header(home.checkpoint)["facts"]["band"] if resuming else config.band
+        band = band if self.start is None else self.start.band.index
         directions = smallest_directions(layer.weight for layer in target_layers(self.base, config).values())
         return resuming, home.library.claim(
             config.name,

@@ -35,6 +35,7 @@ class TrainingContext:
     class_pictures: pictures of the class in general, for prior preservation.
     predictions: what the base predicted for earlier trainings, to be shared.
     start: an earlier training of the same concept, to go on from.
+    first_step: how many steps that one had: learning rates and noise go on from there.
     validation: pictures to measure on; None: those that are learned.
     """
 
@@ -42,6 +43,7 @@ class TrainingContext:
     class_pictures: ImageFolder | None = None
     predictions: Predictions | None = None
     start: Concept | None = None
+    first_step: int = 0
     validation: ImageFolder | None = None
 
 
@@ -122,6 +124,7 @@ def train_adapter(
         training_model(base, config, band, adapter=adapter, bases=bases, start=context.start) as model,
     ):
         loop = Loop(prepare(model), pictures, config, places)
+        loop.step = context.first_step
         if checkpoint is not None:
             loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
         measured = pictures[0] if context.validation is None else subject_pictures(base, context.validation, config)

@@ -11,14 +11,14 @@ from serving import make_place
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig
-from spectral_fusion.picture import read_parameters
+from spectral_fusion.picture import Parameters, read_parameters
 from spectral_fusion_app.create.draft import picture_draft
 from spectral_fusion_app.create.drawing import Progress, Request
 from spectral_fusion_app.create.grid import Axis
 from spectral_fusion_app.create.history import History
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.settings import AppSettings, Limits
-from spectral_fusion_app.studio import Studio
+from spectral_fusion_app.studio import BaseState, Studio
 from spectral_fusion_app.visitors import Visitor
 
 ANN, BOB = Visitor("browser", "ann"), Visitor("browser", "bob")
@@ -45,6 +45,23 @@ def studio(place: Path, tmp_path: Path) -> Studio:
     assert studio.concepts() == []
     studio.start().wait(60)
     return studio
+
+
+def test_what_is_asked_before_the_base_is_there_is_told_so(place: Path, tmp_path: Path) -> None:
+    studio = Studio(AppSettings(library=place / "concepts", out=tmp_path / "out", base=str(place / "base")))
+    with pytest.raises(InputError, match="still loading"):
+        studio.check_loaded()
+    studio.state = BaseState("failed", "base", "the file is damaged")
+    with pytest.raises(InputError, match="the file is damaged"):
+        studio.check_loaded()
+
+
+def test_pictures_of_a_clock_that_was_set_back_are_newest_still(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    image, said = Image.new("RGB", (8, 8)), Parameters("a dog")
+    future = history.add(image, said, "1").rename(tmp_path / "29990101-000000-000000-1.png")
+    second, third = (history.add(image, said, "1") for _ in range(2))
+    assert history.newest(3) == [third, second, future]
 
 
 def test_pictures_carry_their_concepts_and_the_base_is_as_before(studio: Studio) -> None:
