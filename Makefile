@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test lint format bench fuzz clean
+.PHONY: setup demo test lint format bench fuzz kills clean
 
 setup: $(READY)
 
@@ -23,10 +23,14 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-# Hours: the counts of docs/results/fuzz.md. FUZZ_SECONDS bounds each kind of input.
+# About an hour of an idle processor: the counts of docs/results/fuzz.md. A run that is stopped goes on in the next.
 FUZZ_SECONDS ?= 3600
 fuzz: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzing.py --count 1000000 --seconds $(FUZZ_SECONDS) --seed $$(date +%j) --out out/fuzz.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_lane.py --seconds $(FUZZ_SECONDS)
+
+# Every verb, killed before each of its calls to the file system.
+kills: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

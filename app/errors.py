@@ -14,7 +14,13 @@ import gradio as gr
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.typed import checked
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK = {
+    errno.ENOSPC: "the server's disk is full, nothing was changed; make room",
+    errno.EDQUOT: "the server has used up its share of the disk, nothing was changed; make room",
+    errno.EROFS: "the server's disk is read-only, nothing was changed; let it write there",
+    errno.EACCES: "the server may not write there, nothing was changed; give it the permission",
+    errno.EPERM: "the server may not write there, nothing was changed; give it the permission",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +48,8 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
             return error
         if isinstance(error, InputError):
             return gr.Error(str(error), print_exception=False)
-        if isinstance(error, OSError) and error.errno in FULL:
-            return gr.Error("the server's disk is full, nothing was changed; make room", print_exception=False)
+        if isinstance(error, OSError) and error.errno in DISK:
+            return gr.Error(DISK[error.errno], print_exception=False)
         logger.exception("a listener of the page failed", exc_info=error)
         return gr.Error(f"this failed ({type(error).__name__}); the server's log says more")
 

@@ -88,15 +88,16 @@ class Studio:
         return self.loads.submit(owner, lambda _: self._load(base), f"load {base}")
 
     def check_base(self, base: str) -> str:
-        """The base that a visitor named: toybox, the one of the settings, a hub id, or a path in an allowed folder.
+        """The base that a visitor named: a bundled one, the settings' own, a hub id, or a path in an allowed folder.
 
         Raises:
             InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
+        from spectral_fusion.base.bundled import BUNDLED
         from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
-        if base in ("toybox", self.settings.base):
+        if base in (*BUNDLED, self.settings.base):
             return base
         is_hub_id = HUB_ID.fullmatch(base) and ".." not in base and not Path(base).exists()
         try:
@@ -112,10 +113,12 @@ class Studio:
         return base
 
     def bases(self) -> list[str]:
-        """What can be loaded: toybox, the base of the settings, and what lies in the roots."""
+        """What can be loaded: the bundled ones, the base of the settings, and what lies in the roots."""
+        from spectral_fusion.base.bundled import BUNDLED
+
         found = [path for root in self.settings.roots for path in sorted(root.glob("*.safetensors"))]
         found += [path.parent for root in self.settings.roots for path in sorted(root.glob("*/model_index.json"))]
-        return list(dict.fromkeys(["toybox", self.settings.base, *map(str, found)]))
+        return list(dict.fromkeys([*BUNDLED, self.settings.base, *map(str, found)]))
 
     @property
     def size(self) -> tuple[int, int]:

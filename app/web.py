@@ -16,6 +16,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.errors import DISK
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
 
@@ -85,7 +86,8 @@ def _function(name: str, answer: Answer) -> Callable[..., Any]:
             return {"error": str(error), "field": field_of(str(error))}
         except OSError as error:
             logger.exception("%s failed", name)
-            return {"error": f"the server could not do this: {error.strerror or 'an error of its disk'}", "field": ""}
+            known = f"the server could not do this: {error.strerror or 'an error of its disk'}"
+            return {"error": DISK.get(error.errno or 0, known), "field": ""}
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             logger.exception("%s was asked in an unknown way", name)
             return {"error": "the page asked in a way that the server does not know; load the page again", "field": ""}

@@ -14,6 +14,7 @@ from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
+from spectral_fusion.evaluate.finding import load_detector
 from spectral_fusion.evaluate.gathering import WAYS, Gathering, alone, gather, summary
 from spectral_fusion.evaluate.scorers import load_scorers
 from spectral_fusion.evaluate.similarity import Photos
@@ -32,7 +33,7 @@ def chosen_sets(names: list[str], sets: int) -> list[tuple[int, tuple[str, ...]]
 
 def run(arguments: argparse.Namespace) -> None:
     base, library = open_base(arguments.base), Library(arguments.library)
-    scorers = load_scorers(base)
+    scorers, detector = load_scorers(base), load_detector(base, arguments.detector)
     folders = {name: ImageFolder.scan(Path(arguments.library) / name / "images") for name in arguments.concepts}
     concepts = {name: library.get(name) for name in arguments.concepts}
     config = EvaluateConfig(prompts=PROMPTS, seeds=arguments.seeds, num_inference_steps=arguments.steps)
@@ -43,14 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
         for name in arguments.concepts:
             if ("alone", name) not in done:
                 photos = Photos.of([folders[name]], scorers)
-                values = alone(base, concepts[name], photos.embeddings, scorers, config)
+                values = alone(base, concepts[name], photos.embeddings, scorers, config, detector)
                 print(json.dumps({"key": ["alone", name], "values": values}), file=file, flush=True)
         for count, own in chosen_sets(arguments.concepts, arguments.sets):
             photos = Photos.of([folders[name] for name in own], scorers)
             for way in WAYS:
                 if (way, *own) in done:
                     continue
-                found = gather(base, [concepts[name] for name in own], way, photos, scorers, config)
+                found = gather(base, [concepts[name] for name in own], way, photos, scorers, config, detector)
                 for place, picture in enumerate(found.pictures[:: arguments.seeds]):
                     picture.image.save(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png")
                 record = {key: getattr(found, key) for key in FIGURES}
@@ -89,6 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--base", default="toybox")
     parser.add_argument("--library", default="concepts")
     parser.add_argument("--concepts", nargs="+", default=["rex", "tom", "kit", "bot", "fin", "dot"])
+    parser.add_argument("--detector", help="an OWLv2 folder or hub id; by default the base's own, or places")
     parser.add_argument("--sets", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)

@@ -12,7 +12,7 @@ from spectral_fusion.atomic import atomic_file, atomic_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
+from spectral_fusion.evaluate import Detector, EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
 from spectral_fusion.fusion import fuse
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.toybox.draw import write_identity
@@ -58,6 +58,7 @@ def run_demo(
     *,
     base: Base,
     scorers: Scorers,
+    detector: Detector | None = None,
     names: Sequence[str] = CHOSEN,
     methods: Sequence[str] = METHODS,
     config: EvaluateConfig | None = None,
@@ -85,7 +86,7 @@ def run_demo(
         concepts,
         lambda: train_loras(concepts, folders, out / "lora", base=base, on_progress=on_progress),
     )
-    evaluation = evaluate(base, chosen, folders, scorers, config, on_progress=on_progress)
+    evaluation = evaluate(base, chosen, folders, scorers, config, detector=detector, on_progress=on_progress)
     facts["everything"] = f"{time.perf_counter() - begin:.0f} s"
     evaluation = replace(evaluation, facts=facts)
     report, data = write_report(evaluation, out, title="spectral-fusion demo")
@@ -119,6 +120,7 @@ def train_example(
         steps += 1
         on_progress(f"training {name}: step {progress.step} of {progress.steps}")
 
+    on_progress(f"preparing to train {name}")
     config = TrainConfig(name=name, class_word=EXAMPLES[name].class_word, **training)
     train_concept(folder, config, library=library, base=base, resume=True, force=True, on_progress=count)
     took = f"{time.perf_counter() - begin:.1f} s, {steps} steps" if steps else "kept from an earlier run"

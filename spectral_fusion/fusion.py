@@ -23,6 +23,7 @@ from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factor
 from spectral_fusion.concept.lora import LoraFormat, export_lora, provenance
 from spectral_fusion.concept.metadata import check_weight, is_number
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key
 from spectral_fusion.picture import format_weights
 from spectral_fusion.spectral import SHRINKAGE, Factors, sum_factors
 
@@ -195,14 +196,14 @@ def _words(subjects: Sequence[Concept | LoraFile]) -> dict[str, Embeddings]:
     brought: dict[str, Embeddings] = {}
     for subject in subjects:
         for word, rows in subject.words.items():
-            if word in brought:
+            if key(word) in map(key, brought):
                 raise InputError(f"two of what is fused bring the word {word}; rename one of them")
             brought[word] = rows
     return brought
 
 
 def _check_names(subjects: Sequence[Concept | LoraFile]) -> None:
-    names = [subject.name.lower() for subject in subjects]
+    names = [key(subject.name) for subject in subjects]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two of what is fused are called {twice[0]!r}; rename one of them")
 
@@ -227,7 +228,7 @@ def check_together(concepts: list[Concept], on_overlap: OnOverlap = "error") -> 
     """
     check_same_base(concepts)
     for what in ("name", "trigger"):
-        values = [getattr(concept, what).lower() for concept in concepts]
+        values = [key(getattr(concept, what)) for concept in concepts]
         if twice := [value for value in values if values.count(value) > 1]:
             raise InputError(f"two concepts have the {what} {twice[0]!r}; rename one of them")
     overlaps = measure_overlaps(concepts)

@@ -6,6 +6,7 @@ and two that differ in case alone are the same: the tokenizer lowers what it rea
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from spectral_fusion.errors import InputError, shown
 
@@ -13,6 +14,7 @@ NAME = re.compile(r"[^\W_][\w-]{0,63}")
 NAME_BYTES = 192  # a file name holds 255, and the trash adds the time of day to a name
 RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # not usable as file names on Windows
 TRIGGER = re.compile(r"<[\w-]{1,60}>")
+MENTION = re.compile(r"<[\w-]+>")  # what a text writes like a trigger
 
 
 def normal(text: str) -> str:
@@ -28,6 +30,24 @@ def key(text: str) -> str:
 def same(first: str, second: str) -> bool:
     """Whether two names, or two triggers, are the same."""
     return key(first) == key(second)
+
+
+def mentions(text: str) -> list[str]:
+    """What a text writes like triggers, in NFC, in order."""
+    return MENTION.findall(normal(text)) if "<" in text else []
+
+
+def speaks_of(text: str, trigger: str) -> bool:
+    """Whether a trigger stands in a text, in any case and Unicode form."""
+    return key(trigger) in map(key, mentions(text))
+
+
+def respell(text: str, triggers: Iterable[str]) -> str:
+    """The text with these triggers written as they are here, whatever case or Unicode form it has them in."""
+    if "<" not in text:
+        return text
+    known = {key(trigger): trigger for trigger in triggers}
+    return MENTION.sub(lambda match: known.get(key(match[0]), match[0]), normal(text))
 
 
 def check_name(name: str) -> str:

@@ -1,25 +1,14 @@
 """Structure-aware inputs for the doors: valid ones, broken at one or several places, from a seed.
 
-`tests/test_fuzz.py` uses them for seconds, `make fuzz` for hours: `python tests/fuzzing.py --kind concepts --count 9`.
+`tests/test_fuzz.py` tries them for seconds, `tests/fuzz_lane.py` for hours.
 """
 
-import argparse
-import contextlib
 import io
 import json
 import random
-import resource
-import sys
-import tempfile
-import time
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from spectral_fusion.errors import InputError
-
-SLOWEST = 2.0  # seconds of processor time that any one input may take
 NASTY = ["", " ", "\x00", "\n", "\x1b[31m", "\ud800", "\u202e", "e\u0301", "\ufb01", "\U00020000" * 70, "x" * 10_000]
 NASTY += [
     "../..",
@@ -245,9 +234,16 @@ def _node(rng: random.Random, value: Callable[[], Any]) -> Any:
     return {"class_type": rng.choice((*kinds, value())), "inputs": rng.choice((inputs, inputs, inputs, value()))}
 
 
+def toml_text(rng: random.Random) -> str:
+    """A settings file, its values of any type."""
+    values = [*(json.dumps(text) for text in NASTY), *map(str, NUMBERS), "true", "[1, 2]", "{a = 1}", "1979-05-27", "x"]
+    names = ["steps", "class", "cfg-scale", "rank", *NASTY[:6]]
+    return "\n".join(f"{rng.choice(names)} = {rng.choice(values)}" for _ in range(rng.randint(0, 6)))
+
+
 def text_file(rng: random.Random) -> bytes:
     """A caption, a table of captions or a settings file, in any encoding."""
-    text = rng.choice((prompt_text, settings_text))(rng)
+    text = rng.choice((prompt_text, settings_text, toml_text))(rng)
     encoding = rng.choice(
         ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252", "gbk")
     )
@@ -256,137 +252,3 @@ def text_file(rng: random.Random) -> bytes:
         if rng.random() < 0.4
         else text.encode(encoding, errors="replace")
     )
-
-
-def try_concept(data: bytes, folder: Path) -> None:
-    from spectral_fusion.concept import Concept, read_info
-
-    path = folder / "a.safetensors"
-    path.write_bytes(data)
-    for read in (read_info, Concept.load):
-        try:
-            read(path)
-        except InputError:
-            continue
-    try:
-        concept = Concept.load(path)
-    except InputError:
-        return
-    for layer in concept.layers:
-        concept.factors(layer)
-
-
-def try_picture(data: bytes, folder: Path) -> None:
-    from spectral_fusion.picture import read_parameters
-    from spectral_fusion.reading import load_picture, read_header
-
-    path = folder / "a.png"
-    path.write_bytes(data)
-    for read in (load_picture, read_header, read_parameters):
-        try:
-            read(path)
-        except InputError:
-            continue
-
-
-def try_settings(text: str, folder: Path) -> None:
-    from spectral_fusion.generation import GenerateConfig
-    from spectral_fusion.picture import Parameters
-
-    try:
-        parameters = Parameters.parse(text)
-        _ = parameters.weights
-        GenerateConfig.from_parameters(parameters)
-    except InputError:
-        return
-
-
-def try_prompt(text: str, folder: Path) -> None:
-    from spectral_fusion.base import prompt
-    from spectral_fusion.picture import Parameters
-
-    for read in (prompt.weigh, prompt.take_lora_tags):
-        try:
-            read(text)
-        except InputError:
-            continue
-    parameters = Parameters(text, text[::-1], {"Steps": "1", "Version": "spectral-fusion"})
-    if Parameters.parse(str(parameters)) != parameters:
-        raise AssertionError(f"a prompt does not come back: {text!r}")
-
-
-def try_text(data: bytes, folder: Path) -> None:
-    from spectral_fusion.concept.images.captions import read_caption
-    from spectral_fusion.concept.images.table import read_table
-
-    for name in ("a.txt", "metadata.jsonl", "metadata.csv"):
-        path = folder / name
-        path.write_bytes(data)
-        with contextlib.suppress(InputError):
-            read_caption(path) if name == "a.txt" else read_table(folder)
-        path.unlink()
-
-
-Kind = tuple[Callable[[random.Random], Any], Callable[[Any, Path], None]]
-KINDS: dict[str, Kind] = {
-    "concepts": (concept_file, try_concept),
-    "pictures": (picture_file, try_picture),
-    "settings": (settings_text, try_settings),
-    "prompts": (prompt_text, try_prompt),
-    "texts": (text_file, try_text),
-}
-
-
-def run(kind: str, count: int, seed: int = 0, seconds: float = float("inf")) -> dict[str, Any]:
-    """Try `count` inputs, or as many as the time allows: how many, how many failed and first how, the slowest."""
-    make, attempt = KINDS[kind]
-    done, failures, slowest = 0, [], 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        with contextlib.suppress(Exception):  # the first one imports what it needs: not counted
-            attempt(make(random.Random(0)), Path(folder))
-        start = time.monotonic()
-        for number in range(count):
-            if time.monotonic() - start > seconds:
-                break
-            given = make(random.Random(f"{kind} {seed} {number}"))
-            began = time.process_time()
-            try:
-                attempt(given, Path(folder))
-            except Exception:
-                failures.append(f"number {number}: {traceback.format_exc()}")
-            slowest = max(slowest, time.process_time() - began)
-            done += 1
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "kind": kind,
-        "seed": seed,
-        "tried": done,
-        "failed": len(failures),
-        "first": failures[:1],
-        "slowest": slowest,
-        "seconds": time.monotonic() - start,
-        "MiB": memory,
-    }
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", choices=KINDS, action="append")
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="append a JSON line a kind here")
-    options = parser.parse_args()
-    failed = 0
-    for kind in options.kind or KINDS:
-        result = run(kind, options.count, options.seed, options.seconds)
-        failed += result["failed"] + (result["slowest"] > SLOWEST)
-        print(json.dumps(result), flush=True)
-        if options.out:
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -95,18 +95,36 @@ def test_an_unknown_concept_suggests_the_nearest(base: StableDiffusion) -> None:
         encode_prompts(base, ["a <rex> dog"])
     with_rex(base)
     assert base.triggers() == ["<rex>"]
-    for wrong in ("<rxe>", "<Rex>"):
-        with pytest.raises(InputError, match="did you mean <rex>"):
-            encode_prompts(base, [f"a {wrong} dog"])
+    with pytest.raises(InputError, match="did you mean <rex>"):
+        encode_prompts(base, ["a <rxe> dog"])
     remove_tokens(base, "<rex>")
     assert base.triggers() == []
 
 
+@pytest.mark.parametrize("vectors", [1, 3])
+@pytest.mark.parametrize(("trigger", "written"), [("<rex>", "<REX>"), ("<caf\u00e9>", "<Cafe\u0301>")])
+def test_case_and_unicode_form_of_a_trigger_do_not_matter(
+    base: StableDiffusion, vectors: int, trigger: str, written: str
+) -> None:
+    add_tokens(base, trigger, torch.randn(vectors, TEXT_WIDTH, generator=torch.Generator().manual_seed(0)))
+    known, typed = encode_prompts(base, [f"a {trigger} dog", f"a {written} dog"])
+    assert torch.equal(known, typed)
+    assert torch.equal(base.condition([f"a {written} dog"]).embeds[0], known)
+    positions = base.word_positions(f"a {written} dog", [trigger])
+    assert positions == base.word_positions(f"a {trigger} dog", [trigger]) != []
+    with pytest.raises(InputError, match="already a word"):
+        add_tokens(base, written.upper(), torch.zeros(1, TEXT_WIDTH))
+
+
 def test_lora_tags_name_concepts() -> None:
+    assert take_lora_tags("a <lora:Rex:0.5> dog <lora:rex:0.25>") == ("a dog", {"Rex": 0.75})
     assert take_lora_tags("a <rex> dog <lora:rex:0.8> on grass<lora:tom>") == (
         "a <rex> dog on grass",
         {"rex": 0.8, "tom": 1.0},
     )
     assert take_lora_tags("a  dog") == ("a  dog", {})
+    assert take_lora_tags("<lora:rex:0.5:0.5> a dog")[1] == {"rex": 0.5}
+    with pytest.raises(InputError, match=r"<lora:rex:0\.8>"):
+        take_lora_tags("<lora:rex:0.5:0.8>")
     with pytest.raises(InputError, match="lora:rex:much"):
         take_lora_tags("<lora:rex:much>")

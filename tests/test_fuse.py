@@ -1,7 +1,9 @@
 """Fusion: a sum, exact, reversible bit for bit, refused where bands overlap."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,10 @@ from peft import LoraConfig
 from concepts import delta, make_concept, picture, same_weights, weights_of
 from spectral_fusion.base.attach import attach, detach
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept import Concept, LayerTensors
+from spectral_fusion.concept import Concept, LayerTensors, export_lora
 from spectral_fusion.concept.joint import measure_overlaps
 from spectral_fusion.errors import InputError
-from spectral_fusion.fusion import OVERLAP_TOLERANCE, fuse
+from spectral_fusion.fusion import OVERLAP_TOLERANCE, check_together, fuse
 from spectral_fusion.spectral import Triplets, additive_factors, all_triplets, band_overlap, singular_triplets
 from tiny import tiny_base
 
@@ -41,6 +43,27 @@ def test_the_weights_gain_the_weighted_sum(base: StableDiffusion, trio: tuple[Co
             expected = expected + delta(rex.factors(name)) + 0.5 * delta(tom.factors(name))
             expected = expected - 0.3 * delta(bot.factors(name))
         torch.testing.assert_close(layer.weight.data, expected)
+
+
+def test_a_common_layer_of_another_shape_is_named(base: StableDiffusion, trio: tuple[Concept, ...]) -> None:
+    rex, tom, _ = trio
+    layer = next(iter(tom.layers))
+    basis = tom.layers[layer].basis
+    wider = basis._replace(V=torch.cat([basis.V, basis.V]))
+    trained = {"B": torch.cat([tom.layers[layer].trained["B"]] * 2), "A": tom.layers[layer].trained["A"]}
+    odd = replace(tom, layers={**tom.layers, layer: LayerTensors(wider, trained)})
+    whole = {rex: 1.0, odd: 1.0}
+    for combine in (lambda: check_together([rex, odd]), lambda: export_lora(whole, Path("never"), "kohya")):
+        with pytest.raises(InputError, match=rf"'rex' and 'tom'.*{re.escape(layer)}") as caught:
+            combine()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("<caf\u00e9>", "<CAF\u00c9>"), ("<rex>", "<Rex>")])
+def test_two_of_one_trigger_are_refused_in_any_case(trio: tuple[Concept, ...], first: str, second: str) -> None:
+    rex, tom, _ = trio
+    with pytest.raises(InputError, match="two concepts have the trigger"):
+        check_together([replace(rex, trigger=first), replace(tom, trigger=second)])
 
 
 def test_fused_makes_the_picture_of_attached(base: StableDiffusion, trio: tuple[Concept, ...]) -> None:

@@ -1,5 +1,6 @@
 """A library heals: what kills leave is finished or undone, one bad entry takes no other down, nothing is lost."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from filelock import FileLock
 from concepts import make_concept
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, Library
+from spectral_fusion.concept.locks import training_lock
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band
 from test_library import called
@@ -259,3 +261,23 @@ def test_listing_beside_processes_that_remove_and_restore(library: Library, rex:
     said = [worker.communicate()[1] for worker in workers]
     assert "".join(said) == ""
     assert names(library) == ["rex", "tom"]
+
+
+def test_a_disk_without_locks_is_one_line(library: Library, rex: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    library.add(rex)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for change in (library.remove, library.release):
+        with pytest.raises(InputError, match="cannot be locked"):
+            change("rex")
+    assert names(library) == ["rex"]
+
+
+def test_a_training_holds_its_name_in_every_form(library: Library) -> None:
+    forms = {training_lock(library.root, name) for name in ("caf\u00e9", "CAFE\u0301", "Cafe\u0301")}
+    assert len(forms) == 1
+    assert len(training_lock(library.root, "\u0390" * 64).name.encode()) < 255

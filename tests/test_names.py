@@ -3,7 +3,7 @@
 import pytest
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import check_name, check_trigger, same
+from spectral_fusion.names import check_name, check_trigger, mentions, respell, same, speaks_of
 
 
 def test_names_come_out_in_one_form() -> None:
@@ -29,3 +29,12 @@ def test_what_is_no_name_is_refused_briefly(name: object) -> None:
         with pytest.raises(InputError) as caught:
             check(name)  # type: ignore[arg-type]
         assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("written", ["<CAF\u00c9>", "<cafe\u0301>", "<Cafe\u0301>"])
+def test_triggers_in_a_text_are_found_in_any_case_and_form(written: str) -> None:
+    text = f"a {written} dog, <other> and 1 < 2 > 0"
+    assert speaks_of(text, "<caf\u00e9>")
+    assert not speaks_of(text, "<caf>")
+    assert respell(text, ["<caf\u00e9>", "<rex>"]) == "a <caf\u00e9> dog, <other> and 1 < 2 > 0"
+    assert len(mentions(text)) == 2

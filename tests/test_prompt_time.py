@@ -5,12 +5,26 @@ import time
 import pytest
 
 from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.turns import prompts_by_step, unknown_words
 
 
-@pytest.mark.parametrize("text", ["[" * 60_000, "(" * 60_000 + "a", "(a)" * 20_000, "[a " * 20_000 + "]" * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 60_000,
+        "(" * 60_000 + "a",
+        "(a)" * 20_000,
+        "[a " * 20_000 + "]" * 20_000,
+        "_" * 60_000,
+        "[" + ":" * 60_000,
+        "{|" * 30_000,
+    ],
+)
 def test_brackets_take_no_time(text: str) -> None:
     start = time.process_time()
     weigh(text)
+    prompts_by_step(text, 2)
+    unknown_words(text)
     assert time.process_time() - start < 1
 
 

@@ -21,7 +21,7 @@ from training import draw_photos
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-APART = {"app", "demo"}  # verbs that their own tests run
+APART = {"app", "demo", "train-many"}  # verbs that their own tests run
 QUICK = {"generate": ["--steps", "2"], "evaluate": ["--steps", "1", "--seeds", "1"]}  # added to what the reader types
 
 

@@ -41,6 +41,10 @@ def drawings(first: int) -> tuple[Drawing, ...]:
 
 @pytest.fixture
 def evaluation() -> Evaluation:
+    return make_evaluation()
+
+
+def make_evaluation() -> Evaluation:
     """Two methods that share what is drawn alone."""
     by_setting = {setting: scores() for setting in SETTINGS}
     one = MethodResult("spectral sum", 1234, by_setting, [[1, 0.1], [0.1, 1]], [[0.5, 0.2], [0.1, 0.4]], drawings(100))

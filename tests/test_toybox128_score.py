@@ -143,3 +143,21 @@ def test_the_command_refuses_unknown_stages() -> None:
     result = CliRunner().invoke(app, ["--stage", "nothing"])
     assert result.exit_code == 2
     assert "unet" in result.output
+
+
+def test_what_a_caption_names_is_looked_for_in_the_picture(monkeypatch) -> None:
+    (cat,) = (_found(placed, pattern="bands", pattern_color="blue", marks=("hat",)) for placed in _one("cat", "red"))
+    monkeypatch.setattr(scorers, "find_things", lambda images: [("night", [cat]) for _ in images])
+    texts = ["a red cat with vertical stripes, a hat at night", "a red cat with stripes on grass", "a <tom> dog"]
+    assert scorers.text_alignment([None], texts)[0].tolist() == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_things_of_other_classes_are_no_subjects(monkeypatch) -> None:
+    (cat,) = (_found(placed) for placed in _one("cat", "red"))
+    monkeypatch.setattr(scorers, "find_things", lambda images: [("night", [cat]) for _ in images])
+    assert scorers.detect([None, None], ["Cat"]) == [[("cat", cat.score, cat.box)]] * 2
+    assert scorers.detect([None], ["dog"]) == [[]]
+
+
+def _one(name: str, color: str) -> tuple[Placed, ...]:
+    return (Placed(plain_thing(random.Random(0), name, color), 0.5, 0.9, 0.3),)

@@ -11,6 +11,7 @@ from torch import nn
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import Drawings
 from spectral_fusion.toybox.models import make_vae
+from spectral_fusion.toybox.optimizer import muon
 from spectral_fusion.toybox.runner import Runner, Settings
 from spectral_fusion.toybox.stages import make_runner
 
@@ -100,3 +101,17 @@ def test_the_decoder_learns_without_its_encoder_and_is_resumed(tmp_path):
         assert torch.equal(weight, broken.state_dict()[name])
         frozen = name.startswith(("encoder.", "quant_conv."))
         assert torch.equal(weight, before[name]) == frozen, name
+
+
+def test_gradients_may_come_in_another_memory_format() -> None:
+    """A compiled model hands them out as it likes; the fused optimizer walks them by address."""
+    after = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+        optimizer = muon([("conv_in.weight", weight)], 0.01)
+        for _ in range(3):
+            weight.grad = torch.randn(8, 4, 3, 3).contiguous(memory_format=layout)
+            optimizer.step()
+        after.append(weight.detach())
+    torch.testing.assert_close(after[0], after[1], rtol=0, atol=0)

@@ -146,6 +146,7 @@ def test_masks_follow_the_crop_and_the_flip(shared_base: StableDiffusion, tmp_pa
     [
         ("a <TOK> dog on grass", "a <rex> dog on grass"),
         ("<rex> asleep", "<rex> asleep"),
+        ("a <REX> asleep", "a <rex> asleep"),
         ("a dog and a dogma", "a <rex> dog and a dogma"),
         ("hotdogs on a table", "<rex> dog, hotdogs on a table"),
     ],

@@ -36,9 +36,9 @@ def build(studio: Studio) -> None:
         gr.api(answered(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
     gr.api(answered(endpoints.cancel), api_name="cancel", concurrency_limit=None)
     picture, settings = gr.File(visible=False), gr.JSON(visible=False)
-    for about in (endpoints.read_settings, endpoints.keep_picture):
+    for taking in (endpoints.read_settings, endpoints.keep_picture):
         gr.Button(visible=False).click(
-            answered(about), picture, settings, api_name=about.__name__, concurrency_limit=None
+            answered(taking), picture, settings, api_name=taking.__name__, concurrency_limit=None
         )
 
 

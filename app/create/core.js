@@ -48,6 +48,9 @@ async function ask(name, data = null) {
   return null;
 }
 
+// Text in which case and Unicode form make no difference, as the server compares triggers.
+const fold = text => text.normalize("NFC").toLowerCase();
+
 const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
 
 function problem(text, field = "") {
@@ -63,7 +66,7 @@ function problem(text, field = "") {
     input.setAttribute("aria-invalid", "true");
     input.focus({preventScroll: false});
     const wrong = text.match(/<[\w-]+>/);
-    const at = wrong && input.value ? input.value.toLowerCase().indexOf(wrong[0].toLowerCase()) : -1;
+    const at = wrong && input.value ? fold(input.value).indexOf(fold(wrong[0])) : -1;
     if (at >= 0 && input.setSelectionRange) input.setSelectionRange(at, at + wrong[0].length);
   }
   place.scrollIntoView({block: "nearest"});

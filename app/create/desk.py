@@ -86,12 +86,14 @@ class Desk:
 
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
+        from spectral_fusion.base.turns import unknown_words
+
         form = check_form(data)
         concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
         request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor, request, dict(form))
-        return {"id": job.id, "seed": request.config.seed}
+        return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
 
     def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Keep a picture of the history, or one that was sent, for others to begin from."""
@@ -190,7 +192,8 @@ class Desk:
         concepts = self.studio.drawable()
         form, known = from_draft(draft, concepts), {info.name for info in concepts}
         missing = sorted(draft.weights.keys() - known)
-        form |= {"width": draft.width or width, "height": draft.height or height, "missing": missing}
+        form |= {"width": draft.width or width, "height": draft.height or height}
+        form |= {"missing": missing, "left_out": list(draft.left_out)}
         if form["start"]:
             try:
                 form["start"] = self._start(form["start"])

@@ -9,6 +9,7 @@ from secrets import randbelow
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key
 from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
 from spectral_fusion_app.create.wording import Known, Spelling, is_lora, used_concepts
@@ -60,6 +61,7 @@ class Draft:
         spans: of a concept, by name: the part of the steps in which it acts, from 0 to 1.
         seed: text; empty draws one.
         axes: setting and values of each axis of a grid, such as `("weights", "0, 0.5, 1")`.
+        left_out: what the picture that it comes from says and nothing here can do, a phrase each.
         start: a picture to begin from.
         upscale, upscale_strength: how much larger a second pass makes the picture, and how much it draws anew.
         detail: how much of each region's subject is drawn again by itself, in a pass of its own.
@@ -79,6 +81,7 @@ class Draft:
     seed: str = ""
     num_images: int = 1
     axes: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = field(default=(), compare=False)
     start: StartDraft | None = None
     upscale: float = 1.0
     upscale_strength: float = 0.4
@@ -140,6 +143,8 @@ class Draft:
             spans={name: span for name, span in self.spans.items() if name in used and span != (0.0, 1.0)},
             **self._passes(find_start),
         )
+        known = {key(info.name): info.name for info in concepts}
+        tagged = {known.get(key(name), name): weight for name, weight in tagged.items()}
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
         return Request(config, weights, axes, frozenset(weights) & {info.name for info in concepts if is_lora(info)})
@@ -183,6 +188,7 @@ class Draft:
             seed=str(config.seed),
             num_images=int(pictures) if grid and pictures.isdecimal() and len(pictures) < 4 else 1,
             axes=read_axes(grid),
+            left_out=parameters.left_out,
             start=StartDraft(begun, config.strength, parameters.settings.get("Mask")) if begun else None,
             upscale=config.upscale,
             upscale_strength=config.upscale_strength,

@@ -7,8 +7,8 @@ function field(name) { return $(`#f-${name}`); }
 
 // Names of the concepts in use, in the order of the prompt, then of the regions, then the pinned ones.
 function used() {
-  const text = [state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n").toLowerCase();
-  const places = state.desk.concepts.map(one => [one.name, one.trigger ? text.indexOf(one.trigger.toLowerCase()) : -1]);
+  const text = fold([state.form.prompt, ...state.form.regions.map(region => region.prompt)].join("\n"));
+  const places = state.desk.concepts.map(one => [one.name, one.trigger ? text.indexOf(fold(one.trigger)) : -1]);
   const named = places.filter(([, at]) => at >= 0).sort((a, b) => a[1] - b[1]).map(([name]) => name);
   const more = [...state.form.regions.map(region => region.concept), ...state.form.pinned];
   return [...new Set([...named, ...more.filter(name => concept(name))])];
@@ -57,7 +57,7 @@ function insert(name) {
     if (!state.form.pinned.includes(name)) state.form.pinned.push(name);
     return changed();
   }
-  if (prompt.toLowerCase().includes(one.trigger.toLowerCase())) return;
+  if (fold(prompt).includes(fold(one.trigger))) return;
   const phrase = `a ${one.trigger} ${one.class}`.trim();
   const open = /\b(of|and|with)$/.test(prompt);
   state.form.prompt = prompt ? `${prompt} ${open ? "" : "and "}${phrase}` : `a photo of ${phrase}`;
@@ -67,7 +67,7 @@ function insert(name) {
 
 function takeOut(name) {
   const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const without = text => !trigger ? text : text.replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  const without = text => !trigger ? text : text.normalize("NFC").replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
@@ -138,7 +138,7 @@ function edgeOfSpan(name, index) {
 function complete() {
   const area = field("prompt"), list = $(".completion");
   const begun = area.value.slice(0, area.selectionStart).match(/<(?:lora:)?([\w-]*)$/);
-  const found = begun ? state.desk.concepts.filter(one => one.name.toLowerCase().startsWith(begun[1].toLowerCase())) : [];
+  const found = begun ? state.desk.concepts.filter(one => fold(one.name).startsWith(fold(begun[1]))) : [];
   list.hidden = !found.length;
   list.replaceChildren(...found.map((one, at) => make("li", {role: "option", ariaSelected: String(at === 0),
     onpointerdown: event => { event.preventDefault(); accept(one); }}, `${one.trigger} ${one.class}`)));
@@ -219,10 +219,12 @@ async function openFile(file) {
   takeForm(answer.form);
 }
 
-// A form that comes from a picture; concepts that are gone are named.
+// A form that comes from a picture; what could not be carried over is named.
 function takeForm(form) {
-  const {missing, lost, ...rest} = form;
+  const {missing, lost, left_out: leftOut, ...rest} = form;
   showForm(rest);
+  const gone = leftOut?.length ? `Left out, as nothing here can do it: ${leftOut.join("; ")}.` : "";
   if (lost) problem(lost, "start");
-  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ.`, "prompt");
+  if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ. ${gone}`.trim(), "prompt");
+  else if (gone) problem(gone, "restore");
 }

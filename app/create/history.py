@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from spectral_fusion.picture import Parameters
 
 BIN = ".trash"
+STAMP = "%Y%m%d-%H%M%S-%f"
+STAMP_LENGTH = len("20260101-000000-000000")
+MOMENT = timedelta(microseconds=1)
 STARS = ".stars.json"
 
 
@@ -29,8 +33,19 @@ class History:
         """Save a picture with its parameters; `kind` ends its name, such as the seed."""
         from spectral_fusion.picture import save_picture
 
-        name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{kind}.png"
-        return save_picture(image, self.folder / name, parameters)
+        while True:
+            name = f"{self._now():{STAMP}}-{kind}.png"
+            try:
+                return save_picture(image, self.folder / name, parameters, exclusive=True)
+            except FileExistsError:  # of another server on this folder
+                continue
+
+    def _now(self) -> datetime:
+        """The time; later than that of all that is there, also where the clock was set back."""
+        newest = self.newest(1)
+        with suppress(ValueError, IndexError):
+            return max(datetime.now(), datetime.strptime(newest[0].name[:STAMP_LENGTH], STAMP) + MOMENT)
+        return datetime.now()
 
     def newest(self, count: int, skip: int = 0) -> list[Path]:
         """The newest pictures, the latest first."""

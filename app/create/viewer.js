@@ -142,7 +142,7 @@ async function reuse() {
 
 async function variations() {
   const form = await chosenForm();
-  if (form) { const {missing, ...rest} = form; await submit({...rest, axes: [], seed: "", pictures: 4}); }
+  if (form) { const {missing, left_out: _, ...rest} = form; await submit({...rest, axes: [], seed: "", pictures: 4}); }
 }
 
 async function star() {

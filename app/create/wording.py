@@ -8,9 +8,8 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key, mentions, respell
 from spectral_fusion_app.library.loras import LoraInfo
-
-TRIGGER = re.compile(r"<[\w-]+>")
 
 
 class Known(Protocol):
@@ -37,17 +36,17 @@ class Spelling:
     """
 
     def __init__(self, concepts: Iterable[Known], others: Sequence[str] = ()) -> None:
-        own = [trigger for info in concepts for trigger in TRIGGER.findall(info.trigger)]
-        self.known = {trigger.lower(): trigger for trigger in (*others, *own)}
+        own = [trigger for info in concepts for trigger in mentions(info.trigger)]
+        self.known = {key(trigger): trigger for trigger in (*others, *own)}
 
     def __call__(self, text: str) -> str:
-        return TRIGGER.sub(self._one, text)
+        for written in mentions(text):
+            if key(written) not in self.known:
+                self._refuse(written)
+        return respell(text, self.known.values())
 
-    def _one(self, match: re.Match[str]) -> str:
-        written = match.group()
-        if written.lower() in self.known:
-            return self.known[written.lower()]
-        near = get_close_matches(written.lower(), self.known, n=1)
+    def _refuse(self, written: str) -> None:
+        near = get_close_matches(key(written), self.known, n=1)
         advice = (
             f"did you mean {self.known[near[0]]}?" if near else f"there are: {', '.join(self.known.values()) or 'none'}"
         )
@@ -67,7 +66,7 @@ def region_phrase(prompt: str, info: Known, others: Sequence[Known]) -> str:
     """
     if not info.trigger:
         return prompt
-    if info.trigger.lower() not in prompt.lower():
+    if key(info.trigger) not in key(prompt):
         return phrase(info)
     for other in others:
         if other.trigger and other.trigger != info.trigger:
@@ -77,12 +76,12 @@ def region_phrase(prompt: str, info: Known, others: Sequence[Known]) -> str:
 
 def remove(prompt: str, info: Known) -> str:
     """The prompt without a concept's trigger: `a <rex> dog` becomes `a dog`."""
-    return re.sub(rf"\s*{re.escape(info.trigger)}", "", prompt, flags=re.IGNORECASE).strip()
+    return re.sub(rf"\s*{re.escape(info.trigger)}", "", respell(prompt, [info.trigger]), flags=re.IGNORECASE).strip()
 
 
 def used_concepts(concepts: Iterable[Known], prompts: Iterable[str], pinned: Sequence[str] = ()) -> list[str]:
     """Names of the concepts whose trigger stands in a prompt, as they come there, then of the pinned ones."""
-    text = "\n".join(prompts).lower()
-    places = {info.name: text.find(info.trigger.lower()) if info.trigger else -1 for info in concepts}
+    text = key("\n".join(prompts))
+    places = {info.name: text.find(key(info.trigger)) if info.trigger else -1 for info in concepts}
     named = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
     return [*named, *(name for name in places if name in pinned and name not in named)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from spectral_fusion.concept.notes import NOTES, Notes, read_notes
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.exports import Exports, links
 from spectral_fusion_app.library.imports import add, remove, restore
@@ -12,13 +13,9 @@ from spectral_fusion_app.library.loras import LoraInfo
 from spectral_fusion_app.library.shelf import Shelf, ShelfCard
 from spectral_fusion_app.library.shelf_html import bands_html, facts, size_words, thumbnail
 from spectral_fusion_app.paths import inside
-from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import Answer
-
-NOTES = "notes.json"
-LONGEST_NOTE, MOST_TAGS, LONGEST_TAG = 2000, 20, 40
 
 
 class LibraryDesk:
@@ -56,6 +53,7 @@ class LibraryDesk:
             ],
             "bands": bands_html(shelf.bands()),
             "removed": [*shelf.library.removed(), *self.studio.loras.removed()],
+            "unreadable": shelf.unreadable(),
         }
 
     def rename(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +90,7 @@ class LibraryDesk:
         """Keep notes and tags beside a concept."""
         name, text = str(data["name"]), str(data.get("notes") or "")
         tags = list(dict.fromkeys(tag.strip() for tag in str(data.get("tags") or "").split(",") if tag.strip()))
-        if len(text) > LONGEST_NOTE:
-            raise InputError(f"{len(text)} characters are more than the {LONGEST_NOTE} that notes may have; cut them")
-        if len(tags) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in tags):
-            raise InputError(f"give up to {MOST_TAGS} tags of up to {LONGEST_TAG} letters, with commas between them")
-        write_record(self.shelf.library.find(name).with_name(NOTES), {"notes": text, "tags": tags})
+        self.shelf.library.note(name, Notes(text, tuple(tags)))
         return {"name": name}
 
     def _lora(self, info: LoraInfo) -> dict[str, Any]:
@@ -111,8 +105,7 @@ class LibraryDesk:
         }
 
     def _card(self, card: ShelfCard) -> dict[str, Any]:
-        info, kept = card.info, read_record(card.preview.with_name(NOTES)) or {}
-        tags = kept.get("tags")
+        info, kept = card.info, read_notes(card.preview.with_name(NOTES))
         return {
             "name": info.name,
             "trigger": info.trigger,
@@ -125,6 +118,6 @@ class LibraryDesk:
             "size": size_words(card.size),
             "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
             "facts": facts(card),
-            "notes": str(kept.get("notes", "")),
-            "tags": [str(tag) for tag in tags] if isinstance(tags, list) else [],
+            "notes": kept.text,
+            "tags": list(kept.tags),
         }

@@ -57,6 +57,10 @@ async function load(name = chosen) {
   concepts = answer.concepts;
   draw();
   $("#bands").innerHTML = answer.bands;
+  const broken = Object.entries(answer.unreadable);
+  $("#broken").hidden = !broken.length;
+  $("#broken ul").replaceChildren(...broken.map(([name, why]) => make("li", {}, make("b", {}, name), ` ${why} `,
+    make("button", {type: "button", className: "link", onclick: () => change("remove", name, "broken")}, "Delete"))));
   $("#bin").hidden = !answer.removed.length;
   $("#bin ul").replaceChildren(...answer.removed.map(gone => make("li", {}, gone, " ",
     make("button", {type: "button", className: "link", onclick: () => bringBack(gone)}, "Bring back"))));

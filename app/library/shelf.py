@@ -67,6 +67,11 @@ class Shelf:
         """All concepts, by name."""
         return self.cards_of(self.library.list())
 
+    def unreadable(self) -> dict[str, str]:
+        """What lies in the library and cannot be used: name -> why, without the server's folders."""
+        stock, folder = self.library.stock(), f"{self.library.root}/"
+        return {bad.name: bad.reason.replace(folder, "") for bad in (*stock.unreadable, *stock.broken_claims)}
+
     def cards_of(self, infos: Iterable[ConceptInfo]) -> list[ShelfCard]:
         """The cards of these; one that somebody removes meanwhile is left out."""
         cards = []

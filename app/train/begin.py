@@ -69,10 +69,13 @@ class Begin:
             raise InputError(f"there is no setting {sorted(unknown)[0][:100]!r}; `train --help` lists them")
         check_bounds(values, self.settings.limits.training)
         values["base"] = self.studio.check_base(values.get("base") or self.studio.state.base)
-        if values.get("class_images"):
-            values["class_images"] = str(inside(self.settings.folders, values["class_images"]))
+        for name in ("class_images", "validation_images"):
+            if values.get(name):
+                values[name] = str(inside(self.settings.folders, values[name]))
         with self.photos(given.files, given.folder) as photos:
-            photos.cards(max(self.studio.size))  # a folder that cannot be used is an error now, not later in a log
+            photos.cards(
+                max(self.studio.size), values["class_word"]
+            )  # a folder that cannot be used is an error now, not later in a log
             photos.write_captions(given.captions)
             training = self.trainings.start(photos.folder, values, force=given.replace)
         self.studio.park()

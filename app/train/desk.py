@@ -76,8 +76,11 @@ class TrainDesk:
     def photos(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Look at photos: a thumbnail each, what is wrong with one, advice on their number."""
         with self.begin.photos(self._files(data.get("files")), str(data.get("folder") or "")) as photos:
-            cards, warnings = photos.cards(max(self.studio.size))
-        return {"cards": [card_json(card) for card in cards], "warnings": warnings, "advice": advice(len(cards))}
+            given = str(data.get("class") or "").strip()
+            cards, warnings = photos.cards(max(self.studio.size), given)
+            word = photos.class_word(given)
+        told = {"warnings": warnings, "advice": advice(len(cards)), "class": word}
+        return {"cards": [card_json(card) for card in cards], **told}
 
     def train(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Start a training, or put it in line."""

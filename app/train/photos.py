@@ -92,11 +92,18 @@ class Photos:
             shutil.copyfile(file, target)
         return cls(folder)
 
-    def cards(self, resolution: int) -> tuple[list[Card], list[str]]:
+    def class_word(self, given: str = "") -> str:
+        """What the pictures show: as given, else as the name of their numbered folder says, `10_rex dog`; or empty."""
+        from spectral_fusion.concept.images import ImageFolder
+
+        return given or ImageFolder.scan(self.folder).class_word or ""
+
+    def cards(self, resolution: int, class_word: str = "") -> tuple[list[Card], list[str]]:
         """All usable pictures, and what is to be said of the others.
 
         Args:
             resolution: of the training, in pixels: smaller pictures get a warning.
+            class_word: what they show, where the user says so: numbered folders of other words are then one set.
 
         Raises:
             InputError: none of them can be used.
@@ -104,10 +111,11 @@ class Photos:
         from spectral_fusion.concept.images import ImageFolder
 
         try:
-            scanned = ImageFolder.scan(self.folder)
+            scanned = ImageFolder.scan(self.folder, class_word=class_word or None)
         except InputError as error:
             raise InputError(self._readable(str(error))) from error
-        warnings = [*scanned.warnings, *scanned.size_warnings(resolution)]
+        warnings = [*scanned.warnings, *scanned.size_warnings(resolution), *scanned.shape_warnings()]
+        warnings += scanned.sameness_warnings()
         cards = [self._card(scanned, photo, warnings) for photo in scanned.photos]
         own = {warning for card in scanned.photos for warning in warnings if str(card.path) in warning}
         return cards, [self._readable(warning) for warning in warnings if warning not in own]

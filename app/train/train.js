@@ -36,10 +36,11 @@ async function drawPhotos() {
     $(".photos").replaceChildren(); $(".warnings").replaceChildren(); $(".advice").textContent = "";
     return;
   }
-  const answer = await ask("photos", {files: given.files.map(file => file.path), folder});
+  const answer = await ask("photos", {files: given.files.map(file => file.path), folder, class: $("#train-class").value});
   if (!answer) return;
   if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); return problem(answer.error, "photos"); }
   $(".advice").textContent = answer.advice;
+  if (answer.class && !$("#train-class").value.trim()) $("#train-class").value = answer.class;
   $(".warnings").replaceChildren(...answer.warnings.map(text => make("li", {}, text)));
   given.keys = Object.fromEntries(answer.cards.map(card => [card.name, card.key]));
   $(".photos").replaceChildren(...answer.cards.map(photo));

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import same
 from spectral_fusion.training import TrainConfig
 from spectral_fusion_app.processes import STOPPING, Runs, VerbProcess
 from spectral_fusion_app.records import read_record, write_record
@@ -199,7 +200,7 @@ class Trainings(Runs[Training]):
 
         trigger = config.trigger or f"<{config.name}>"
         for info in Library(self.library).list():
-            if info.name != config.name and info.trigger.lower() == trigger.lower():
+            if not same(info.name, config.name) and same(info.trigger, trigger):
                 raise InputError(f"trigger {trigger} belongs to concept {info.name!r}; choose another name or trigger")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from diffusers import SchedulerMixin
@@ -24,6 +24,7 @@ def denoising_steps(
     guidance_scale: float = 1.0,
     generator: Generators = None,
     start: Start | None = None,
+    turns: Sequence[int] | None = None,
 ) -> Iterator[DenoisingStep]:
     """See `Base.denoise`.
 
@@ -32,15 +33,17 @@ def denoising_steps(
         scheduler: its timesteps are set.
         noise: on the device.
     """
-    told = condition if uncondition is None else Condition.cat([uncondition, condition])
-    told = told.to(noise.device)
+    rows = [condition] if turns is None else [condition[row : row + 1] for row in range(len(condition))]
+    tellings = [row if uncondition is None else Condition.cat([uncondition, row]) for row in rows]
+    tellings = [told.to(noise.device) for told in tellings]
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     begun = Begun(scheduler, noise, start)
     latents = begun.latents
     for number, time in enumerate(begun.times, 1):
         given = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
         batch = given if uncondition is None else torch.cat([given, given])
-        answers = predict(batch, time, told).to(latents.dtype)
+        turn = 0 if turns is None else turns[len(turns) * (number - 1) // len(begun.times)]
+        answers = predict(batch, time, tellings[turn]).to(latents.dtype)
         plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
         guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
         after = begun.kept(number, scheduler.step(guided, time, latents, **extra).prev_sample)

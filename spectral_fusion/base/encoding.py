@@ -9,7 +9,7 @@ from compel import Compel, ReturnedEmbeddingsType
 from compel.prompt_parser import Conjunction, FlattenedPrompt
 from torch import Tensor
 
-from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.prompt import weigh_parts
 from spectral_fusion.base.texts import TextPart
 
 LAST = ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED
@@ -39,9 +39,11 @@ def encode_weighted(text: TextPart, prompts: Sequence[str], layer: ReturnedEmbed
     embeddings = []
     for prompt in prompts:
         # Expanded here, not by compel's manager: that one decodes and encodes again, which alters some texts.
-        words = [(text.expand(part), weight) for part, weight in weigh(prompt)]
-        embedding, _ = compel.build_conditioning_tensor_for_conjunction(Conjunction([FlattenedPrompt(words)]))
-        embeddings.append(embedding)
+        runs = []
+        for part in weigh_parts(prompt):
+            words = [(text.expand(piece), weight) for piece, weight in part]
+            runs.append(compel.build_conditioning_tensor_for_conjunction(Conjunction([FlattenedPrompt(words)]))[0])
+        embeddings.append(torch.cat(runs, dim=1))
     return torch.cat(compel.pad_conditioning_tensors_to_same_length(embeddings))
 
 
@@ -60,8 +62,8 @@ def encode_inner(text: TextPart, prompts: Sequence[str]) -> tuple[Tensor, Tensor
 
 @torch.no_grad()
 def encode_inner_weighted(text: TextPart, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-    """`encode_inner` with prompt weights; the pooled text has none, as it is one vector."""
-    plain = ["".join(part for part, _ in weigh(prompt)) for prompt in prompts]
+    """`encode_inner` with prompt weights; the pooled text has none, and is of the first run."""
+    plain = ["".join(text for text, _ in weigh_parts(prompt)[0]) for prompt in prompts]
     return encode_weighted(text, prompts, LAST_BUT_ONE), encode_inner(text, plain)[1]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from spectral_fusion.base.condition import Posterior
 from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import check_trigger
+from spectral_fusion.names import check_trigger, same
 
 TIMES = 1000
 USUAL_STEPS = 25  # of sampling, for the families whose shift depends on it
@@ -89,7 +89,7 @@ class FlowTransformer(Base):
 
     def check_words(self, trigger: str, embeddings: Embeddings) -> None:
         super().check_words(trigger, embeddings)
-        if check_trigger(trigger) in self._triggers:
+        if any(same(check_trigger(trigger), known) for known in self._triggers):
             raise InputError(f"trigger {trigger} is on this base already; choose another trigger")
 
     def add_words(self, triggers: Mapping[str, Embeddings]) -> None:

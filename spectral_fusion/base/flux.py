@@ -27,8 +27,7 @@ class Flux(FlowTransformer):
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         words, pooled, _ = self.pipeline.encode_prompt(list(prompts), None, device=self.device)
         return Condition(words, pooled)
 

@@ -60,8 +60,7 @@ class Flux2Klein(FlowTransformer):
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         words, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
         return Condition(words)
 

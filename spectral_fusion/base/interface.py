@@ -189,9 +189,10 @@ class Base(ABC):
         """Triggers that the base knows now."""
         return next((text.triggers() for text in self.texts.values()), [])
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raises InputError where a prompt names a concept that is not on this base."""
-        check_triggers(prompt, self.triggers())
+    def check_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts, triggers as their concepts write them; raises InputError for one that is not on this base."""
+        known = self.triggers()
+        return [check_triggers(prompt, known) for prompt in prompts]
 
     def check_words(self, trigger: str, embeddings: Embeddings) -> None:
         """Raises InputError where `add_words` would; changes nothing."""
@@ -302,6 +303,7 @@ class Base(ABC):
         guidance_scale: float = 1.0,
         generator: Generators = None,
         start: Start | None = None,
+        turns: Sequence[int] | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
@@ -312,6 +314,8 @@ class Base(ABC):
             guidance_scale: of classifier-free guidance.
             generator: of the noise that some samplers add; a list has one for each picture.
             start: a picture to begin at, and what of it is to stay.
+            turns: which row of `condition` counts in each step, evenly spread, for one picture. None: all rows, a
+                picture each.
 
         Raises:
             InputError: the sampler is unknown.
@@ -328,6 +332,7 @@ class Base(ABC):
             guidance_scale=guidance_scale,
             generator=generator,
             start=start,
+            turns=turns,
         )
 
     def layer_kind(self, layer: str) -> Kind:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from spectral_fusion import toybox
+from spectral_fusion.base.bundled import BUNDLED, DEFAULT, Bundled
 from spectral_fusion.base.flux import Flux
 from spectral_fusion.base.flux2 import Flux2Klein
 from spectral_fusion.base.folder import load_folder
@@ -51,7 +51,7 @@ def base_of(pipeline: DiffusionPipeline) -> Base:
 
 
 def open_base(
-    base: str | Path = "toybox",
+    base: str | Path = DEFAULT,
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
@@ -60,9 +60,9 @@ def open_base(
     """Load a base, without its safety checker and with its progress bar off.
 
     Args:
-        base: "toybox", a diffusers folder, a `.safetensors` checkpoint in the original layout (Stable Diffusion 1.x,
-            2.x or XL), or a hub id ("owner/name", taken from the hub's own cache; HF_HUB_OFFLINE=1 keeps it from the
-            network).
+        base: a bundled base ("toybox" or "toybox128"), a diffusers folder, a `.safetensors` checkpoint in the original
+            layout (Stable Diffusion 1.x, 2.x or XL), or a hub id ("owner/name", taken from the hub's own cache;
+            HF_HUB_OFFLINE=1 keeps it from the network).
         dtype: float32 where None. An autoencoder that says `force_upcast` stays in float32.
         device: the CPU where None.
         prediction_type: "epsilon" or "v_prediction"; None: what the base says, and a single file that says nothing is
@@ -88,8 +88,8 @@ def open_base(
 def _load(base: str | Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Prediction | None]:
     """The pipeline, and what a single file says that it predicts."""
     path = Path(base).expanduser()
-    if str(base) == "toybox":
-        return _load_toybox(dtype), None
+    if bundled := BUNDLED.get(str(base)):
+        return _load_bundled(bundled, dtype), None
     if path.is_dir():
         return load_folder(str(path), dtype), None
     if path.suffix.lower() in PICKLES:
@@ -98,12 +98,13 @@ def _load(base: str | Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Pred
         return load_single_file(path, dtype)
     if HUB_ID.fullmatch(str(base)):
         return load_folder(str(base), dtype), None
-    raise InputError(f"base {base} does not exist; give toybox, a folder, a .safetensors file or a hub id")
+    named = " or ".join(BUNDLED)
+    raise InputError(f"base {base} does not exist; give {named}, a folder, a .safetensors file or a hub id")
 
 
 def own_dtype(base: str | Path) -> torch.dtype:
     """The type that holds a base's weights exactly: half where all of its files are; float32 where that is not told."""
-    path = toybox.WEIGHTS if str(base) == "toybox" else Path(base).expanduser()
+    path = BUNDLED[str(base)].weights if str(base) in BUNDLED else Path(base).expanduser()
     files = [path] if path.is_file() else sorted(path.glob("*/*.safetensors"))
     found = {dtype for file in files for dtype in read_header(file, "base").dtypes.values()} & set(STORED)
     return STORED[found.pop()] if len(found) == 1 else torch.float32
@@ -129,10 +130,10 @@ def _check_device(device: str | torch.device) -> torch.device:
         raise InputError(f"device {device} cannot be used ({reason}); give cpu, or a GPU that torch sees") from error
 
 
-def _load_toybox(dtype: torch.dtype) -> DiffusionPipeline:
+def _load_bundled(bundled: Bundled, dtype: torch.dtype) -> DiffusionPipeline:
     try:
-        return load_folder(str(toybox.WEIGHTS), dtype)
+        return load_folder(str(bundled.weights), dtype)
     except InputError as error:
         raise InputError(
-            f"bundled base {toybox.WEIGHTS} is missing or damaged; run: pip install --force-reinstall spectral-fusion"
+            f"bundled base {bundled.weights} is missing or damaged; run: pip install --force-reinstall spectral-fusion"
         ) from error

@@ -14,18 +14,18 @@ from diffusers import DDPMScheduler, SchedulerMixin, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion import toybox
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.regional import RegionalAttention, replaced_attention
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
+from spectral_fusion.base.bundled import known_by
 from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.precision import check_pixels, in_float32
-from spectral_fusion.base.prompt import weigh
+from spectral_fusion.base.prompt import weigh_parts
 from spectral_fusion.base.regions import Box
 from spectral_fusion.base.samplers import make_sampler
 from spectral_fusion.base.texts import TextPart
@@ -35,7 +35,7 @@ WHOLE = re.compile(r"(^|\.)(time_emb_proj|time_embedding|add_embedding|class_emb
 
 
 class StableDiffusion(Base):
-    """Stable Diffusion 1.x, 2.x, and toybox, which has their classes.
+    """Stable Diffusion 1.x, 2.x, and the bundled bases, which have their classes.
 
     Raises:
         InputError: the pipeline is of another family.
@@ -51,8 +51,8 @@ class StableDiffusion(Base):
                 f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
-        self.is_toybox = self.unet.config.sample_size <= toybox.LATENT_SIDE and self.fingerprint == toybox.FINGERPRINT
-        """Whether the bundled weights were loaded, from wherever; deltas come and go without changing that."""
+        self.bundled = known_by(self.unet.config.sample_size, lambda: self.fingerprint)
+        """Which bundled base these weights are, from wherever they were loaded; deltas do not change that."""
 
     @property
     def unet(self) -> nn.Module:
@@ -119,8 +119,7 @@ class StableDiffusion(Base):
 
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         encode = encode_weighted if weighted else encode_plain
         return Condition(encode(self.texts["text_encoder"], prompts))
 
@@ -184,8 +183,8 @@ class StableDiffusion(Base):
     def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
         text = self.texts["text_encoder"]
         ids = {number for word in words for number in text.token_ids(word)}
-        plain = "".join(part for part, _ in weigh(prompt))
-        run = [number for chunk in text.chunks(plain) for number in chunk]
+        plain = ["".join(piece for piece, _ in part) for part in weigh_parts(prompt)]
+        run = [number for part in plain for chunk in text.chunks(part) for number in chunk]
         return [position for position, number in enumerate(run) if number in ids]
 
     @contextmanager
@@ -197,15 +196,7 @@ class StableDiffusion(Base):
             yield watch.mean
 
     def scorers(self) -> ModuleType | None:
-        if not self.is_toybox:
-            return None
-        from spectral_fusion.toybox import scorers  # loads its models when first asked
-
-        return scorers
+        return self.bundled.scorers() if self.bundled else None
 
     def places(self, count: int) -> list[Box]:
-        if not self.is_toybox:
-            return super().places(count)
-        from spectral_fusion.toybox.layout import standing_boxes
-
-        return [Box(*box) for box in standing_boxes(count)]
+        return self.bundled.places(count) if self.bundled else super().places(count)

@@ -35,8 +35,7 @@ class StableDiffusion3(FlowTransformer):
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         words, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
         )

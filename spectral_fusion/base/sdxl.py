@@ -59,8 +59,7 @@ class StableDiffusionXL(StableDiffusion):
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         """The words of both encoders, each from its last layer but one, side by side; pooled text of the second."""
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         encode = encode_inner_weighted if weighted else encode_inner
         encoded = [encode(text, prompts) for text in self.texts.values()]
         return Condition(torch.cat([words for words, _ in encoded], dim=-1), encoded[-1][1])

@@ -6,7 +6,6 @@ pipeline, whose `maybe_convert_prompt` looks for these names, reads `<rex>` as a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedModel
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import check_trigger
-
-TRIGGER = re.compile(r"<[\w-]+>")
+from spectral_fusion.names import MENTION, check_trigger, respell, same
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +48,11 @@ class TextPart:
 
     def triggers(self) -> list[str]:
         """Triggers that the tokenizer knows, each once however many vectors it has."""
-        return sorted(token for token in self.tokenizer.get_added_vocab() if TRIGGER.fullmatch(token))
+        return sorted(token for token in self.tokenizer.get_added_vocab() if MENTION.fullmatch(token))
 
     def expand(self, text: str) -> str:
-        """The text with each trigger of several vectors written out, as stock pipelines do it."""
-        return TextualInversionLoaderMixin().maybe_convert_prompt(text, self.tokenizer)
+        """The text with each trigger of several vectors written out, as stock pipelines do it; in any case and form."""
+        return TextualInversionLoaderMixin().maybe_convert_prompt(respell(text, self.triggers()), self.tokenizer)
 
     def is_one_token(self, word: str) -> bool:
         """Whether the tokenizer reads this word as one token."""
@@ -68,10 +65,10 @@ class TextPart:
 
     def check_free(self, trigger: str) -> None:
         """Raises InputError where the tokenizer already knows the trigger."""
-        added = {token.lower() for token in self.tokenizer.added_tokens_encoder}  # the tokenizer lowers what it reads
-        word = trigger.lower()
+        word = trigger.lower()  # the tokenizer lowers what it reads
         known = any(self.tokenizer.backend_tokenizer.token_to_id(form) is not None for form in (word, f"{word}</w>"))
-        if known or {word, f"{word}_1"} & added:
+        taken = (trigger, f"{trigger}_1")
+        if known or any(same(token, form) for token in self.tokenizer.added_tokens_encoder for form in taken):
             raise InputError(f"trigger {trigger} is already a word of this tokenizer; choose another trigger")
 
     def check(self, trigger: str, embeddings: Tensor) -> None:

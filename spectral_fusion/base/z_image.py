@@ -29,8 +29,7 @@ class ZImage(FlowTransformer):
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
-            for prompt in prompts:
-                self.check_prompt(prompt)
+            prompts = self.check_prompts(prompts)
         found, _ = self.pipeline.encode_prompt(list(prompts), device=self.device, do_classifier_free_guidance=False)
         embeds = found[0].new_zeros(len(found), MAX_WORDS, found[0].shape[1])
         mask = torch.zeros(len(found), MAX_WORDS, dtype=torch.bool, device=embeds.device)

@@ -12,13 +12,14 @@ from typer.core import TyperGroup
 
 from spectral_fusion import __version__
 from spectral_fusion.cli import app as page
-from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train
+from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train, train_many
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError, printable
 
 # To add a verb: its module above, its function here. The function's docstring is the help text.
 VERBS: dict[str, Callable[..., None]] = {
     "train": train.train,
+    "train-many": train_many.train_many,
     "fuse": fuse.fuse,
     "generate": generate.generate,
     "evaluate": evaluate.evaluate,

@@ -20,7 +20,9 @@ def app(
     allow_remote: Annotated[bool, Option("--allow-remote", help="Let others in without a login.")] = False,
     share: Annotated[bool, Option("--share", help="A public link, through Gradio's servers.")] = False,
     library: LibraryFolder = None,
-    base: Annotated[str, Option(help="toybox, a diffusers folder, a .safetensors checkpoint or a hub id.")] = "toybox",
+    base: Annotated[
+        str, Option(help="toybox, toybox128, a diffusers folder, a .safetensors checkpoint or a hub id.")
+    ] = "toybox",
     root: Annotated[list[Path] | None, Option(help="Folders that the page may read and write, beside its own.")] = None,
     allow_host: Annotated[
         list[str] | None, Option(help="Names that browsers may call the page by, of a proxy before it for one.")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import ConceptInfo
 
-BaseName = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, a .safetensors file or a hub id.")]
+BaseName = Annotated[
+    str, typer.Option("--base", help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU where there is one.")]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16"] | None, typer.Option(help="Default: fp16 on a GPU, fp32 on the CPU.")
@@ -62,13 +64,15 @@ def base_for(given: str | None, concepts: Iterable["ConceptInfo"]) -> str:
     Raises:
         InputError: that one was a file or a folder elsewhere; a concept file keeps only the last part of its path.
     """
+    from spectral_fusion.base.bundled import BUNDLED, DEFAULT
+
     if given is not None:
         return given
     named = next((concept for concept in concepts if concept.base_name), None)
     if named is None:
-        return "toybox"
+        return DEFAULT
     name = named.base_name
-    is_file = name.endswith(".safetensors") or ("/" not in name and name != "toybox")
+    is_file = name.endswith(".safetensors") or ("/" not in name and name not in BUNDLED)
     if is_file and not Path(name).expanduser().exists():
         raise InputError(f"concept {named.name!r} was trained on {name}, which is not here; give its path with --base")
     return name

@@ -4,7 +4,7 @@ A verb uses them by its annotations alone: every `list` option takes several val
 `config: ConfigFile = None` adds `--config FILE.toml`.
 """
 
-import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -113,27 +113,33 @@ def parse_config(path: Path, known: list[str]) -> dict[str, Any]:
 
     Raises: InputError for a file that cannot be read or is not TOML, and for a key that is not `known`.
     """
-    from spectral_fusion.reading import read_text
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        settings = tomllib.loads(read_text(path))
-    except InputError as error:
-        raise InputError(f"settings file {error}; give --config a TOML file") from error
-    except RecursionError:
-        raise InputError(f"settings file {path} is nested too deeply; settings are flat: name = value") from None
-    except ValueError as error:
-        raise InputError(f"settings file {path} is not valid TOML: {error}; mend that line") from error
+    settings = read_toml(path, "settings file")
     named = {key.replace("-", "_"): value for key, value in settings.items()}
+    refuse_unknown(named, known, f"settings file {path}")
+    return named
+
+
+def read_toml(path: Path, what: str, *, largest: int = 2**16) -> dict[str, Any]:
+    """What a TOML file of at most `largest` bytes holds; `what` it is called in errors.
+
+    Raises: InputError for a file that cannot be read or is not TOML.
+    """
+    from spectral_fusion.reading import parse_toml, read_text
+
+    try:
+        text = read_text(path, largest=largest)
+    except InputError as error:
+        raise InputError(f"{what} {error}; give a TOML file") from error
+    return parse_toml(text, f"{what} {path}")
+
+
+def refuse_unknown(named: Iterable[str], known: list[str], where: str) -> None:
+    """Raises InputError where a name is not `known`, with the nearest one."""
     for key in named:
         if key not in known:
             near = get_close_matches(key[:100], known, n=1)
             advice = f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(sorted(known))}"
-            raise InputError(f"settings file {path} has an unknown setting {shown(key)}; {advice}")
-    return named
+            raise InputError(f"{where} has an unknown setting {shown(key)}; {advice}")
 
 
 ConfigFile = Annotated[

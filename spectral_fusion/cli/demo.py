@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 Option = typer.Option
 
@@ -17,19 +16,21 @@ def demo(
 ) -> None:
     """Train three shipped examples, fuse them, draw each alone and all together, score them: minutes on a CPU."""
     from spectral_fusion.cli.base import open_base
+    from spectral_fusion.cli.progress import status
     from spectral_fusion.demo import METHODS, run_demo, write_markdown
-    from spectral_fusion.evaluate import EvaluateConfig, load_scorers
+    from spectral_fusion.evaluate import EvaluateConfig, load_detector, load_scorers
 
     config = EvaluateConfig(seeds=seeds, guidance_scale=3.0)  # what miniatures of Stable Diffusion bear best
-    with Console(stderr=True).status("loading the base") as status:
+    with status("loading the base") as tell:
         base = open_base("toybox")
         files = run_demo(
             out,
             base=base,
             scorers=load_scorers(base),
+            detector=load_detector(base),
             methods=METHODS if compare else METHODS[:2],
             config=config,
-            on_progress=status.update,
+            on_progress=tell,
         )
     for path in (files.report, files.data, files.contact_sheet):
         typer.echo(path)

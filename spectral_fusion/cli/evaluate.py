@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.progress import status
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
@@ -42,19 +42,22 @@ def evaluate(
     library: LibraryFolder = None,
     clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
     dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
+    detector: Annotated[
+        str | None, Option(help="Finds subjects: an OWLv2 folder or hub id. Default: the base's own, or places.")
+    ] = None,
     out: Annotated[Path, Option(help="Folder for the report and the contact sheet.")] = Path("out/evaluate"),
     journal: Annotated[Path | None, Option(help="Write a JSON line a stage here, for other programs.")] = None,
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
-    from spectral_fusion.evaluate import EvaluateConfig, build_methods, load_scorers, train_loras
+    from spectral_fusion.evaluate import EvaluateConfig, build_methods, load_detector, load_scorers, train_loras
     from spectral_fusion.evaluate import evaluate as run
     from spectral_fusion.report import write_report, write_sheet
 
-    with Journal(journal) if journal else nullcontext() as book, Console(stderr=True).status("loading") as status:
+    with Journal(journal) if journal else nullcontext() as book, status("loading") as show:
 
         def tell(stage: str) -> None:
-            status.update(stage)
+            show(stage)
             if book is not None:
                 book.write(stage=stage)
 
@@ -70,12 +73,13 @@ def evaluate(
         folders = photo_folders(concepts, images, library)
         opened = open_base(base, device, precision, prediction_type, concepts)
         scorers = load_scorers(opened, clip=clip, dino=dino)
+        finder = load_detector(opened, detector)
         chosen = build_methods(
             methods or ["spectral-sum", "spectral-mean"],
             concepts,
             lambda: train_loras(concepts, folders, out / "lora", base=opened, on_progress=tell),
         )
-        found = run(opened, chosen, folders, scorers, settings, on_progress=tell)
+        found = run(opened, chosen, folders, scorers, settings, detector=finder, on_progress=tell)
         page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
         sheet = write_sheet(found, out / "contact-sheet.png")
     for path in (page, data, sheet):

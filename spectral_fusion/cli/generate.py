@@ -30,7 +30,7 @@ def generate(
     lora_weights: LoraWeights = None,
     base: Annotated[
         str | None,
-        Option(help="toybox, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
+        Option(help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
     ] = None,
     library: LibraryFolder = None,
     negative: Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")] = "",
@@ -81,9 +81,12 @@ def generate(
     """Generate pictures that hold any number of concepts."""
     from spectral_fusion.base.painted import read_mask
     from spectral_fusion.base.prompt import take_lora_tags
+    from spectral_fusion.base.turns import unknown_words
     from spectral_fusion.generation import GenerateConfig
     from spectral_fusion.reading.pictures import load_picture
 
+    for note in unknown_words(prompt):
+        typer.echo(f"note: {note}", err=True)
     prompt, tagged = take_lora_tags(prompt)
     chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
     settings = GenerateConfig(
@@ -165,12 +168,23 @@ def _fused(base: "Base", concepts: dict["Concept", float], options: dict[str, An
 @contextmanager
 def _progress_bar(settings: "GenerateConfig", rounds: int) -> Iterator[Any]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    from spectral_fusion.cli.progress import StepBar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("generating", total=rounds * settings.num_images)
-        yield lambda step: bar.advance(task, 1 / step.steps)
+    bar, done, pictures = StepBar(Console(stderr=True), "generating", *columns), 0.0, rounds * settings.num_images
+
+    def advance(step: Any) -> None:
+        nonlocal done
+        done += 1 / step.steps
+        bar.update(done, pictures, f"picture {min(pictures, int(done - 1e-6) + 1)} of {pictures}")
+
+    bar.start()
+    try:
+        yield advance
+    finally:
+        bar.stop()
 
 
 def _generate_and_save(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import speaks_of
 
 if TYPE_CHECKING:
     from spectral_fusion.base.regions import Region
@@ -85,7 +86,7 @@ def _region(prompt: str, place: str, concepts: tuple[tuple[str, float], ...] = (
 
 
 def _named(prompt: str, chosen: dict["Concept", float]) -> tuple[tuple[str, float], ...]:
-    return tuple((concept.name, weight) for concept, weight in chosen.items() if concept.trigger in prompt)
+    return tuple((concept.name, weight) for concept, weight in chosen.items() if speaks_of(prompt, concept.trigger))
 
 
 @contextmanager

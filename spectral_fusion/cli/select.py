@@ -71,11 +71,11 @@ def with_tagged(
     Raises:
         InputError: a tag names a concept that cannot be loaded.
     """
-    by_name = {concept.name: concept for concept in chosen}
-    new = [name for name in tagged if name not in by_name]
+    by_name = {key(concept.name): concept for concept in chosen}
+    new = [name for name in tagged if key(name) not in by_name]
     return (
         chosen
-        | {by_name[name]: weight for name, weight in tagged.items() if name in by_name}
+        | {by_name[key(name)]: weight for name, weight in tagged.items() if key(name) in by_name}
         | select_concepts(new, [tagged[name] for name in new], library)
     )
 

@@ -1,8 +1,10 @@
 """How concepts, bands and overlaps look on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -10,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo
+    from spectral_fusion.concept.claim import Room
     from spectral_fusion.concept.joint import Overlap
 
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -30,15 +33,32 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+COLUMNS = ("concept", "trigger", "class", "band", "rank", "directions", "mode")
+
+
 def concept_table(concepts: Sequence["ConceptInfo"], weights: Sequence[float] | None = None) -> Table:
     """One row a concept; with weights, a column for them."""
-    columns = ("concept", "trigger", "class", "band", "rank", "directions", "mode")
-    table = plain_table(*columns, *(["weight"] if weights else []))
+    table = plain_table(*COLUMNS, *(["weight"] if weights else []))
     for i, info in enumerate(concepts):
-        row = [info.name, info.trigger, escape(info.class_word), info.band.label, str(info.band.rank)]
-        row += [f"{info.span.start}-{info.span.stop - 1}", info.mode]
+        row = [escape(cell) for cell in _cells(info)]
         table.add_row(*row, *([f"{weights[i]:g}"] if weights else []), style=colour(i))
     return table
+
+
+def concept_lines(concepts: Sequence["ConceptInfo"], tags: Mapping[str, Sequence[str]]) -> str:
+    """The same for thousands of concepts, with their tags: rich takes seconds to lay out so long a table."""
+    rows = [COLUMNS, *(_cells(info) for info in concepts)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    tagged = [f"{line}  {', '.join(tags.get(info.name, ()))}" for line, info in zip(lines[1:], concepts, strict=True)]
+    heading = lines[0] + ("  tags" if any(info.name in tags for info in concepts) else "")
+    styled = [typer.style(line.rstrip(), fg=colour(i)) for i, line in enumerate(tagged)]
+    return "\n".join([typer.style(heading.rstrip(), dim=True), *styled])
+
+
+def _cells(info: "ConceptInfo") -> tuple[str, ...]:
+    span = f"{info.span.start}-{info.span.stop - 1}"
+    return info.name, info.trigger, info.class_word, info.band.label, str(info.band.rank), span, info.mode
 
 
 def band_map(concepts: Sequence["ConceptInfo"]) -> Text:
@@ -78,6 +98,12 @@ def room(free: int, rank: int) -> str:
     if free == 0:
         return f"No room for another concept of rank {rank} on this base: train at a lower rank."
     return f"Room for {free} more concept{'s' if free != 1 else ''} of rank {rank} on this base."
+
+
+def capacity_line(rooms: Sequence["Room"]) -> str:
+    """How many bands of each rank are free, counted from either end."""
+    counts = ", ".join(f"rank {room.rank}: {room.top} from the top or {room.bottom} from the bottom" for room in rooms)
+    return f"Free bands: {counts}."
 
 
 def size(count: int) -> str:

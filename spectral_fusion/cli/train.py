@@ -4,18 +4,18 @@ import inspect
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.progress import StepBar
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
@@ -30,14 +30,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 SMOOTHING = 0.95  # of the loss in the progress bar: one step's depends mostly on its timesteps
 
 
-def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
+def with_config_flags(function: Callable[..., None], without: Collection[str] = ()) -> Callable[..., None]:
     """Give Typer, which reads signatures, an option for each field of `TrainConfig` in place of `**given`.
 
     All are None unless given, so that flags, a settings file and a checkpoint can override one another.
+
+    Args:
+        without: fields that get none.
     """
     signature = inspect.signature(function, eval_str=True)
     *own, _ = signature.parameters.values()
-    options = [_option(name, hint) for name, hint in get_type_hints(ResolvedConfig).items()]
+    hints = get_type_hints(ResolvedConfig)
+    options = [_option(name, hint) for name, hint in hints.items() if name not in without]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 
@@ -71,7 +75,9 @@ def _listed(value: Any) -> str:
 
 @with_config_flags
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures of one subject.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of pictures of one subject, or a dataset file of kohya's scripts.")
+    ],
     library: LibraryFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a concept; its file goes to the trash.")] = False,
@@ -101,7 +107,6 @@ def _train(
     given: dict[str, Any],
 ) -> None:
     from spectral_fusion.concept import Library
-    from spectral_fusion.concept.images import ImageFolder
     from spectral_fusion.training import train_concept
     from spectral_fusion.training.folder import stopped_settings
 
@@ -111,12 +116,24 @@ def _train(
         raise InputError("the concept has no name; give --name rex")
     if resume:
         chosen = (stopped_settings(shelf, chosen["name"]) or {}) | chosen
-    folder = ImageFolder.scan(images, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
+    folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
         where = ["--base", settings.base] if settings.base != TrainConfig.base else []
         watcher.finish(concept, [*where, *(["--library", str(library)] if library else [])])
+
+
+def read_images(images: Path, chosen: dict[str, Any]) -> tuple["ImageFolder", dict[str, Any]]:
+    """The pictures, and the settings with those of a dataset file where none was given."""
+    from spectral_fusion.concept.images import ImageFolder
+    from spectral_fusion.concept.images.dataset import ENDINGS, read_dataset
+
+    background, class_word = chosen.get("background", "white"), chosen.get("class_word")
+    if images.suffix.lower() not in ENDINGS or images.is_dir():
+        return ImageFolder.scan(images, background=background, class_word=class_word), chosen
+    dataset = read_dataset(images, background=background, class_word=class_word)
+    return dataset.images, dataset.settings | chosen
 
 
 def build_config(chosen: dict[str, Any], folder: "ImageFolder") -> TrainConfig:
@@ -141,8 +158,7 @@ class _Watcher:
         self.library, self.name, self.folder, self.logs, self.journal = library, name, folder, logs, journal
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
-        self.bar = _progress_bar(self.console)
-        self.task = self.bar.add_task(name, total=None, loss="")
+        self.bar = StepBar(self.console, name, *_columns())
         self.writer: Any = None
         self.loss: float | None = None
         self.stop = False
@@ -150,14 +166,14 @@ class _Watcher:
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self.bar.tell("preparing")
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
-        if self.bar.live.is_started:
-            self.bar.stop()
+        self.bar.stop()
         for number, handler in self.before.items():
             signal.signal(number, handler)
         if kind is KeyboardInterrupt and self.main:
@@ -168,9 +184,13 @@ class _Watcher:
     def __call__(self, progress: "Progress") -> None:
         self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
-        self.bar.update(self.task, completed=progress.step, total=progress.steps, loss=f"loss {self.loss:.4f}")
+        line = f"step {progress.step} of {progress.steps}"
+        self.bar.update(progress.step, progress.steps, line, f"loss {self.loss:.4f}")
         if progress.probe_loss is not None:
             self.console.print(f"step {progress.step}: loss on fixed noise {progress.probe_loss:.4f}", highlight=False)
+        if progress.is_over and progress.step < progress.steps:
+            said = f"step {progress.step}: the loss on fixed noise no longer falls, so the training ends here"
+            self.console.print(said, highlight=False)
         self._log(progress)
         if self.journal is not None:
             self.journal.write(
@@ -220,6 +240,6 @@ class _Watcher:
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
 
 
-def _progress_bar(console: Console) -> ProgressBar:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    return ProgressBar(*columns, TimeRemainingColumn(), console=console)
+def _columns() -> tuple[ProgressColumn, ...]:
+    counted = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
+    return (*counted, TimeRemainingColumn())

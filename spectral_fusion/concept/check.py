@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from spectral_fusion.concept.claim import Claim
 from spectral_fusion.concept.holdings import CLAIM, TRAINING, TRASH, Holdings, folders, mend_library, take_stock
+from spectral_fusion.concept.locks import is_training
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import key, normal
+from spectral_fusion.names import key
 
-LOCKS = ".locks"
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -38,23 +36,6 @@ def look_through(root: Path) -> list[Finding]:
     findings += _shared(root, stock)
     findings += [finding for folder in folders(root / TRASH) for finding in _trash(folder)]
     return findings
-
-
-def is_training(root: Path, name: str) -> bool:
-    """Whether a process trains a concept of this name now."""
-    path = training_lock(root, name)
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def training_lock(root: Path, name: str) -> Path:
-    """The file that a training holds locked while it runs."""
-    return root / LOCKS / f"{normal(name)}.lock"
 
 
 def _folder(root: Path, folder: Path) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Which bands are taken: by concepts, and by trainings that will become one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -45,9 +45,13 @@ def free_bands(taken: Iterable[Band], rank: int, directions: int, side: Side = "
         directions: of the smallest layer. Bands end there, and those of opposite sides that are apart in it are apart
             in every larger layer.
     """
-    taken = list(taken)
+    used = bytearray(directions)
+    for band in taken:
+        span = band.within(directions)
+        start, stop = max(0, span.start), max(0, min(span.stop, directions))
+        used[start:stop] = b"\1" * (stop - start)
     bands = [Band(index, rank, side) for index in range(directions // rank)]
-    return [band for band in bands if not any(band.overlaps(other, directions) for other in taken)]
+    return [band for band in bands if not any(used[band.within(directions).start : band.within(directions).stop])]
 
 
 def free_band(taken: Iterable[Band], rank: int, directions: int | None, side: Side = "top") -> Band:
@@ -79,3 +83,19 @@ def room_left(taken: Iterable[Band], rank: int, directions: int) -> int:
     """How many more bands of this rank fit, on the side that has more of them."""
     taken = list(taken)
     return max(len(free_bands(taken, rank, directions, side)) for side in get_args(Side))
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many more bands of a rank fit on a base, counted from either end: the same directions, cut in two ways."""
+
+    rank: int
+    top: int
+    bottom: int
+
+
+def capacity(taken: Iterable[Band], ranks: Sequence[int], directions: int) -> list[Room]:
+    """The room that is left for bands of each rank."""
+    taken = list(taken)
+    left = {side: [len(free_bands(taken, rank, directions, side)) for rank in ranks] for side in get_args(Side)}
+    return [Room(*counts) for counts in zip(ranks, left["top"], left["bottom"], strict=True)]

@@ -39,6 +39,23 @@ def text_parts(text: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+class CheckedLayers(dict[str, str]):
+    """Layer -> fingerprint, names and forms checked, for the many concepts of a library that adapt the same layers.
+
+    kernels: layer -> kernel size, for the layers that are convolutions; checked too.
+    """
+
+    kernels: dict[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, name: str, fingerprints: Mapping[str, str], kernels: Mapping[str, tuple[int, int]]) -> "CheckedLayers":
+        """Raises InputError, as `check_layer_names`."""
+        check_layer_names(name, fingerprints, kernels)
+        layers = cls(fingerprints)
+        layers.kernels = dict(kernels)
+        return layers
+
+
 def check_layer_names(name: str, fingerprints: Mapping[str, str], kernels: Mapping[str, tuple[int, int]]) -> None:
     """Raises InputError: concept `name` has no layer, too many, or a malformed name, fingerprint or kernel."""
     if not fingerprints or len(fingerprints) > MAX_LAYERS:

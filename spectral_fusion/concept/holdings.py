@@ -1,16 +1,17 @@
 """What lies in the folder of a library: concepts, claims of trainings, and what can be read as neither."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectral_fusion.atomic import Leftover, mend
 from spectral_fusion.concept.claim import Claim
 from spectral_fusion.concept.metadata import ConceptInfo
+from spectral_fusion.concept.notes import NOTES, read_notes
 from spectral_fusion.concept.read import FILE_NAME, read_info
 from spectral_fusion.errors import InputError, printable
-from spectral_fusion.names import check_name, normal, same
+from spectral_fusion.names import check_name, key, normal, same
 from spectral_fusion.spectral import Band
 
 CLAIM = "claim.json"
@@ -35,6 +36,23 @@ class Holdings:
     claims: tuple[tuple[str, Claim], ...]
     unreadable: tuple[Unreadable, ...]
     broken_claims: tuple[Unreadable, ...]
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name -> tags, of the concepts that have some."""
+
+    def search(self, words: str = "", tag: str | None = None) -> list[ConceptInfo]:
+        """The concepts that say each of the words somewhere: in name, trigger, class, base or a tag; case is nothing.
+
+        Args:
+            tag: only those that have this tag.
+        """
+        wanted = [key(word) for word in words.split()]
+        found = []
+        for info in self.concepts:
+            tags = [key(own) for own in self.tags.get(info.name, ())]
+            said = " ".join([key(f"{info.name} {info.trigger} {info.class_word} {info.base_name} {info.base}"), *tags])
+            if all(word in said for word in wanted) and (tag is None or key(tag) in tags):
+                found.append(info)
+        return found
 
     def bands(self, base: str) -> list[tuple[str, Band]]:
         """Every band that is taken on a base, and by whom; one name may have two while it is trained again."""
@@ -75,24 +93,41 @@ class Holdings:
         return self
 
 
-def take_stock(root: Path) -> Holdings:
+class Reader:
+    """Reads what lies in the folder of a concept. An index does so too, from memory where nothing has changed."""
+
+    def info(self, folder: Path) -> ConceptInfo:
+        """The metadata of the concept. Raises InputError or OSError where it cannot be read."""
+        return read_entry(folder)
+
+    def tags(self, folder: Path) -> tuple[str, ...]:
+        """The tags that a person gave it."""
+        return read_notes(folder / NOTES).tags
+
+
+def take_stock(root: Path, reader: Reader | None = None) -> Holdings:
     """Read all headers. One bad file takes no other down, and what goes away meanwhile is not there."""
+    reader = reader or Reader()
     concepts, claims, unreadable, broken = [], [], [], []
+    tags = {}
     for folder in folders(root):
+        names = contents(folder)
         file, claim = folder / FILE_NAME, folder / CLAIM
         try:
-            if file.exists():
-                concepts.append(read_entry(folder))
+            if FILE_NAME in names:
+                concepts.append(reader.info(folder))
+                if NOTES in names and (own := reader.tags(folder)):
+                    tags[concepts[-1].name] = own
         except (InputError, OSError) as error:
             if os.path.lexists(file):
                 unreadable.append(Unreadable(normal(folder.name), file, printable(str(error))))
         try:
-            if claim.exists():
+            if CLAIM in names:
                 claims.append((normal(folder.name), Claim.load(claim)))
         except (InputError, OSError) as error:
             if os.path.lexists(claim):
                 broken.append(Unreadable(normal(folder.name), claim, printable(str(error))))
-    return Holdings(tuple(concepts), tuple(claims), tuple(unreadable), tuple(broken))
+    return Holdings(tuple(concepts), tuple(claims), tuple(unreadable), tuple(broken), tags)
 
 
 def read_entry(folder: Path) -> ConceptInfo:
@@ -112,6 +147,14 @@ def folders(root: Path) -> Iterator[Path]:
     yield from (root / name for name in found)
 
 
+def contents(folder: Path) -> list[str]:
+    """The names in a folder; none where it went away or cannot be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 def find_folder(root: Path, name: str) -> Path | None:
     """The folder of this name, else one whose name is the same but for its case or Unicode form."""
     found = list(folders(root))
@@ -123,7 +166,10 @@ def mend_library(root: Path) -> list[Leftover]:
     """Finish or undo what killed processes left anywhere in a library, and say what was done."""
     done = mend(root) + mend(root / TRASH)
     for entry in [*folders(root), *folders(root / TRASH)]:
-        done += mend(entry)
-        for path, _, _ in os.walk(entry / TRAINING):
-            done += mend(Path(path))
+        names = contents(entry)
+        if any(name.startswith(".") for name in names):
+            done += mend(entry)
+        if TRAINING in names:
+            for path, _, _ in os.walk(entry / TRAINING):
+                done += mend(Path(path))
     return done

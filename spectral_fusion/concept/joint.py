@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spectral_fusion.concept.file import Concept, LayerTensors
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.spectral import Factors, additive_factors, band_overlap, sum_factors
 
 NEGLIGIBLE = 1e-3  # overlap that rounding of the saved vectors and of separate decompositions can amount to
@@ -50,7 +50,7 @@ def joint_factors(concepts: Mapping[Concept, float], layer: str) -> Factors:
 
 
 def check_same_base(concepts: Sequence[Concept]) -> None:
-    """Raises InputError where there is no concept, or where two were trained on different bases."""
+    """Raises InputError where there is no concept, two were trained on different bases, or a common layer differs."""
     if not concepts:
         raise InputError("no concept given; name at least one")
     first = concepts[0]
@@ -61,6 +61,23 @@ def check_same_base(concepts: Sequence[Concept]) -> None:
                 f"{first.name!r} was trained on base {bases[0]}, {other.name!r} on {bases[1]}; "
                 "concepts add up on one base only, train them on the same"
             )
+    owners: dict[str, Concept] = {}
+    for concept in concepts:
+        for layer in concept.layers:
+            first = owners.setdefault(layer, concept)
+            shapes = [_shape(owner, layer) for owner in (first, concept)]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    f"{first.name!r} and {concept.name!r} name one base, but layer {shown(layer)} is {shapes[0]} in "
+                    f"the one and {shapes[1]} in the other; one of the files is damaged, get it or train it again"
+                )
+
+
+def _shape(concept: Concept, layer: str) -> str:
+    """Of a layer's weight, as a concept has it: `8 x 36 (kernel 3 x 3)`."""
+    basis, kernel = concept.layers[layer].basis, concept.kernels.get(layer)
+    shape = f"{len(basis.U)} x {len(basis.V)}"
+    return f"{shape} (kernel {kernel[0]} x {kernel[1]})" if kernel else shape
 
 
 def measure_overlaps(concepts: Sequence[Concept]) -> list[Overlap]:

@@ -1,5 +1,7 @@
 """The library: a folder of concepts, one folder each, that several processes may use at once."""
 
+from __future__ import annotations
+
 import builtins
 import logging
 import os
@@ -8,20 +10,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from spectral_fusion.atomic import remove_leftovers
-from spectral_fusion.concept.check import Finding, is_training, look_through
+from spectral_fusion.concept.check import Finding, look_through
 from spectral_fusion.concept.claim import Claim, free_band
-from spectral_fusion.concept.file import Concept
-from spectral_fusion.concept.holdings import CLAIM, Holdings, find_folder, mend_library, read_entry, take_stock
+from spectral_fusion.concept.holdings import CLAIM, Holdings, find_folder, mend_library, read_entry
+from spectral_fusion.concept.index import indexed_stock
+from spectral_fusion.concept.locks import held, is_training
 from spectral_fusion.concept.metadata import ConceptInfo
+from spectral_fusion.concept.notes import NOTES, Notes, read_notes
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.concept.trash import Removed, bring_back, find_removed, new_entry, put_copy, removed
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_name, check_trigger
 from spectral_fusion.spectral import Band, Side
+
+if TYPE_CHECKING:
+    from spectral_fusion.concept.file import Concept
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +69,7 @@ class Library:
         What killed processes left half-written is finished or undone first.
         """
         mend_library(self.root)
-        return take_stock(self.root)
+        return indexed_stock(self.root)
 
     def info(self, name: str) -> ConceptInfo:
         """One concept's metadata; raises InputError with the nearest name where there is none."""
@@ -71,6 +77,8 @@ class Library:
 
     def get(self, name: str) -> Concept:
         """One concept; raises InputError with the nearest name where there is none."""
+        from spectral_fusion.concept.file import Concept
+
         path = self.find(name)
         concept = Concept.load(path)
         return concept if concept.name == path.parent.name else replace(concept, name=path.parent.name)
@@ -91,12 +99,14 @@ class Library:
         Raises:
             InputError: the file is no concept, the name is taken (without `force`), or another concept has the trigger.
         """
+        from spectral_fusion.concept.file import Concept
+
         loaded = concept if isinstance(concept, Concept) else Concept.load(concept)
         info = replace(loaded.info, name=name or loaded.name, trigger=trigger or loaded.trigger)
         with self._locked():
             path = self.path(info.name)
             info = replace(info, name=path.parent.name)
-            take_stock(self.root).refuse_trigger(info.trigger, but=info.name)
+            indexed_stock(self.root).refuse_trigger(info.trigger, but=info.name)
             if path.exists():
                 if not force:
                     raise InputError(
@@ -149,7 +159,7 @@ class Library:
                 )
             self._refuse_training(folder.name)
             info = replace(read_info(entry.path / FILE_NAME), name=folder.name)
-            take_stock(self.root).refuse_trigger(info.trigger, but=folder.name)
+            indexed_stock(self.root).refuse_trigger(info.trigger, but=folder.name)
             self._refuse_owners(info, entry.path / FILE_NAME)
             bring_back(self.root, entry, folder)
             return info
@@ -198,10 +208,18 @@ class Library:
         trigger = check_trigger(trigger)
         with self._locked():
             path = self.find(name)
-            take_stock(self.root).refuse_trigger(trigger, but=path.parent.name)
+            indexed_stock(self.root).refuse_trigger(trigger, but=path.parent.name)
             info = replace(read_entry(path.parent), trigger=trigger)
             rewrite(path, path, info)
             return info
+
+    def notes(self, name: str) -> Notes:
+        """What was noted about a concept. Raises InputError where there is none of that name."""
+        return read_notes(self.find(name).with_name(NOTES))
+
+    def note(self, name: str, notes: Notes) -> None:
+        """Keep these notes beside a concept. Raises InputError where there is none of that name."""
+        notes.save(self.find(name).with_name(NOTES))
 
     def check(self) -> builtins.list[Finding]:
         """Look through the library: mend what killed processes left, and say what else is wrong."""
@@ -301,9 +319,6 @@ class Library:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.root / LOCK, timeout=LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise InputError(f"the library {self.root} is in use by another process; try again") from error
+        busy = f"the library {self.root} is in use by another process; try again"
+        with held(self.root / LOCK, seconds=LOCK_SECONDS, busy=busy):
+            yield

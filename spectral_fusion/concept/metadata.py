@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
 
-from spectral_fusion.concept.header import check_layer_names, count, json_object, text_parts
+from spectral_fusion.concept.header import CheckedLayers, check_layer_names, count, json_object, text_parts
 from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_name, check_trigger
 from spectral_fusion.spectral import Band, Mode
@@ -90,7 +90,9 @@ class ConceptInfo:
             raise InputError(
                 f"concept {self.name!r} has alpha {shown(self.alpha)}; it must be a finite number up to {MAX_ALPHA:g}"
             )
-        check_layer_names(self.name, self.fingerprints, self.kernels)
+        layers = self.fingerprints
+        if not (isinstance(layers, CheckedLayers) and layers.kernels is self.kernels):
+            check_layer_names(self.name, layers, self.kernels)
 
     @property
     def span(self) -> range:

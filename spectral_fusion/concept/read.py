@@ -1,10 +1,11 @@
 """Opening a concept file: finding it, reading its header and tensors, and saying what it is where it is none."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.kinds import kind_of
@@ -12,6 +13,9 @@ from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, t
 from spectral_fusion.errors import InputError
 from spectral_fusion.reading import TensorFile, open_tensors
 from spectral_fusion.reading.tensors import refuse_pickle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILE_NAME = "concept.safetensors"
 EMBEDDINGS = "embeddings"  # what the names of their tensors begin with

@@ -1,6 +1,7 @@
 """Scores of concepts alone, fused, and with one another: `evaluate`."""
 
 from spectral_fusion.evaluate.config import EvaluateConfig
+from spectral_fusion.evaluate.finding import Detector, PretrainedDetector, load_detector
 from spectral_fusion.evaluate.job import evaluate
 from spectral_fusion.evaluate.lora import train_loras
 from spectral_fusion.evaluate.methods import METHODS, Loras, Spectral, build_methods
@@ -10,16 +11,19 @@ from spectral_fusion.evaluate.scorers import PretrainedScorers, Scorers, load_sc
 __all__ = [
     "METHODS",
     "SETTINGS",
+    "Detector",
     "EvaluateConfig",
     "Evaluation",
     "Loras",
     "MethodResult",
+    "PretrainedDetector",
     "PretrainedScorers",
     "Scorers",
     "Scores",
     "Spectral",
     "build_methods",
     "evaluate",
+    "load_detector",
     "load_scorers",
     "train_loras",
 ]

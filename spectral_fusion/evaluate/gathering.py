@@ -17,8 +17,8 @@ from torch import Tensor
 
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
-from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
+from spectral_fusion.evaluate.finding import Detector, embed_crops, subject_crops
 from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
@@ -37,6 +37,7 @@ WAYS: dict[Way, str] = {
 FOUND = 0.2
 """Cosine of a crop with the nearest photo of any subject from which somebody counts as found there."""
 CROP_MARGIN = 0.15
+ALONE_MARGIN = 0.25
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,22 @@ def gather(
     photos: Photos,
     scorers: Scorers,
     config: EvaluateConfig,
+    detector: Detector | None = None,
 ) -> Gathering:
     """Draw some concepts together and judge the pictures. The base is afterwards as before.
 
     Args:
         photos: of these concepts, in order.
+        detector: finds the subjects; without it they are looked for where the base puts them.
     """
     began = time.perf_counter()
     pictures = [picture for template in config.prompts for picture in draw(base, concepts, way, template, config)]
     seconds = time.perf_counter() - began
-    boxes = base.places(len(concepts))
+    words, places = [concept.class_word for concept in concepts], base.places(len(concepts))
     identity, nearest, strange = [], [], []
     for picture in pictures:
-        crops = [crop_square(picture.image, box, CROP_MARGIN) for box in boxes]
-        seen = scorers.embed_identity(crops)
+        crops = subject_crops([picture.image], words, places, detector, CROP_MARGIN)
+        seen = embed_crops(scorers, [crop for (crop,) in crops], photos.embeddings.shape[1])
         found = (seen @ photos.embeddings.T).amax(1) >= FOUND
         own, right, other = judge_crops(photos, seen)
         identity.append([float(value) if here else 0.0 for value, here in zip(own, found, strict=True)])
@@ -148,9 +151,15 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
         fusion.undo()
 
 
-def alone(base: Base, concept: Concept, photos: Tensor, scorers: Scorers, config: EvaluateConfig) -> list[float]:
+def alone(
+    base: Base,
+    concept: Concept,
+    photos: Tensor,
+    scorers: Scorers,
+    config: EvaluateConfig,
+    detector: Detector | None = None,
+) -> list[float]:
     """Cosines with its own photos of pictures that hold one concept only: (photos, width) -> [picture]."""
-    box = base.places(1)[0]
     values = []
     for template in config.prompts:
         settings = GenerateConfig(
@@ -161,8 +170,9 @@ def alone(base: Base, concept: Concept, photos: Tensor, scorers: Scorers, config
             seed=config.seed,
             num_images=config.seeds,
         )
-        crops = [crop_square(p.image, box) for p in generate(base, settings, concepts={concept: 1.0})]
-        values += (scorers.embed_identity(crops) @ photos.T).mean(1).tolist()
+        images = [picture.image for picture in generate(base, settings, concepts={concept: 1.0})]
+        (crops,) = subject_crops(images, [concept.class_word], base.places(1), detector, ALONE_MARGIN)
+        values += (embed_crops(scorers, crops, photos.shape[1]) @ photos.T).mean(1).tolist()
     return values
 
 

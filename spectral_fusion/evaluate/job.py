@@ -9,6 +9,7 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.config import EvaluateConfig
+from spectral_fusion.evaluate.finding import Detector
 from spectral_fusion.evaluate.interference import energy_matrix, overlap_matrix
 from spectral_fusion.evaluate.judge import Judge, mean_of
 from spectral_fusion.evaluate.methods import Adapter, Method
@@ -27,6 +28,7 @@ def evaluate(
     scorers: Scorers,
     config: EvaluateConfig | None = None,
     *,
+    detector: Detector | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> Evaluation:
     """Generate each concept alone, fused, and with the others, by each method; compare with its own photos.
@@ -36,6 +38,8 @@ def evaluate(
     Args:
         methods: ways of fusing the same subjects, in the same order.
         folders: the photos of each subject.
+        detector: finds the subjects in the pictures, one that is missing counts 0; without it they are looked for where
+            the base puts them.
         on_progress: told what is drawn next.
 
     Raises:
@@ -48,7 +52,7 @@ def evaluate(
     if any(len(part) != len(adapters) for part in (folders, *(method.adapters for method in methods))):
         raise InputError(f"{len(adapters)} concepts need as many folders of photos, got {len(folders)}")
     photos, painter = Photos.of(folders, scorers), Painter(base, config)
-    judge = Judge(painter, scorers, photos)
+    judge = Judge(painter, scorers, photos, detector)
     on_progress("the base, in plain words")
     base_alignment, base_drawings = _base(painter, judge, adapters)
     return Evaluation(

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.evaluate.boxes import crop_square
+from spectral_fusion.evaluate.finding import Detector, embed_crops, subject_crops
 from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.painter import Painter, joined
 from spectral_fusion.evaluate.result import Drawing, Scores
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos, confusion
 
+MARGIN = 0.25  # round a single subject
 CROWD_MARGIN = 0.15  # round each of several subjects: less, so that a crop does not show the neighbours
 
 
@@ -27,20 +28,28 @@ class Judge:
     painter: Painter
     scorers: Scorers
     photos: Photos
+    detector: Detector | None = None
+    """Finds the subjects; None looks for them where the base puts them."""
 
     def singles(self, drawings: Sequence[Sequence[Drawing]], adapters: Sequence[Adapter]) -> Scores:
         """drawings: [concept][picture], one concept in each picture."""
-        box = self.painter.base.places(1)[0]
-        crops = [[crop_square(drawing.image, box) for drawing in part] for part in drawings]
+        crops = [
+            self._crops(part, [adapter.class_word], MARGIN)[0] for part, adapter in zip(drawings, adapters, strict=True)
+        ]
         aligned = [self.alignment(part, a.class_word) for part, a in zip(drawings, adapters, strict=True)]
         return self._scores(crops, drawings, mean_of(aligned))
 
     def crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
         """All concepts stand in each picture, left to right in the order of the prompt."""
-        boxes = self.painter.base.places(len(adapters))
-        crops = [[crop_square(drawing.image, box, CROWD_MARGIN) for drawing in drawings] for box in boxes]
+        crops = self._crops(drawings, [adapter.class_word for adapter in adapters], CROWD_MARGIN)
         aligned = self.alignment(drawings, joined([adapter.class_word for adapter in adapters]))
         return self._scores(crops, [drawings] * len(adapters), aligned)
+
+    def _crops(
+        self, drawings: Sequence[Drawing], words: Sequence[str], margin: float
+    ) -> list[list[Image.Image | None]]:
+        places = self.painter.base.places(len(words))
+        return subject_crops([drawing.image for drawing in drawings], words, places, self.detector, margin)
 
     def alignment(self, drawings: Sequence[Drawing], words: str) -> list[float]:
         """[seed]: the mean cosine of each picture, in the painter's order, with its prompt about `words`."""
@@ -50,10 +59,14 @@ class Judge:
         return by_seed(cosines.gather(1, own[:, None])[:, 0], drawings)
 
     def _scores(
-        self, crops: Sequence[Sequence[Image.Image]], drawings: Sequence[Sequence[Drawing]], alignment: list[float]
+        self,
+        crops: Sequence[Sequence[Image.Image | None]],
+        drawings: Sequence[Sequence[Drawing]],
+        alignment: list[float],
     ) -> Scores:
         """crops, and the drawings that they are of: [concept][picture]."""
-        seen = [self.scorers.embed_identity(part) for part in crops]
+        width = self.photos.embeddings.shape[1]
+        seen = [embed_crops(self.scorers, part, width) for part in crops]
         identity = [
             by_seed(self.photos.similarity(part)[:, number], of)
             for number, (part, of) in enumerate(zip(seen, drawings, strict=True))

@@ -24,6 +24,7 @@ from spectral_fusion.spectral import Band, Factors, as_matrix
 from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig, settings
 from spectral_fusion.training.context import settings_with
 from spectral_fusion.training.folder import digests, training_facts
+from spectral_fusion.training.loop import Loop, Progress
 from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
 
 EMBEDDINGS = "embeddings"
@@ -111,8 +112,12 @@ def train_loras(
     loras: list[Lora] = []
     for concept, folder in zip(concepts, folders, strict=True):
         on_progress(f"{concept.name}: training a LoRA to compare with")
+
+        def tell(_: Loop, progress: Progress, name: str = concept.name) -> None:
+            on_progress(f"{name}: training a LoRA, step {progress.step} of {progress.steps}")
+
         beside = [lora for lora in loras if lora.name in context_of(concept)]
-        loras.append(train_lora(concept, folder, root, base=base, beside=beside))
+        loras.append(train_lora(concept, folder, root, base=base, beside=beside, on_step=tell))
     return loras
 
 
@@ -123,7 +128,13 @@ def context_of(concept: ConceptInfo) -> Sequence[str]:
 
 
 def train_lora(
-    concept: ConceptInfo, images: ImageFolder, root: Path, *, base: Base, beside: Sequence[Lora] = ()
+    concept: ConceptInfo,
+    images: ImageFolder,
+    root: Path,
+    *,
+    base: Base,
+    beside: Sequence[Lora] = (),
+    on_step: Callable[[Loop, Progress], None] | None = None,
 ) -> Lora:
     """Train a LoRA with the settings that a concept was trained with; only the adapter differs.
 
@@ -148,6 +159,7 @@ def train_lora(
         TrainingContext(beside),
         lambda _: collect_lora(base, config, facts),
         adapter=lora_adapter,
+        on_step=on_step,
     )
     lora.save(path)
     return lora

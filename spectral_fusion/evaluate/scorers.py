@@ -87,17 +87,18 @@ def _model_type(name: str) -> str:
     """What kind of model it is. Transformers would load another kind too, with random weights."""
     from transformers import AutoConfig
 
-    with _loading(name):
+    with loading(name):
         return AutoConfig.from_pretrained(name).model_type
 
 
 def _load(name: str, model: Any, processor: Any, device: str | torch.device) -> tuple[Any, Any]:
-    with _loading(name):
+    with loading(name):
         return model.from_pretrained(name).eval().to(device), processor.from_pretrained(name)
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
+def loading(name: str) -> Iterator[None]:
+    """Turns what transformers raises for a model that is not there, or of another kind, into an InputError."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -51,8 +51,12 @@ class Photos:
         return torch.stack([cosines[:, self.owners == concept].mean(1) for concept in range(self.concepts)], dim=1)
 
     def nearest(self, seen: Tensor) -> Tensor:
-        """(n,): the concept that owns the single photo nearest to each picture, from embeddings (n, width)."""
-        return self.owners[(seen @ self.embeddings.T).argmax(1)]
+        """(n,): the concept that owns the single photo nearest to each picture, from embeddings (n, width).
+
+        Zeros, for subjects that were not found, are nearest to nobody: the number of concepts.
+        """
+        owners = self.owners[(seen @ self.embeddings.T).argmax(1)]
+        return owners.masked_fill(~seen.any(1), self.concepts)
 
     def own_similarity(self) -> list[float]:
         """For each concept the mean cosine of its photos with one another: what a perfect generator would reach."""
@@ -77,7 +81,10 @@ def subject(folder: ImageFolder, photo: Photo) -> Image.Image:
 
 
 def confusion(wanted: Tensor, nearest: Tensor, concepts: int) -> list[list[int]]:
-    """Counts [wanted concept][concept whose photo is nearest], from (n,) indices each."""
-    counts = torch.zeros(concepts, concepts, dtype=torch.long)
+    """Counts [wanted concept][concept whose photo is nearest], from (n,) indices each.
+
+    A last column counts the wanted that were not found, where there are any.
+    """
+    counts = torch.zeros(concepts, concepts + 1, dtype=torch.long)
     counts.index_put_((wanted, nearest), torch.ones_like(wanted), accumulate=True)
-    return counts.tolist()
+    return (counts if counts[:, -1].any() else counts[:, :-1]).tolist()

@@ -16,6 +16,7 @@ from spectral_fusion.adapter.placed import PlacedDelta, Placement, placed
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.interface import Base, Embeddings, words
 from spectral_fusion.base.regions import Region
+from spectral_fusion.base.turns import prompts_by_step, settled
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.spectral import Factors
@@ -56,10 +57,14 @@ class Live:
 
 @dataclass(frozen=True)
 class Told:
-    """What one picture's denoising is told: the picture's own prompt, and that of each region, unconditional first."""
+    """What one picture's denoising is told: the picture's own prompt, and that of each region, unconditional first.
+
+    turns: which of the own prompt's rows counts in each step; None where it is one prompt throughout.
+    """
 
     own: Condition
     texts: Sequence[Condition]
+    turns: Sequence[int] | None = None
 
 
 @contextmanager
@@ -111,15 +116,19 @@ def placed_deltas(config: GenerateConfig, live: Live) -> list[PlacedDelta]:
 def _tell(base: Base, config: GenerateConfig, placement: Placement) -> Told:
     """Each prompt as the text encoder reads it with the concepts of its region."""
 
-    def read(prompt: str, region: int | None) -> Condition:
+    def read(prompts: Sequence[str], region: int | None) -> Condition:
         with placement.passing(region):
-            return base.condition([config.negative_prompt, prompt], weighted=True)
+            return base.condition([settled(config.negative_prompt), *prompts], weighted=True)
 
-    own = read(config.prompt, None)
-    texts = [read(region.prompt or config.prompt, number) for number, region in enumerate(config.regions)]
+    by_step = prompts_by_step(config.prompt, config.num_inference_steps)
+    prompts = list(dict.fromkeys(by_step))
+    turns = [prompts.index(prompt) for prompt in by_step] if len(prompts) > 1 else None
+    own = read(prompts, None)
+    wanted = [settled(region.prompt or config.prompt) for region in config.regions]
+    texts = [read([prompt], number) for number, prompt in enumerate(wanted)]
     if config.guidance_scale <= 1:
-        return Told(own, [text[1:2] for text in texts])
-    return Told(own, texts)
+        texts = [text[1:2] for text in texts]
+    return Told(own, texts, turns)
 
 
 def tell_overlaps(regions: Sequence[Region], size: tuple[int, int]) -> None:

@@ -57,7 +57,7 @@ def draw(
     with bound(base, config, live, shape[1:]) as (placement, told):
         noise = torch.randn(1, *shape, generator=source, dtype=told.own.embeds.dtype)
         steps = base.denoise(
-            told.own[1:2],
+            told.own[1 : len(told.own)],
             noise,
             sampler=config.sampler,
             steps=config.num_inference_steps,
@@ -65,6 +65,7 @@ def draw(
             guidance_scale=config.guidance_scale,
             generator=source,
             start=begin.start,
+            turns=told.turns,
         )
         latents = noise if begin.start is None else begin.start.latents
         for step in steps:

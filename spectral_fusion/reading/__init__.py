@@ -4,7 +4,7 @@ Whatever is wrong with a file is an `InputError` that names it. `tests/test_door
 package opens such files.
 """
 
-from spectral_fusion.reading.data import parse_json, read_json
+from spectral_fusion.reading.data import parse_json, parse_toml, read_json
 from spectral_fusion.reading.pictures import PictureHeader, load_picture, read_header
 from spectral_fusion.reading.tensors import TensorFile, open_tensors
 from spectral_fusion.reading.text import decode_text, read_text
@@ -16,6 +16,7 @@ __all__ = [
     "load_picture",
     "open_tensors",
     "parse_json",
+    "parse_toml",
     "read_header",
     "read_json",
     "read_text",

@@ -1,7 +1,8 @@
-"""JSON: its nesting, its numbers, its strings."""
+"""JSON and TOML: their nesting, their numbers, their strings."""
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,26 @@ def parse_json(text: str, source: str) -> Any:
     except (ValueError, OverflowError) as error:
         raise InputError(f"{source} cannot be used ({error}); mend it") from None
     return value
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """The table of a TOML text; `source` names it in errors.
+
+    Raises:
+        InputError: it is no TOML, or nested deeper than `DEEPEST`.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        values = tomllib.loads(text)
+        _check(values, 0)
+    except RecursionError:
+        raise InputError(f"{source} is nested too deeply; {DEEPEST} levels are the most") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not valid TOML: {error}; mend that line") from None
+    return values
 
 
 def _integer(text: str) -> int:

@@ -135,13 +135,16 @@ def by_concept(evaluation: Evaluation, method: MethodResult) -> Table:
 def confusions(evaluation: Evaluation, method: MethodResult) -> list[HeatMap]:
     """Whose photo is nearest, one map for each setting."""
     names = [subject.name for subject in evaluation.subjects]
+    missing = any(len(row) > len(names) for setting in SHORT for row in method.scores[setting].confusion)
+    note = "Who was not found has no nearest photo: such rows add up to less than one." if missing else ""
     return [
         HeatMap(
             f"{method.name}, {SHORT[setting]}",
             names,
-            [[count / max(1, sum(row)) for count in row] for row in method.scores[setting].confusion],
+            [[count / max(1, sum(row)) for count in row[: len(names)]] for row in method.scores[setting].confusion],
             high=1.0,
             digits=2,
+            note=note,
         )
         for setting in SHORT
     ]

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 from spectral_fusion.errors import InputError
 
 Side = Literal["top", "bottom"]
+Mode = Literal["additive", "rotational"]
+"""What an adapter does with the directions of its band: it shifts them, or turns them."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ matrices of the weight's size to get a small one: that costs memory in every ste
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-Mode = Literal["additive", "rotational"]
 
 
 class Factors(NamedTuple):

@@ -54,6 +54,16 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     return x if wide else x.mT
 
 
+def laid_out_as(weight: Tensor, other: Tensor) -> Tensor:
+    """`other`, of the weight's shape, with the weight's strides.
+
+    The fused optimizer walks both by address, and compiled models hand out gradients in layouts of their own.
+    """
+    if other.ndim == 0 or other.stride() == weight.stride():
+        return other
+    return torch.empty_like(weight, requires_grad=False).copy_(other)
+
+
 class Muon(torch.optim.Optimizer):
     """Groups with `orthogonal` set follow the orthogonalised momentum, others AdamW.
 
@@ -103,7 +113,7 @@ class Muon(torch.optim.Optimizer):
         states = [self.state[weight] for weight in weights]
         torch._fused_adamw_(
             weights,
-            [weight.grad for weight in weights if weight.grad is not None],
+            [laid_out_as(weight, weight.grad) for weight in weights if weight.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],

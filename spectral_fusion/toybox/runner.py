@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import Example
-from spectral_fusion.toybox.optimizer import OPTIMIZERS
+from spectral_fusion.toybox.optimizer import OPTIMIZERS, laid_out_as
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class Runner:
                 average.copy_(tensors[f"average.{name}"])
                 states = {key: tensors.get(f"optimizer.{key}.{name}") for key in _STATES}
                 self.optimizer.state[weight] = {
-                    key: _laid_out_as(weight, state) for key, state in states.items() if state is not None
+                    key: laid_out_as(weight, state) for key, state in states.items() if state is not None
                 }
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(tensors[f"buffer.{name}"])
@@ -176,11 +176,6 @@ class Runner:
 
 
 _STATES = ("step", "exp_avg", "exp_avg_sq", "momentum")  # of any of the optimizers
-
-
-def _laid_out_as(weight: Tensor, state: Tensor) -> Tensor:
-    """The state with the weight's strides: the fused optimizer walks both by address."""
-    return state if state.ndim == 0 else torch.empty_like(weight, requires_grad=False).copy_(state)
 
 
 def _check_same(found: dict, wanted: dict, path: Path) -> None:

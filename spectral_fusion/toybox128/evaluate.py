@@ -111,7 +111,7 @@ def identity_kept(vae: AutoencoderKL, folder: Path, things: int, count: int = 48
     rows = [(i, placed.box) for i, scene in enumerate(scenes) for placed in scene.things]
     boxes = [box for _, box in rows]
     before, after = (
-        scorers.embed_identity([images[i] for i, _ in rows], boxes, folder) for images in (photos, through(vae, photos))
+        scorers.embed_boxes([images[i] for i, _ in rows], boxes, folder) for images in (photos, through(vae, photos))
     )
     return (before * after).sum(-1).mean().item()
 
@@ -121,13 +121,13 @@ def identity_accuracy(folder: Path, identities: int = 32, queries: int = 4) -> f
     rng = random.Random("held out identities")
     things = [identity(number) for number in range(identities)]
     single = [arrange([thing], rng) for thing in things for _ in range(3)]
-    embeds = scorers.embed_identity([draw_scene(s) for s in single], [s.things[0].box for s in single], folder)
+    embeds = scorers.embed_boxes([draw_scene(s) for s in single], [s.things[0].box for s in single], folder)
     references = embeds.view(identities, 3, -1).mean(1)
     right = 0
     for number, thing in enumerate(things):
         for _ in range(queries):
             scene = arrange([thing, identity(rng.randrange(10**6)), identity(rng.randrange(10**6))], rng)
-            (seen,) = scorers.embed_identity([draw_scene(scene)], [scene.things[0].box], folder)
+            (seen,) = scorers.embed_boxes([draw_scene(scene)], [scene.things[0].box], folder)
             right += int((references @ seen).argmax() == number)
     return right / (identities * queries)
 

@@ -14,6 +14,8 @@ def place(thing: Thing, x: float, y: float, half: float, rng: random.Random) -> 
     return Placed(thing, x, y, half, rng.choice(poses_of(thing.name)), rng.random() < 0.5, rng.uniform(-6, 6))
 
 
+GROUND = 0.95  # height of the line that things side by side stand on, from the top
+
 # By the number of things: the least and the largest half height of each, in parts of the picture.
 SIZES: dict[int, tuple[float, float]] = {1: (0.16, 0.38), 2: (0.15, 0.29), 3: (0.13, 0.22), 4: (0.11, 0.17)}
 
@@ -112,6 +114,13 @@ def _staggered(things: Sequence[Thing], rng: random.Random) -> list[Placed]:
         x = min(max((i + 0.5) * pitch + rng.uniform(-0.03, 0.03), margin), 1 - margin)
         placed.append(place(thing, x, rng.uniform(0.93, 0.97) if near else rng.uniform(0.66, 0.74), half, rng))
     return placed
+
+
+def standing_boxes(count: int) -> list[tuple[float, float, float, float]]:
+    """Squares (left, top, right, bottom), in parts of the picture, for `count` subjects side by side on the ground."""
+    half = min(0.34, 0.5 / count)
+    centres = [(place + 0.5) / count for place in range(count)]
+    return [(x - half, GROUND - 2 * half, x + half, GROUND) for x in centres]
 
 
 def random_scene(

@@ -15,8 +15,10 @@ from transformers import CLIPVisionModelWithProjection
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import to_tensor
 from spectral_fusion.toybox128.backgrounds import SIZE
+from spectral_fusion.toybox128.caption import PATTERN_WORDS
 from spectral_fusion.toybox128.data import view
 from spectral_fusion.toybox128.detector import Found, find
+from spectral_fusion.toybox128.world import ACCESSORIES, BACKGROUNDS, CLASSES, COLORS
 
 Box = tuple[float, float, float, float]
 BATCH = 32
@@ -52,8 +54,62 @@ def find_things(images: Sequence[Image.Image], folder: Path | None = None) -> li
     return [seen for part in pixels.split(BATCH) for seen in find(detector, part)]
 
 
+def detect(images: Sequence[Image.Image], words: Sequence[str]) -> list[list[tuple[str, float, Box]]]:
+    """[picture]: class, score and box of the things of these classes."""
+    wanted = {word.lower() for word in words}
+    return [[(f.name, f.score, f.box) for f in found if f.name in wanted] for _, found in find_things(images)]
+
+
+def embed_identity(images: Sequence[Image.Image]) -> Tensor:
+    """Who is seen: (n, width), unit length, of the largest thing in each picture; zeros where nothing is found."""
+    largest = [max((f.box for f in found), key=_area, default=None) for _, found in find_things(images)]
+    there = [number for number, box in enumerate(largest) if box is not None]
+    embeds = torch.zeros(len(images), load_scorer("identity", weights_folder()).config.projection_dim)
+    if there:
+        embeds[there] = embed_boxes([images[n] for n in there], [box for box in largest if box is not None])
+    return embeds
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def text_alignment(images: Sequence[Image.Image], captions: Sequence[str]) -> Tensor:
+    """Share of what every caption names that is found in every picture: (pictures, captions), from 0 to 1.
+
+    Classes, colours, patterns, what is worn, and the place; who wears or has it is not asked.
+    """
+    seen = [_words_for(place, found) for place, found in find_things(images)]
+    asked = [_named(text) for text in captions]
+    return torch.tensor([[len(words & wanted) / max(1, len(wanted)) for wanted in asked] for words in seen])
+
+
+def _words_for(place: str, found: Sequence[Found]) -> set[str]:
+    words = {place}
+    for thing in found:
+        words |= {thing.name, thing.color, thing.pattern, thing.pattern_color, *thing.marks}
+    return words - {""}
+
+
+def _named(text: str) -> set[str]:
+    """The names in a caption. Longer ones first: "vertical stripes" are no "stripes"."""
+    left, named = f" {text.lower()} ".replace(",", " ,"), set()
+    for phrase in sorted(_PHRASES, key=len, reverse=True):
+        if f" {phrase} " in left:
+            named.add(_PHRASES[phrase])
+            left = left.replace(f" {phrase} ", " ")
+    return named
+
+
+_PHRASES = {
+    **{name: name for name in (*CLASSES, *COLORS, *ACCESSORIES, "beard")},
+    **{words: name for name, words in PATTERN_WORDS.items()},
+    **{words: name for name, wordings in BACKGROUNDS.items() for words in wordings},
+}
+
+
 @torch.no_grad()
-def embed_identity(images: Sequence[Image.Image], boxes: Sequence[Box], folder: Path | None = None) -> Tensor:
+def embed_boxes(images: Sequence[Image.Image], boxes: Sequence[Box], folder: Path | None = None) -> Tensor:
     """Who stands in the box of each picture: (n, width), unit length; cosines compare identities."""
     encoder = load_scorer("identity", folder or weights_folder())
     views = [to_tensor(view(image.convert("RGB"), box)) for image, box in zip(images, boxes, strict=True)]

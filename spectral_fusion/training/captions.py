@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from spectral_fusion.names import respell
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.randomness import chance, randint
 
@@ -16,7 +17,7 @@ def with_trigger(caption: str, trigger: str, class_word: str) -> str:
 
     Without a trigger in it, a caption would teach the token nothing.
     """
-    caption = caption.replace(PLACEHOLDER, trigger)
+    caption = respell(caption.replace(PLACEHOLDER, trigger), [trigger])
     if trigger in caption:
         return caption
     named = re.sub(rf"\b{re.escape(class_word)}\b", lambda word: f"{trigger} {word[0]}", caption, count=1)

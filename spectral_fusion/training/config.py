@@ -23,6 +23,7 @@ PredictionType = Literal["epsilon", "v_prediction"]
 
 BandIndex = Annotated[int, Field(ge=0, strict=False)]  # also as text, as a flag gives it
 Pixels = Annotated[int, Field(ge=16, le=4096)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Vectors = Annotated[int, Field(ge=0, le=64)]
@@ -104,6 +105,13 @@ class TrainConfig:
     optimizer: Annotated[Optimizer, Learning("adamw8bit needs bitsandbytes, prodigy needs prodigyopt.")] = "adamw"
     weight_decay: Annotated[Share, Learning("Decoupled weight decay.")] = 0.01
     max_grad_norm: Annotated[NonNegative, Learning("Gradients are scaled down to this norm; 0: never.")] = 1.0
+    ema_decay: Annotated[
+        Decay, Learning("Keep the moving average of what is trained, with this decay (0.99); 0: its last values.")
+    ] = 0.0
+    early_stopping_patience: Annotated[
+        NonNegativeInt,
+        Learning("Stop when so many measurements in a row bring no gain, see --validate-every; 0: train all steps."),
+    ] = 0
     seed: Annotated[Seed, Learning("Seed of everything random.")] = 0
 
     min_snr_gamma: Annotated[
@@ -147,6 +155,9 @@ class TrainConfig:
     validate_every: Annotated[
         NonNegativeInt, Watching("Steps between measurements of the loss on fixed noise and timesteps; 0: none.")
     ] = 0
+    validation_images: Annotated[
+        str | None, Watching("Folder of pictures to measure on. Default: the first of those that are learned.")
+    ] = None
 
     def __post_init__(self) -> None:
         for name, advice in (("name", "--name rex"), ("class_word", "--class dog")):
@@ -166,6 +177,12 @@ class TrainConfig:
         asked = {getattr(self, name) for name in LEARNING_RATES} - {None, 0}
         if self.optimizer == "prodigy" and len(asked) > 1:
             raise InputError("prodigy finds one step size for all; leave the learning rates out, or give one value")
+        if self.early_stopping_patience and not self.validate_every:
+            raise InputError(
+                "early_stopping_patience counts measurements; say how often to measure: --validate-every 50"
+            )
+        if self.validation_images and not self.validate_every:
+            raise InputError("validation_images are measured on; say how often to measure: --validate-every 50")
         if self.warmup_steps and self.schedule == "constant":
             raise InputError("the schedule constant has no warm-up; use constant_with_warmup or leave out warmup_steps")
 
@@ -200,11 +217,15 @@ class TrainConfig:
         Of an absolute path only the last part, so that local paths are not published.
         """
         kept = {name for name, item in settings().items() if item.shapes_result}
+        # Without effect where they are 0, and so left out: files stay as they were before there were such settings.
+        kept -= {name for name in ("ema_decay", "early_stopping_patience") if not getattr(self, name)}
+        if self.early_stopping_patience:
+            kept |= {"validate_every", "validation_images"}
         values: dict[str, Any] = {
             name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if name in kept
         }
-        for name in ("base", "class_images"):
-            if values[name] is not None and Path(values[name]).is_absolute():
+        for name in ("base", "class_images", "validation_images"):
+            if values.get(name) is not None and Path(values[name]).is_absolute():
                 values[name] = Path(values[name]).name
         return values
 

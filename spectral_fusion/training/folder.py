@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from spectral_fusion.concept import Concept, Library, read_info
 from spectral_fusion.concept.images import ImageFolder
+from spectral_fusion.concept.locks import held, training_lock
 from spectral_fusion.errors import InputError
 from spectral_fusion.training.checkpoint import FILE_NAME, read_header
 from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig
 
 FOLDER = "training"
-LOCKS = ".locks"
 MOST = 16  # concepts that "all" means: they share the distilled prompts, and with more it has not been tried
 
 
@@ -49,13 +47,9 @@ class TrainingFolder:
         Raises:
             InputError: another process trains a concept of this name.
         """
-        path = self.library.root / LOCKS / f"{self.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path, timeout=0):
-                yield
-        except Timeout as error:
-            raise InputError(f"another process trains {self.name!r}; wait for it or give another --name") from error
+        busy = f"another process trains {self.name!r}; wait for it or give another --name"
+        with held(training_lock(self.library.root, self.name), seconds=0, busy=busy):
+            yield
 
     def is_finished(self) -> bool:
         """Whether the library already holds what this training would give."""

@@ -79,7 +79,7 @@ def train_concept(
             config = replace(config, base=base.name or "a loaded pipeline")
         settings = resolve(config, base, processes().device if own else None)
         shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
-        for warning in (*folder.size_warnings(settings.resolution), *shapes):
+        for warning in (*folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
@@ -130,7 +130,9 @@ class _Job:
                 self.images,
                 self.config,
                 band,
-                TrainingContext(self.others, self._read_class_pictures(), self.predictions),
+                TrainingContext(
+                    self.others, self._read_class_pictures(), self.predictions, validation=self._validation()
+                ),
                 bases=bases,
                 facts=home.facts,
                 checkpoint=checkpoint,
@@ -150,6 +152,7 @@ class _Job:
         """What can be refused is refused before minutes of work."""
         check_untouched(self.base)
         target_layers(self.base, self.config)
+        self._validation()
         self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
 
     def _decompose(self, band: Band) -> dict[str, Triplets]:
@@ -184,6 +187,10 @@ class _Job:
         with processes().main_process_first():
             return self.class_pictures.read()
 
+    def _validation(self) -> ImageFolder | None:
+        folder = self.config.validation_images
+        return None if folder is None else ImageFolder.scan(folder, background=self.config.background)
+
     def _preview(self, concept: Concept) -> Image.Image:
         attach(self.base, concept)
         try:
@@ -211,7 +218,7 @@ class _Keeper:
         main = is_main()
         if main and progress.samples is not None:
             _save_picture(progress.samples, self.home.folder / "samples" / f"step-{loop.step:06d}.png")
-        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.step == loop.config.steps):
+        if main and (loop.step % loop.config.checkpoint_every == 0 or loop.is_over):
             self._save(loop)
         if self.on_progress is not None:
             try:

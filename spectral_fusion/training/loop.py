@@ -1,12 +1,14 @@
 """The training loop: a step is a function of the parameters, the optimizer's state and the step's number."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from accelerate.utils import reduce
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from spectral_fusion.training.optimizer import (
 )
 from spectral_fusion.training.processes import processes
 from spectral_fusion.training.randomness import generator, randint
+from spectral_fusion.training.stopping import Patience
 
 BAD_STEPS = 5  # steps in a row whose loss may be NaN or infinite in half precision
 
@@ -42,6 +45,8 @@ class Progress:
     probe_loss: float | None = None
     samples: Image.Image | None = None
     likeness: float | None = None
+    is_over: bool = False
+    """Whether the training ends here, before its last step, because it no longer gains."""
 
 
 def shares(batch_size: int, parts: int, processes: int, rank: int) -> list[range]:
@@ -88,6 +93,8 @@ class Loop:
         self.optimizer = build_optimizer(parameter_groups(self.parameters, config), config)
         self.learning_rate = LearningRate(self.optimizer, config)
         self.scaler = torch.amp.GradScaler(model.base.device.type, enabled=config.precision == "fp16")
+        self.patience = Patience(config.early_stopping_patience)
+        self.average = EMAModel(self._values, config.ema_decay, foreach=True) if config.ema_decay else None
         state = processes()
         self.shares = shares(config.batch_size, config.gradient_accumulation, state.num_processes, state.process_index)
 
@@ -113,8 +120,37 @@ class Loop:
                 "the learning rates or use --precision fp32"
             )
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.step(self._values)
         self.step += 1
         return Progress(self.step, self.config.steps, loss, rates)
+
+    @property
+    def _values(self) -> list[torch.nn.Parameter]:
+        return list(self.parameters.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done, or the training no longer gains."""
+        return self.step >= self.config.steps or self.patience.is_over
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the parameters are their moving averages, where those are kept."""
+        if self.average is None:
+            yield
+            return
+        self.average.store(self._values)
+        self.average.copy_to(self._values)
+        try:
+            yield
+        finally:
+            self.average.restore(self._values)
+
+    def finish(self) -> None:
+        """The parameters become their moving averages, where those are kept: the training is at its end."""
+        if self.average is not None:
+            self.average.copy_to(self._values)
 
     @torch.no_grad()
     def check_moved(self) -> None:
@@ -172,12 +208,16 @@ class Loop:
         tensors, rest = optimizer_state(self.optimizer)
         named = {f"parameter.{name}": parameter for name, parameter in self.parameters.items()}
         named |= {f"optimizer.{name}": tensor for name, tensor in tensors.items()}
-        return named, {"optimizer": rest, "scaler": self.scaler.state_dict()}
+        facts = {"optimizer": rest, "scaler": self.scaler.state_dict()}
+        if self.average is not None:
+            names = zip(self.parameters, self.average.shadow_params, strict=True)
+            named |= {f"average.{name}": tensor for name, tensor in names}
+        return named, facts | {"patience": asdict(self.patience)}
 
     @torch.no_grad()
     def load_state(self, step: int, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
         """The inverse of `state`, after `step` steps."""
-        groups: dict[str, dict[str, Tensor]] = {"parameter": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {"parameter": {}, "optimizer": {}, "average": {}}
         for key, tensor in tensors.items():
             group, _, name = key.partition(".")
             groups[group][name] = tensor
@@ -185,4 +225,10 @@ class Loop:
             parameter.copy_(groups["parameter"][name])
         load_optimizer_state(self.optimizer, groups["optimizer"], rest["optimizer"])
         self.scaler.load_state_dict(rest["scaler"])
+        if self.average is not None:
+            device = self.model.base.device
+            self.average.shadow_params = [groups["average"][name].to(device) for name in self.parameters]
+            self.average.optimization_step = step
+        if "patience" in rest:  # older checkpoints have none
+            self.patience = Patience(**rest["patience"])
         self.step = step

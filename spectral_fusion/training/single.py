@@ -35,12 +35,14 @@ class TrainingContext:
     class_pictures: pictures of the class in general, for prior preservation.
     predictions: what the base predicted for earlier trainings, to be shared.
     start: an earlier training of the same concept, to go on from.
+    validation: pictures to measure on; None: those that are learned.
     """
 
     others: Sequence[TrainedSubject] = ()
     class_pictures: ImageFolder | None = None
     predictions: Predictions | None = None
     start: Concept | None = None
+    validation: ImageFolder | None = None
 
 
 def train(
@@ -122,11 +124,13 @@ def train_adapter(
         loop = Loop(prepare(model), pictures, config, places)
         if checkpoint is not None:
             loop.load_state(checkpoint.step, checkpoint.tensors, checkpoint.facts["loop"])
+        measured = pictures[0] if context.validation is None else subject_pictures(base, context.validation, config)
         likeness = Likeness(base)
-        while loop.step < config.steps:
-            progress = _observed(loop, pictures[0], likeness, loop.advance())
+        while not loop.is_over:
+            progress = _observed(loop, measured, likeness, loop.advance())
             if on_step is not None:
                 on_step(loop, progress)
+        loop.finish()
         return result(loop)
 
 
@@ -145,10 +149,13 @@ def _class_pictures(base: Base, images: ImageFolder, config: ResolvedConfig) -> 
 
 
 def _observed(loop: Loop, pictures: LatentPictures, likeness: Likeness, progress: Progress) -> Progress:
+    """The step as it is told: with what was measured after it, on the moving average where one is kept."""
     config = loop.config
-    if config.validate_every and loop.step % config.validate_every == 0:
-        progress = replace(progress, probe_loss=probe_loss(loop.model, pictures))
-    if config.sample_every and loop.step % config.sample_every == 0:
-        samples = draw_samples(loop.model.base, config)
-        progress = replace(progress, samples=in_one_row(samples), likeness=likeness(samples, pictures.folder))
-    return progress
+    with loop.averaged():
+        if config.validate_every and loop.step % config.validate_every == 0:
+            progress = replace(progress, probe_loss=(loss := probe_loss(loop.model, pictures)))
+            loop.patience.measure(loss)
+        if config.sample_every and loop.step % config.sample_every == 0:
+            samples = draw_samples(loop.model.base, config)
+            progress = replace(progress, samples=in_one_row(samples), likeness=likeness(samples, pictures.folder))
+    return replace(progress, is_over=loop.patience.is_over)

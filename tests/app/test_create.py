@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from serving import make_place
 
 from spectral_fusion.base.painted import tensor_text
@@ -219,9 +219,21 @@ def test_a_concept_may_act_in_a_part_of_the_steps(desk: Desk, ann: Asking) -> No
 def test_a_picture_gives_its_form_back_and_that_gives_the_picture(desk: Desk, ann: Asking) -> None:
     [name] = create(ann, concepts={"rex": 0.7}, negative="ugly", guidance=3.0)
     told = ann("picture", name)["form"]
-    assert told.pop("missing") == []
+    assert told.pop("missing") == told.pop("left_out") == []
     [again] = finished(ann, ann("create", told)["id"])["pictures"]
     assert desk.studio.history.find(again).read_bytes() == desk.studio.history.find(name).read_bytes()
+
+
+def test_what_a_picture_of_another_tool_loses_is_named(desk: Desk, ann: Asking) -> None:
+    path = desk.uploads / "theirs.png"
+    path.parent.mkdir()
+    info = PngImagePlugin.PngInfo()
+    said = "a dog\nSteps: 5, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 32x32, Hires upscaler: Latent"
+    info.add_text("parameters", said)
+    Image.new("RGB", (32, 32)).save(path, pnginfo=info)
+    form = ann("restore", str(path))["form"]
+    assert form["prompt"] == "a dog"
+    assert form["left_out"] == ["Hires upscaler: 'Latent'"]
 
 
 def test_case_of_triggers_does_not_matter(desk: Desk, ann: Asking) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from serving import make_place
 from test_create import ANN, BOB, Asking
 
@@ -76,6 +77,24 @@ def test_photos_are_looked_at_and_counted(train: Asking, uploads: Path) -> None:
     assert "no pictures yet" in train("photos", {})["error"]
 
 
+def test_a_numbered_folder_gives_the_kind_and_long_pictures_are_named(
+    studio: Studio, train: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = studio.settings.out / "sets"
+    monkeypatch.setattr(type(studio.settings), "folders", (root,))
+    draw_photos(root / "one" / "10_rex dog")
+    Image.new("RGB", (400, 60)).save(root / "one" / "10_rex dog" / "wide.png")
+    told = train("photos", {"folder": str(root / "one")})
+    assert told["class"] == "dog"
+    [wide] = [card for card in told["cards"] if card["name"] == "wide.png"]
+    assert "is seen at a time" in wide["warnings"][0]
+    draw_photos(root / "one" / "5_tom cat")
+    assert "rex" in train("photos", {"folder": str(root / "one")})["error"]
+    both = train("photos", {"folder": str(root / "one"), "class": "pet"})
+    assert both["class"] == "pet"
+    assert len(both["cards"]) > len(told["cards"])
+
+
 def test_a_training_starts_with_its_captions(train: Asking, trainings: Trainings, uploads: Path) -> None:
     asked = {
         "files": photos(uploads),
@@ -131,6 +150,16 @@ def test_presets_say_their_steps_and_time(train: Asking) -> None:
 def test_the_library_is_shown_changed_and_brought_back(studio: Studio, library: Asking, uploads: Path) -> None:
     shown = library("library")
     assert [one["name"] for one in shown["concepts"]] == ["rex", "tom"]
+    assert shown["unreadable"] == {}
+    broken = studio.settings.library / "bad" / "concept.safetensors"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no concept")
+    [(name, why)] = library("library")["unreadable"].items()
+    assert name == "bad"
+    assert why
+    assert str(studio.settings.library) not in why
+    assert library("remove", "bad") == {"name": "bad"}
+    assert library("library")["unreadable"] == {}
     assert shown["concepts"][0]["fits"]
     assert "rex" in shown["bands"]
     assert library("retrigger", {"name": "tom", "trigger": "<tommy>"}) == {"name": "tom"}
@@ -141,7 +170,7 @@ def test_the_library_is_shown_changed_and_brought_back(studio: Studio, library: 
     assert (rex["notes"], rex["tags"]) == ("<b>good</b>", ["a", "b"])
     assert "tags" in library("note", {"name": "rex", "tags": "x" * 100})["error"]
     assert library("remove", "tom") == {"name": "tom"}
-    assert library("library")["removed"] == ["tom"]
+    assert library("library")["removed"][0] == "tom"
     assert library("restore", "tom") == {"name": "tom"}
     [file] = library("export", {"name": "rex", "to": "concept"})["files"]
     assert file["name"] == "rex.safetensors"

@@ -1,6 +1,6 @@
 """Scanning a folder of pictures by the conventions of kohya, OneTrainer, Mix-of-Show and Hugging Face `imagefolder`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +27,7 @@ NAMED = 50  # lines about files that nothing used
 
 @dataclass(frozen=True)
 class Photo:
-    """One usable picture. `width` and `height` are in pixels, after EXIF rotation."""
+    """One usable picture. `width` and `height` are in pixels, after EXIF rotation; `look` is the whole at 16 x 16."""
 
     path: Path
     width: int
@@ -35,6 +35,7 @@ class Photo:
     caption: str | None = None
     mask: Path | None = None
     repeats: int = 1
+    look: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,22 @@ class ImageFolder:
             if share < 0.95
         ]
 
+    def sameness_warnings(self) -> list[str]:
+        """A line where the pictures have nothing, or one thing only, to teach."""
+        looks = {photo.look for photo in self.photos}
+        if all(len({look[place : place + 3] for place in range(0, len(look), 3)}) == 1 for look in looks):
+            return [
+                printable(f"the pictures in {self.path} are each of one colour: there is nothing to learn from them")
+            ]
+        if len(looks) == 1 < len(self.photos):
+            return [
+                printable(
+                    f"all {len(self.photos)} pictures in {self.path} are the same: the concept will repeat it; give "
+                    "others too"
+                )
+            ]
+        return []
+
     def read(self, photo: Photo) -> Image.Image:
         """The pixels of `photo`, upright 8-bit RGB."""
         return read_picture(photo.path, self.background)
@@ -153,7 +170,8 @@ def _scan_one(folder: Path, background: str, tables: list[Table]) -> ImageFolder
         if is_transparent(file):
             notes.append(f"{file} is transparent: flattened on {background}")
         caption = _caption(file, captions, tables, notes)
-        photos.append(_masked(Photo(file, *picture.size, caption, None, repeats), masks))
+        look = picture.resize((16, 16), Image.Resampling.BOX).tobytes()
+        photos.append(_masked(Photo(file, *picture.size, caption, None, repeats, look), masks))
     notes += _strangers(folder, captions, masks, {table.path for table in tables})
     return ImageFolder(folder, tuple(photos), tuple(notes), words, background)
 

@@ -1,0 +1,164 @@
+"""Finding each subject in a picture, so that one that is missing counts nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Box
+from spectral_fusion.evaluate.boxes import crop_square
+from spectral_fusion.evaluate.scorers import Scorers, loading
+
+OWL = "google/owlv2-base-patch16-ensemble"
+LEAST = 0.2  # what OWLv2's own demonstration takes for seen
+SAME = 0.5  # boxes of one word that share more of their area than this are one thing
+
+
+Edges = tuple[float, float, float, float]
+"""Left, top, right and bottom of a box, in parts of the picture."""
+Thing = tuple[str, float, Edges]
+"""Word, score and box of something in a picture."""
+
+
+class Seen(NamedTuple):
+    """A `Thing` with names."""
+
+    word: str
+    score: float
+    box: Edges
+
+
+class Detector(Protocol):
+    """Finds things by their class; `spectral_fusion.toybox128.scorers` is one, `PretrainedDetector` another."""
+
+    def detect(self, images: Sequence[Image.Image], words: Sequence[str]) -> list[list[Thing]]:
+        """[picture]: word, score and box of whatever is seen of these words."""
+
+
+def load_detector(base: Base, name: str | None = None) -> Detector | None:
+    """The model of that name, or the base's own; None where there is neither, and subjects are looked for in places.
+
+    Args:
+        name: folder or hub id of an OWLv2 or OWL-ViT model.
+
+    Raises:
+        InputError: the model is neither a folder nor in the hub's cache or reach, or of another kind.
+    """
+    if name is not None:
+        return PretrainedDetector(name, device=base.device)
+    own = base.scorers()
+    return cast(Detector, own) if own is not None and hasattr(own, "detect") else None
+
+
+class PretrainedDetector:
+    """An open-vocabulary detector: OWLv2, or whatever transformers loads for zero-shot object detection.
+
+    Raises:
+        InputError: the model is neither a folder nor in the hub's cache or reach, or of another kind.
+    """
+
+    def __init__(self, name: str = OWL, *, least: float = LEAST, device: str | torch.device = "cpu") -> None:
+        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+        with loading(name):
+            self._model = AutoModelForZeroShotObjectDetection.from_pretrained(name).eval().to(device)
+            self._processor = AutoProcessor.from_pretrained(name)
+        self.least = least
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[Image.Image], words: Sequence[str]) -> list[list[Thing]]:
+        """[picture]: word, score and box of whatever is seen of these words."""
+        asked = list(dict.fromkeys(words))
+        return [self._seen(image.convert("RGB"), asked) for image in images]
+
+    def _seen(self, image: Image.Image, words: list[str]) -> list[Thing]:
+        inputs = self._processor(text=[[f"a photo of a {word}" for word in words]], images=image, return_tensors="pt")
+        outputs = self._model(**inputs.to(self._model.device))
+        (found,) = self._processor.post_process_grounded_object_detection(
+            outputs, threshold=self.least, target_sizes=[(image.height, image.width)]
+        )
+        return [
+            (words[int(label)], float(score), _in_parts(box, image))
+            for label, score, box in zip(found["labels"], found["scores"], found["boxes"], strict=True)
+        ]
+
+
+def _in_parts(box: Tensor, image: Image.Image) -> Edges:
+    left, top, right, bottom = box.tolist()
+    across, down = (lambda x: min(max(x / image.width, 0.0), 1.0)), (lambda y: min(max(y / image.height, 0.0), 1.0))
+    return across(left), down(top), across(right), down(bottom)
+
+
+def settle(seen: Sequence[Thing], words: Sequence[str]) -> list[Box | None]:
+    """Where each subject is: the surest things of its word; several of one word stand from left to right.
+
+    Args:
+        words: the class of each subject, in the order of the prompt.
+    """
+    things = [Seen(*each) for each in seen]
+    boxes: dict[str, list[Edges]] = {}
+    for word, count in Counter(words).items():
+        boxes[word] = sorted(_apart([thing for thing in things if thing.word == word])[:count], key=_middle)
+    # Where fewer are there than asked for, the ones asked for last are missing.
+    return [Box(*boxes[word].pop(0)) if boxes[word] else None for word in words]
+
+
+def _apart(things: Sequence[Seen]) -> list[Edges]:
+    kept: list[Edges] = []
+    for thing in sorted(things, key=lambda each: -each.score):
+        if all(shared(thing.box, box) <= SAME for box in kept):
+            kept.append(thing.box)
+    return kept
+
+
+def _middle(box: Edges) -> float:
+    return box[0] + box[2]
+
+
+def shared(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes."""
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
+    both = max(0.0, wide) * max(0.0, high)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return both / max(areas - both, 1e-9)
+
+
+def subject_crops(
+    images: Sequence[Image.Image],
+    words: Sequence[str],
+    places: Sequence[Box],
+    detector: Detector | None,
+    margin: float,
+) -> list[list[Image.Image | None]]:
+    """[subject][picture]: what is seen of each subject; None where a detector looked for it in vain.
+
+    Args:
+        places: where subjects stand, for bases without a detector.
+        margin: round a subject, in parts of half its side.
+    """
+    if detector is None:
+        return [[crop_square(image, place, margin) for image in images] for place in places]
+    found = [settle(seen, words) for seen in detector.detect(images, words)]
+    return [
+        [
+            crop_square(image, box, margin) if (box := boxes[number]) else None
+            for image, boxes in zip(images, found, strict=True)
+        ]
+        for number in range(len(words))
+    ]
+
+
+def embed_crops(scorers: Scorers, crops: Sequence[Image.Image | None], width: int) -> Tensor:
+    """(crops, width): unit length; zeros for what was not found, so that it is like nobody."""
+    embedded = torch.zeros(len(crops), width)
+    there = [number for number, crop in enumerate(crops) if crop is not None]
+    if there:
+        embedded[there] = scorers.embed_identity([crops[number] for number in there]).to(embedded)  # type: ignore[misc]
+    return embedded

@@ -1,0 +1,55 @@
+"""Long work says how far it is, on a terminal and in a log."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from spectral_fusion.cli.progress import PlainLines, StepBar, status
+
+
+def console() -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=40), file
+
+
+def test_without_a_terminal_each_stage_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with status("loading the base") as tell:
+        for step in range(1, 10):
+            tell(f"training rex: step {step} of 9")
+        tell("spectral sum: each concept alone")
+        tell("spectral sum: all concepts")
+    assert capsys.readouterr().err.splitlines() == [
+        "loading the base",
+        "training rex: step 1 of 9",
+        "training rex: step 9 of 9",
+        "spectral sum: each concept alone",
+        "spectral sum: all concepts",
+    ]
+
+
+def test_a_long_stage_is_told_again_now_and_then() -> None:
+    where, file = console()
+    lines = PlainLines(where, every=0.0)
+    for step in range(1, 4):
+        lines(f"rex: step {step} of 9")
+        lines(f"rex: step {step} of 9")
+    assert file.getvalue().splitlines() == [f"rex: step {step} of 9" for step in range(1, 4)]
+
+
+def test_no_line_is_broken() -> None:
+    where, file = console()
+    PlainLines(where)("a" * 30 + "/" + "b" * 60)
+    assert file.getvalue().count("\n") == 1
+
+
+def test_a_bar_on_a_terminal_is_lines_elsewhere() -> None:
+    where, file = console()
+    bar = StepBar(where, "rex")
+    bar.tell("preparing")
+    bar.start()
+    bar.update(1, 2, "step 1 of 2", "loss 0.5")
+    bar.update(2, 2, "step 2 of 2", "loss 0.4")
+    bar.stop()
+    said = ["rex: preparing", "rex: step 1 of 2, loss 0.5", "rex: step 2 of 2, loss 0.4"]
+    assert file.getvalue().splitlines() == said
