@@ -75,6 +75,19 @@ def make_picture(page: Page) -> None:
     page.wait_for_selector("#made dd")
 
 
+def edit(page: Page) -> None:
+    """The newest picture is started from, and a stroke says where it may change."""
+    page.click("#edit")
+    page.wait_for_selector(".brush:not([hidden])")
+    area = page.locator(".frame").bounding_box()
+    assert area
+    for number, (x, y) in enumerate(((0.62, 0.3), (0.78, 0.42), (0.74, 0.7))):
+        page.mouse.move(area["x"] + x * area["width"], area["y"] + y * area["height"])
+        if not number:
+            page.mouse.down()
+    page.mouse.up()
+
+
 def fill(page: Page, place: str, library: Path) -> None:
     """What a visitor would give a place: photos to train on, a concept to look at, concepts to compare."""
     if place == "train":
@@ -116,6 +129,12 @@ def main(
             if page.locator(".welcome").is_visible():
                 both(page, f"first-{width}")
                 make_picture(page)
+            if width in EVERY_PLACE:
+                page.click("#tab-create-button")
+                edit(page)
+                both(page, f"paint-{width}")
+                page.click("#done-paint")
+                page.click("#reuse")
             for place in PLACES if width in EVERY_PLACE else PLACES[:1]:
                 page.click(f"#tab-{place}-button")
                 fill(page, place, library)

@@ -58,11 +58,11 @@ async function paint(target) {
   if (brush.canvas !== canvas) return;
   $(".brush .what").textContent = target.start ? "Where it may change" : title(state.form.regions[target.region], target.region);
   $(".brush").hidden = $(".live").hidden = false;
-  $(".frame").classList.add("painting");
+  for (const part of [".frame", ".stage"]) $(part).classList.add("painting");
   if (target.start) showStart();
   changed();
   showBrush();
-  $(".viewer").scrollIntoView({block: "nearest"});
+  $(".stage").scrollIntoView({block: "start"});  // the picture, and the brush below it
 }
 
 function holderOf(target) { return target.start ? state.form.start ?? {} : state.form.regions[target.region] ?? {}; }
@@ -72,7 +72,7 @@ function stopPainting() {
   const {start} = brush.target;
   Object.assign(brush, {target: null, canvas: null, past: []});
   $(".brush").hidden = $(".live").hidden = true;
-  $(".frame").classList.remove("painting");
+  for (const part of [".frame", ".stage"]) $(part).classList.remove("painting");
   $(".frame img").classList.remove("cover");
   if (start) choose(state.chosen);
   changed();

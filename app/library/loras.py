@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -88,7 +89,7 @@ class Loras:
             raise InputError(f"there is a LoRA {name!r} already; give another name, or delete that one")
         info = LoraInfo(
             name,
-            trigger.strip() or lora.trigger[:200],
+            trigger.strip() or spoken(lora),
             base,
             base_name,
             lora.rank,
@@ -139,3 +140,9 @@ class Loras:
         endings = [".safetensors", ".json"] if target == self.folder else [".json", ".safetensors"]
         for ending in endings:
             (source / f"{name}{ending}").replace(target / f"{name}{ending}")
+
+
+def spoken(lora: LoraFile) -> str:
+    """The words that its author names; one in brackets only where its vectors came with the file."""
+    words = re.sub(r"<[\w-]+>", lambda word: word[0] if word[0] in lora.embeddings else "", lora.trigger)
+    return " ".join(words.split())[:200]

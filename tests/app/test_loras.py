@@ -68,6 +68,7 @@ def test_a_lora_is_dropped_listed_drawn_with_removed_and_brought_back(studio: St
     name = "soft_light_v2"
     assert library("add", {"path": sent(studio, "soft light (v2).safetensors")}) == {"name": name}
     card = next(card for card in library("library")["concepts"] if card.get("lora"))
+    assert card["trigger"] == "", "its metadata name <style>, whose vectors are in another file"
     assert (card["name"], card["fits"], card["facts"]["Rank"]) == (name, True, str(card["rank"]))
     assert "already" in library("add", {"path": sent(studio, "soft light (v2).safetensors")})["error"]
     plain = pixels(studio)

@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 from serving import Server, make_place, serve
 
 from concepts import make_concept
-from spectral_fusion.concept import Library
+from spectral_fusion.concept import Library, export_lora
+from spectral_fusion.picture import read_parameters
 from tiny import tiny_base
 from training import draw_photos
 
@@ -117,6 +118,26 @@ def test_a_broken_file_is_refused_in_words_and_a_good_one_is_imported(
     expect(page.locator("#bands svg title").filter(has_text="sue")).to_have_count(1)
     page.fill("#library-search", "sue")
     expect(page.locator("#shelf .concept")).to_have_count(1)
+
+
+def test_a_lora_of_another_program_is_dropped_and_drawn_with(server: Server, page: Page, tmp_path: Path) -> None:
+    lora = export_lora({make_concept(tiny_base(), "soft", band=6): 1.0}, tmp_path / "soft light.safetensors", "kohya")
+    go(page, "Library")
+    page.set_input_files("#import-file", lora)
+    expect(page.locator("#shelf [data-name=soft_light]")).to_contain_text("LoRA")
+    expect(page.locator("#concept h2")).to_have_text("soft_light")
+    expect(page.locator("#concept-trigger")).to_be_hidden()
+    page.click("#open-concept")
+    expect(page.locator(".card [aria-label='Weight of soft_light']")).to_be_visible()
+    page.fill("#f-prompt", "a dog")
+    page.fill("#f-steps", "1")
+    before = len(server.pictures)
+    page.click("#generate")
+    expect(page.locator(".strip [role=option]")).to_have_count(before + 1)
+    assert read_parameters(server.pictures[-1]).weights == {"soft_light": 1.0}
+    go(page, "Library")
+    page.click("#delete-concept")
+    expect(page.locator("#shelf [data-name=soft_light]")).to_have_count(0)
 
 
 def test_a_concept_is_renamed_exported_deleted_and_brought_back(server: Server, page: Page) -> None:

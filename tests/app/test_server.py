@@ -128,7 +128,7 @@ def test_cancel_stops_own_work_alone(server: Server, user: Client) -> None:
 def post(server: Server, prompt: str, steps: int = 25) -> str:
     """Ask for a picture as a program of its own that never listens to the answer; the id of what it asked."""
     url = f"{server.url}gradio_api/call/generate"
-    data = [prompt, None, None, "", "DPM++ 2M", steps, 5.0, None, None, None, 1, None, None]
+    data = [prompt, None, None, "", "DPM++ 2M", steps, 5.0, None, None, None, 1, None, None, None, 1.0, 0.4, 0.0]
     request = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)["event_id"]

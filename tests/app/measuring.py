@@ -1,0 +1,97 @@
+"""Measures the page as a visitor meets it: the figures of docs/results/page.md.
+
+    python tests/app/measuring.py           # toybox and the shipped concepts
+
+Times are of this machine as busy as it is; the load average is told beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from browsing import SECONDS, one_browser
+from playwright.sync_api import Page
+from serving import serve
+
+VISITS, PICTURES = 5, 8
+ROOT = Path(__file__).parents[2]
+SHIFTS = """() => { window.shifts = {all: 0, own: 0}; new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) {
+    shifts.all += entry.value;
+    if (!entry.hadRecentInput) shifts.own += entry.value;
+  }
+}).observe({type: "layout-shift", buffered: true}); }"""
+FIRST = "() => performance.getEntriesByType('navigation')[0].responseStart / 1000"
+
+
+def visit(url: str) -> tuple[Page, dict[str, float]]:
+    """A page in a browser that has never been there; seconds from asking to each thing that a visitor waits for."""
+    page = one_browser().new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    began, took = time.monotonic(), {}
+    page.goto(url, wait_until="commit")
+    for what, selector in (("form seen", "#generate"), ("first usable", ".create.ready .chips button")):
+        page.wait_for_selector(selector)
+        took[what] = time.monotonic() - began
+    return page, {"first byte": page.evaluate(FIRST), **took}
+
+
+def draw(page: Page) -> dict[str, float]:
+    """One picture from the click on; seconds to the bar, the first preview and the picture itself."""
+    strip = "document.querySelector('.strip [role=option]')?.dataset.name"
+    before = page.evaluate(f"{strip} ?? ''")
+    began = time.monotonic()
+    page.click("#generate")
+    took = {}
+    for what, condition in (
+        ("bar", "!document.querySelector('.bar').hidden"),
+        ("first preview", "document.querySelector('.frame img').src.startsWith('data:')"),
+        ("picture", f"({strip} ?? '') !== '{before}' && document.querySelector('#cancel').disabled"),
+    ):
+        page.wait_for_function(condition, polling=20)
+        took[what] = time.monotonic() - began
+    page.wait_for_timeout(500)
+    return took
+
+
+def told(rows: list[dict[str, float]]) -> None:
+    for what in rows[0]:
+        values = [row[what] for row in rows]
+        print(f"| {what} | {median(values):.2f} s ({min(values):.2f} to {max(values):.2f}) |", flush=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--base", "toybox", "--library", str(ROOT / "concepts")]
+        with serve(Path(folder), *flags) as server:
+            page, _ = visit(server.url)  # the base loads meanwhile
+            page.context.close()
+            print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+            visits = []
+            for _ in range(VISITS):
+                page, took = visit(server.url)
+                visits.append(took)
+                page.context.close()
+            told(visits)
+            page, _ = visit(server.url)
+            page.evaluate(SHIFTS)
+            page.wait_for_timeout(500)
+            print(f"| layout shift, load alone | {page.evaluate('window.shifts.own'):.3f} |", flush=True)
+            page.click("#f-prompt")
+            page.keyboard.type("a <rex> dog and a <tom> cat on the beach")
+            page.wait_for_selector("#weight-tom")
+            told([draw(page) for _ in range(PICTURES)])
+            own, every = page.evaluate("[window.shifts.own, window.shifts.all]")
+            print(f"| layout shift, load and {PICTURES} pictures | {own:.3f} (without any excuse: {every:.3f}) |")
+            page.context.close()
+
+
+if __name__ == "__main__":
+    main()
