@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from spectral_fusion.concept import Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.training import TrainConfig, watch
+from spectral_fusion.training.checkpoint import read_header
 from spectral_fusion.training.job import resolve
 from spectral_fusion.training.many import job
 from spectral_fusion.training.many.job import Where, train_many
@@ -309,3 +312,24 @@ def test_two_workers_of_a_ray_cluster_one_of_which_is_killed(requests: list[Requ
         ray.shutdown()
     assert killed
     assert files(library) == files(alone)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_checkpoints_and_the_same_command_goes_on(base: Path, photos: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "spectral_fusion", "train-many", photos / "rex", photos / "tom", "--base", base]
+    line += ["--library", tmp_path, "--class", "cat", "--rank", 2, "--steps", 160, "--threads", 1]
+    line += ["--distillation-prompts", 0, "--checkpoint-every", 1000]
+    process = subprocess.Popen([*map(str, line)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    said = next(told for told in process.stderr if "loss" in told)
+    process.send_signal(signal.SIGINT)
+    said += process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "go on with the same command" in said
+    assert "Traceback" not in said
+    (checkpoint,) = tmp_path.rglob("checkpoint.safetensors")
+    assert 0 < read_header(checkpoint)["step"] < 80
+    assert {name for name, _ in Library(tmp_path).stock().claims} == {"rex"}
+    again = subprocess.run([*map(str, line)], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.split() == [str(Library(tmp_path).path(name)) for name in ("rex", "tom")]

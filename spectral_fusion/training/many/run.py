@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Condition, Thread
+from threading import Event as Flag
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.concept import Concept, Library
@@ -79,17 +80,14 @@ class Run:
             self._start()
             for member in self.members.values():
                 self._say(member, "done" if self._is_done(member) else "waiting")
-            threads = [Thread(target=self._follow, args=(place,), daemon=True) for place in self.workers]
-            for thread in threads:
-                thread.start()
+            ends = {place: Flag() for place in self.workers}
+            for place, end in ends.items():
+                Thread(target=self._follow, args=(place, end), daemon=True).start()
             try:
-                for thread in threads:
-                    while thread.is_alive():
-                        thread.join(0.5)
+                _wait(ends.values())
             except KeyboardInterrupt:
                 self._stop()
-                for thread in threads:
-                    thread.join()
+                _wait(ends.values())
                 raise
         finally:
             for worker in self.workers.values():
@@ -107,7 +105,7 @@ class Run:
             except WorkerLost as error:
                 raise InputError(f"a worker ended before it was ready: {error}; look at its own messages") from error
 
-    def _follow(self, place: int) -> None:
+    def _follow(self, place: int, end: Flag) -> None:
         """Give one worker task after task, and a new process in its place where it is lost."""
         try:
             while (task := self._take(place)) is not None:
@@ -124,6 +122,7 @@ class Run:
         finally:
             with self.changed:
                 self.changed.notify_all()
+            end.set()
 
     def _take(self, place: int) -> Task | None:
         """The next task for a worker, waiting where others must end first; None where there will be none."""
@@ -247,6 +246,13 @@ class Run:
         done = sum(settings.steps for settings in member.settings[: self.rounds[member.name]])
         news = News(member.name, state, step=done, steps=member.config.steps)
         self.on_news(replace(news, **more))  # type: ignore[arg-type]  # fields of News
+
+
+def _wait(ends: Iterable[Flag]) -> None:
+    """Until all are set. Not by `Thread.join`: a Ctrl-C in it makes Python 3.11 take a living thread for ended."""
+    for end in ends:
+        while not end.wait(0.5):
+            pass
 
 
 def _write(path: Path, content: bytes) -> None:
