@@ -1,5 +1,6 @@
 """Every way to name a base, on random checkpoints in the real layouts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ldm import ldm_tensors, miniature
-from spectral_fusion import toybox
+from spectral_fusion.base.bundled import BUNDLED
 from spectral_fusion.base.clip_tokenizer import clip_tokenizer
 from spectral_fusion.base.load import open_base
 from spectral_fusion.base.sd import StableDiffusion
@@ -187,7 +188,8 @@ def test_bases_that_do_not_exist(base: str) -> None:
 def test_toybox_is_the_default_and_its_damage_has_a_remedy(
     shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toybox, "WEIGHTS", tmp_path / "weights")
+    moved = replace(BUNDLED["toybox"], weights=tmp_path / "weights")
+    monkeypatch.setitem(BUNDLED, "toybox", moved)
     with pytest.raises(InputError, match="reinstall"):
         open_base()
     shared_base.pipeline.save_pretrained(tmp_path / "weights")

@@ -35,6 +35,16 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
 NO_ZERO_SNR = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler")
 
 
+def check_sampler(name: str) -> str:
+    """The sampler's name as it is written here. Raises InputError for an unknown one, with the nearest."""
+    by_lower = {known.lower(): known for known in SAMPLERS}
+    if name.lower() not in by_lower:
+        near = get_close_matches(name.lower(), by_lower, n=1)
+        advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(SAMPLERS)}"
+        raise InputError(f"sampler {name!r} is unknown; {advice}")
+    return by_lower[name.lower()]
+
+
 def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     """A new scheduler of that name with a base's noise schedule and prediction type.
 
@@ -44,12 +54,7 @@ def make_sampler(settings: Mapping[str, Any], name: str) -> SchedulerMixin:
     Raises:
         InputError: the name is unknown.
     """
-    by_lower = {known.lower(): known for known in SAMPLERS}
-    if name.lower() not in by_lower:
-        near = get_close_matches(name.lower(), by_lower, n=1)
-        advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(SAMPLERS)}"
-        raise InputError(f"sampler {name!r} is unknown; {advice}")
-    kind, changes = SAMPLERS[by_lower[name.lower()]]
+    kind, changes = SAMPLERS[check_sampler(name)]
     # A clipped sample is right for pixels in [-1, 1]; latents are not bounded.
     clip = {"clip_sample": False} if kind in ("DDIMScheduler", "DDPMScheduler", "LCMScheduler") else {}
     zero_snr = {"trained_betas": zero_snr_betas(settings)} if kind in NO_ZERO_SNR and is_zero_snr(settings) else {}

@@ -50,10 +50,27 @@ def evaluate(
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
+    from spectral_fusion.base.samplers import check_sampler
     from spectral_fusion.evaluate import EvaluateConfig, build_methods, load_detector, load_scorers, train_loras
     from spectral_fusion.evaluate import evaluate as run
+    from spectral_fusion.evaluate.job import check_count
+    from spectral_fusion.evaluate.methods import check_methods
     from spectral_fusion.report import write_report, write_sheet
 
+    settings = EvaluateConfig(
+        **({"prompts": tuple(prompts)} if prompts else {}),
+        seed=seed,
+        seeds=seeds,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+    )
+    wanted = methods or ["spectral-sum", "spectral-mean"]
+    check_sampler(sampler)
+    check_methods(wanted)
+    concepts = list(select_concepts(names, library=library))
+    check_count(len(concepts))
+    folders = photo_folders(concepts, images, library)
     with Journal(journal) if journal else nullcontext() as book, status("loading") as show:
 
         def tell(stage: str) -> None:
@@ -61,21 +78,11 @@ def evaluate(
             if book is not None:
                 book.write(stage=stage)
 
-        settings = EvaluateConfig(
-            **({"prompts": tuple(prompts)} if prompts else {}),
-            seed=seed,
-            seeds=seeds,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-        )
-        concepts = list(select_concepts(names, library=library))
-        folders = photo_folders(concepts, images, library)
         opened = open_base(base, device, precision, prediction_type, concepts)
         scorers = load_scorers(opened, clip=clip, dino=dino)
         finder = load_detector(opened, detector)
         chosen = build_methods(
-            methods or ["spectral-sum", "spectral-mean"],
+            wanted,
             concepts,
             lambda: train_loras(concepts, folders, out / "lora", base=opened, on_progress=tell),
         )

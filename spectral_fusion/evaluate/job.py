@@ -47,8 +47,7 @@ def evaluate(
     """
     config = config or EvaluateConfig()
     adapters = methods[0].adapters
-    if len(adapters) < 2:
-        raise InputError("an evaluation compares concepts with one another, got one; give two or more")
+    check_count(len(adapters))
     if any(len(part) != len(adapters) for part in (folders, *(method.adapters for method in methods))):
         raise InputError(f"{len(adapters)} concepts need as many folders of photos, got {len(folders)}")
     photos, painter = Photos.of(folders, scorers), Painter(base, config)
@@ -62,6 +61,12 @@ def evaluate(
         base_drawings=base_drawings,
         settings=config.to_json(),
     )
+
+
+def check_count(concepts: int) -> None:
+    """Raises InputError where there are fewer than two concepts."""
+    if concepts < 2:
+        raise InputError("an evaluation compares concepts with one another, got one; give two or more")
 
 
 def _subjects(adapters: Sequence[Adapter], photos: Photos) -> list[Subject]:

@@ -83,6 +83,14 @@ class Loras:
             yield
 
 
+def check_methods(names: Sequence[str]) -> None:
+    """Raises InputError where no method is named, or an unknown one."""
+    if unknown := [name for name in names if name not in METHODS]:
+        raise InputError(f"method {unknown[0]!r} is unknown; use some of {', '.join(METHODS)}")
+    if not names:
+        raise InputError(f"no method was named; use some of {', '.join(METHODS)}")
+
+
 def build_methods(
     names: Sequence[str], concepts: Sequence[Concept], loras: Callable[[], Sequence[Lora]]
 ) -> list[Method]:
@@ -95,10 +103,7 @@ def build_methods(
     Raises:
         InputError: no name, or an unknown one.
     """
-    if unknown := [name for name in names if name not in METHODS]:
-        raise InputError(f"method {unknown[0]!r} is unknown; use some of {', '.join(METHODS)}")
-    if not names:
-        raise InputError(f"no method was named; use some of {', '.join(METHODS)}")
+    check_methods(names)
     compared = tuple(loras()) if any(METHODS[name][0] is Loras for name in names) else ()
     spectral = tuple(concepts)
     return [
