@@ -53,7 +53,7 @@ def load_detector(base: Base, name: str | None = None) -> Detector | None:
     if name is not None:
         return PretrainedDetector(name, device=base.device)
     own = base.scorers()
-    return cast(Detector, own) if own is not None and hasattr(own, "detect") else None
+    return cast(Detector, own) if own is not None and getattr(own, "DETECTS", False) else None
 
 
 class PretrainedDetector:
