@@ -35,6 +35,9 @@ DESK = "shell/desk.js"
 CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "paint", "start", "viewer", "queue", "main"))
 CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads in Gradio's cache
+# Gradio keeps a copy of the page's components, a fifth of a MiB, for each session, and each call of the API is a session:
+# by default ten thousand of them. Nothing here is kept in them.
+SESSIONS = 64
 
 # Gradio closes the progress of an upload by a function that does nothing but warn in the browser's console.
 HEAD = """<script>
@@ -106,6 +109,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
         prevent_thread_lock=True,
         quiet=True,
         max_threads=settings.limits.places,
+        state_session_capacity=SESSIONS,
         app_kwargs={"middleware": [Middleware(Guard, settings=settings, presence=studio.presence)]},
     )
     page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
