@@ -35,7 +35,7 @@ DESK = "shell/desk.js"
 CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "paint", "start", "viewer", "queue", "main"))
 CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads in Gradio's cache
-# Gradio keeps a copy of the page's components, a fifth of a MiB, for each session, and each call of the API is a session:
+# Gradio keeps the configuration of all components for each session, a fifth of a MiB, and each call of the API is one:
 # by default ten thousand of them. Nothing here is kept in them.
 SESSIONS = 64
 
