@@ -94,7 +94,9 @@ def train_concept(
                     return library.get(config.name)
                 if not force and (start := home.to_extend()):
                     home = replace(home, force=True)
-            job = _Job(home, base, folder, settings, others, class_pictures, predictions, own, start)
+            job = _Job(
+                home, base, folder, settings, others, class_pictures, predictions, own, start, _validation(settings)
+            )
             return job.run(resume, on_progress)
 
 
@@ -107,6 +109,12 @@ def _context(library: Library, config: TrainConfig, base: str, resume: bool) -> 
     """The same as before where a training is resumed, whatever the library holds by now."""
     before = context_before(library, config) if resume else None
     return choose_context(library, config if before is None else replace(config, with_concepts=before), base)
+
+
+def _validation(config: ResolvedConfig) -> ImageFolder | None:
+    """The pictures to measure on, where there are others than those that are learned."""
+    folder = config.validation_images
+    return None if folder is None else ImageFolder.scan(folder, background=config.background)
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,8 @@ class _Job:
     """Whether to cast the base to the training's precision, once its bands are known."""
     start: Concept | None = None
     """The finished concept that gets more steps."""
+    validation: ImageFolder | None = None
+    """The pictures to measure on."""
 
     def run(self, resume: bool, on_progress: OnProgress | None) -> Concept:
         self._check()
@@ -155,7 +165,7 @@ class _Job:
 
     def _training_context(self) -> TrainingContext:
         known = self._read_class_pictures(), self.predictions
-        context = TrainingContext(self.others, *known, validation=self._validation())
+        context = TrainingContext(self.others, *known, validation=self.validation)
         if self.start is None:
             return context
         first = int(self.start.training["steps"])
@@ -169,7 +179,6 @@ class _Job:
         """What can be refused is refused before minutes of work."""
         check_untouched(self.base)
         target_layers(self.base, self.config)
-        self._validation()
         self.base.check_words(self.config.trigger, first_embeddings(self.base, self.config))
 
     def _decompose(self, band: Band) -> dict[str, Triplets]:
@@ -204,10 +213,6 @@ class _Job:
             return None
         with processes().main_process_first():
             return self.class_pictures.read()
-
-    def _validation(self) -> ImageFolder | None:
-        folder = self.config.validation_images
-        return None if folder is None else ImageFolder.scan(folder, background=self.config.background)
 
     def _preview(self, concept: Concept) -> Image.Image:
         attach(self.base, concept)

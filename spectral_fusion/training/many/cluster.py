@@ -12,18 +12,8 @@ from threading import Thread
 from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.training.many.task import (
-    Event,
-    Failed,
-    Hello,
-    Setup,
-    Stopped,
-    Task,
-    Trained,
-    WorkerLost,
-)
+from spectral_fusion.training.many.task import LAST, Event, Failed, Hello, Setup, Task, WorkerLost
 
-LAST = (Trained, Failed, Stopped)
 ANSWER = 5.0  # seconds for a connection: Ray itself would try for a minute
 
 

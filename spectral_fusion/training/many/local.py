@@ -12,19 +12,9 @@ from threading import Lock
 from typing import Any
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.training.many.task import (
-    Event,
-    Failed,
-    Hello,
-    Setup,
-    Stopped,
-    Task,
-    Trained,
-    WorkerLost,
-)
+from spectral_fusion.training.many.task import LAST, Event, Failed, Hello, Setup, Task, WorkerLost
 
 PROCESSES = multiprocessing.get_context("spawn")
-LAST = (Trained, Failed, Stopped)
 STOP, TASK = "stop", "task"
 ENDING = 10.0  # seconds that a worker has to end by itself
 

@@ -105,6 +105,8 @@ class Stopped:
 
 
 Event = Stepped | Kept | Trained | Failed | Stopped
+LAST = (Trained, Failed, Stopped)
+"""The events after which no other comes."""
 
 
 @dataclass(frozen=True)
