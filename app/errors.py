@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import inspect
@@ -12,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.modules import import_once
 from spectral_fusion_app.typed import checked
 
 DISK = {
@@ -58,6 +60,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         @functools.wraps(listener)
         async def stream(*args: Any, **kwargs: Any) -> Any:
             try:
+                await asyncio.to_thread(import_once)  # seconds, once: the other requests go on
                 args, kwargs = prepare(args, kwargs)
                 async for update in listener(*args, **kwargs):
                     yield update
@@ -71,6 +74,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         @functools.wraps(listener)
         def steps(*args: Any, **kwargs: Any) -> Any:
             try:
+                import_once()
                 args, kwargs = prepare(args, kwargs)
                 yield from listener(*args, **kwargs)
             except Exception as error:
@@ -83,6 +87,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         @functools.wraps(listener)
         async def answer(*args: Any, **kwargs: Any) -> Any:
             try:
+                await asyncio.to_thread(import_once)  # seconds, once: the other requests go on
                 args, kwargs = prepare(args, kwargs)
                 return await listener(*args, **kwargs)
             except Exception as error:
@@ -93,6 +98,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
     @functools.wraps(listener)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            import_once()
             args, kwargs = prepare(args, kwargs)
             return listener(*args, **kwargs)
         except Exception as error:

@@ -15,6 +15,7 @@ from spectral_fusion_app.create.history import History
 from spectral_fusion_app.create.starts import Starts
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job, Line
+from spectral_fusion_app.modules import import_once
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
@@ -187,6 +188,7 @@ class Studio:
 
     def sweep(self) -> None:
         """Cancel what visitors left behind who have closed every page."""
+        import_once()
         for line in (self.line, self.loads):
             for job in line.active():
                 away = self.presence.away(job.owner, job.asked)
@@ -217,6 +219,7 @@ class Studio:
         before = self.state if self._engine else None
         self.state = replace(before, next=base) if before else BaseState("loading", base)
         try:
+            import_once()
             loaded = Engine.load(base)
             self.line.submit(SERVER, lambda _: self._take(loaded)).wait()
         except Exception as error:

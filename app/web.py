@@ -17,6 +17,7 @@ import gradio as gr
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.errors import DISK
+from spectral_fusion_app.modules import import_once
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
 
@@ -80,6 +81,7 @@ def component(name: str, scripts: Sequence[str], answers: dict[str, Answer], **o
 def _function(name: str, answer: Answer) -> Callable[..., Any]:
     def call(request: gr.Request, data: Any = None) -> Any:
         try:
+            import_once()
             check_text(data, "the request")
             return answer(visitor_of(request), data)
         except InputError as error:

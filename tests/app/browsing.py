@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class Visit:
     def open(self) -> None:
         """Go there, and wait until the base is ready and Create is drawn."""
         self.page.goto(self.url)
-        self.page.wait_for_selector(".state.ready", timeout=READY_SECONDS * 1000)
+        self.page.wait_for_selector(".state.ready, .state.failed", timeout=READY_SECONDS * 1000)
+        expect(self.page.locator("#status")).to_have_text(re.compile("ready$"))
         self.page.wait_for_selector(".create.ready")
 
     def open_again(self) -> None:

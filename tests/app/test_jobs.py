@@ -1,6 +1,8 @@
 """One line of jobs."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -180,3 +182,27 @@ def test_who_has_no_connection_is_away() -> None:
     assert presence.away(ANN, now - 5) == 0, "another page is open still"
     presence.leave([ANN])
     assert presence.away(ANN, now - 5) < 1, "counted from when the last one closed"
+
+
+def test_many_requests_before_the_base_is_there_import_its_modules_once() -> None:
+    """transformers, accelerate and peft import one another in circles, which two threads at once would break."""
+    code = """
+import importlib, sys, threading
+from spectral_fusion_app.errors import answered
+from spectral_fusion_app.modules import MODULES, import_once
+failed, start = [], threading.Barrier(len(MODULES))
+def ask(name):
+    def endpoint() -> None:
+        importlib.import_module(name)
+    start.wait()
+    try:
+        answered(endpoint)()
+    except Exception as error:
+        failed.append(f"{name}: {error}")
+threads = [threading.Thread(target=ask, args=[name]) for name in reversed(MODULES)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+sys.exit("; ".join(failed) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
