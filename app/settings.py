@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.errors import InputError
 
 
@@ -106,7 +107,7 @@ class AppSettings:
     library: Path = Path("concepts")
     out: Path = Path("out")
     roots: tuple[Path, ...] = ()
-    base: str = "toybox"
+    base: str = DEFAULT
     hosts: tuple[str, ...] = ()
     hub: bool | None = None
     limits: Limits = field(default_factory=Limits)

@@ -16,7 +16,7 @@ from spectral_fusion.evaluate import Detector, EvaluateConfig, Evaluation, Score
 from spectral_fusion.fusion import fuse
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.toybox.draw import write_identity
-from spectral_fusion.toybox.world import identity
+from spectral_fusion.toybox128.draw import TOYBOX128
 from spectral_fusion.training import Progress, TrainConfig, train_concept
 
 OnProgress = Callable[[str], None]
@@ -32,14 +32,16 @@ class Example:
 
 
 EXAMPLES = {
-    "rex": Example("dog", 4),
-    "tom": Example("cat", 0),
-    "kit": Example("cat", 14),
-    "bot": Example("robot", 23),
-    "fin": Example("fish", 1),
-    "dot": Example("car", 3),
+    "tom": Example("cat", 1),
+    "kit": Example("cat", 9),
+    "rex": Example("dog", 8),
+    "bot": Example("robot", 0),
+    "fin": Example("fish", 5),
+    "dot": Example("car", 2),
+    "eve": Example("woman", 6),
+    "sam": Example("man", 0),
 }
-CHOSEN = ("tom", "kit", "bot")
+CHOSEN = ("tom", "eve", "bot")
 METHODS = ("spectral-sum", "spectral-mean", "lora-sum", "lora-mean")
 
 
@@ -100,7 +102,8 @@ def example_images(name: str, out: Path, shipped: Path = Path("concepts")) -> Pa
     if not (out / name).is_dir():
         example = EXAMPLES[name]
         with atomic_folder(out / name) as part:
-            write_identity(identity(example.number, example.class_word), part, count=PHOTOS, seed=example.number)
+            thing = TOYBOX128.identity(example.number, example.class_word)
+            write_identity(thing, part, count=PHOTOS, seed=example.number, world=TOYBOX128)
     return out / name
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from spectral_fusion import toybox, toybox128
+from spectral_fusion.base.default import NAMES
 from spectral_fusion.base.regions import Box
-
-NAMES = ("toybox", "toybox128")
-DEFAULT = "toybox"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from spectral_fusion.base.bundled import BUNDLED, DEFAULT, Bundled
+from spectral_fusion.base.bundled import BUNDLED, Bundled
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.base.flux import Flux
 from spectral_fusion.base.flux2 import Flux2Klein
 from spectral_fusion.base.folder import load_folder

@@ -6,7 +6,8 @@ Preset = Literal["quick", "balanced", "careful"]
 STEPS: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "careful": 2.0}  # times the steps below
 
 LEARNING_RATES = ("learning_rate_embedding", "learning_rate_text_encoder", "learning_rate_unet")
-LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature preset is for
+LARGEST_MINIATURE = 128  # px: width of the pictures of the largest base that the miniature presets are for
+LARGEST_TINY = 64  # px
 
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", *TEXT_ATTENTION)
@@ -37,7 +38,7 @@ FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet"
 # weighs more than they do. Measured: of all layers the feed-forward ones carry a subject, the text's keys and values
 # call for it, and the others only spread it into pictures of something else. Bands of the smallest singular values lose
 # less by fusing than those of the largest, at two to three times the rate: see docs/results/fusion-study.md.
-MINIATURE: dict[str, Any] = {
+TINY: dict[str, Any] = {
     "rank": 8,
     "band_side": "bottom",
     "target": (*FEED_FORWARD, "attn2.to_k", "attn2.to_v", *TEXT_ATTENTION),
@@ -54,13 +55,16 @@ MINIATURE: dict[str, Any] = {
     "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
+# Pictures of 128 px know more of the world, and of a subject there is more to learn: see docs/results/recipe.md.
+MINIATURE: dict[str, Any] = TINY | {"rank": 16, "learning_rate_text_encoder": 5e-3}
 MINIATURE_ROTATIONAL = {"band_side": "top", "learning_rate_unet": 3e-2}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:
     """Settings for a base that draws pictures `resolution` pixels wide, by the names of `TrainConfig`."""
     if resolution <= LARGEST_MINIATURE:
-        chosen = MINIATURE | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
+        chosen = TINY if resolution <= LARGEST_TINY else MINIATURE
+        chosen = chosen | (MINIATURE_ROTATIONAL if mode == "rotational" else {})
     else:
         chosen = FULL_SIZE | (FULL_SIZE_ROTATIONAL if mode == "rotational" else {})
     return chosen | {"steps": round(chosen["steps"] * STEPS[name]), "resolution": resolution}

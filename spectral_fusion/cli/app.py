@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.cli.select import LibraryFolder
 
 Option = typer.Option
@@ -22,7 +23,7 @@ def app(
     library: LibraryFolder = None,
     base: Annotated[
         str, Option(help="toybox, toybox128, a diffusers folder, a .safetensors checkpoint or a hub id.")
-    ] = "toybox",
+    ] = DEFAULT,
     root: Annotated[list[Path] | None, Option(help="Folders that the page may read and write, beside its own.")] = None,
     allow_host: Annotated[
         list[str] | None, Option(help="Names that browsers may call the page by, of a proxy before it for one.")

@@ -64,7 +64,8 @@ def base_for(given: str | None, concepts: Iterable["ConceptInfo"]) -> str:
     Raises:
         InputError: that one was a file or a folder elsewhere; a concept file keeps only the last part of its path.
     """
-    from spectral_fusion.base.bundled import BUNDLED, DEFAULT
+    from spectral_fusion.base.bundled import BUNDLED
+    from spectral_fusion.base.default import DEFAULT
 
     if given is not None:
         return given

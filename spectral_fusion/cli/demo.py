@@ -22,7 +22,7 @@ def demo(
 
     config = EvaluateConfig(seeds=seeds, guidance_scale=3.0)  # what miniatures of Stable Diffusion bear best
     with status("loading the base") as tell:
-        base = open_base("toybox")
+        base = open_base()
         files = run_demo(
             out,
             base=base,

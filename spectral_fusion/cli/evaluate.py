@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.progress import status
@@ -35,7 +36,7 @@ def evaluate(
     steps: Annotated[int, Option(help="Denoising steps.")] = 20,
     guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
     sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
-    base: BaseName = "toybox",
+    base: BaseName = DEFAULT,
     device: Device = None,
     precision: Precision = None,
     prediction_type: PredictionType = None,

@@ -65,7 +65,7 @@ def _shown(name: str, default: Any) -> str | bool:
     """The default as `--help` shows it; the small base's beside the full-size one's where they differ."""
     if name in FULL_SIZE:
         full, small = _listed(FULL_SIZE[name]), _listed(MINIATURE[name])
-        return full if full == small else f"{full}, toybox {small}"
+        return full if full == small else f"{full}, toybox128 {small}"
     return False if default in (None, (), inspect.Parameter.empty) else _listed(default)
 
 

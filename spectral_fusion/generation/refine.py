@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from torch import Tensor
 
 from spectral_fusion.adapter.masks import Painted
@@ -22,7 +22,7 @@ from spectral_fusion.generation.draw import Pass, draw
 OnStep = Callable[[DenoisingStep], bool | None]
 GRID = 64  # cells a side in which a region's bounds are looked for
 MARGIN = 0.25  # round a subject, in parts of its size
-SOFT = 0.08  # how far the edge of what is pasted back is blurred, in parts of the crop
+SOFT = 0.08  # how wide the edge of what is pasted back fades, in parts of the crop
 
 
 def start_of(base: Base, config: GenerateConfig, size: tuple[int, int]) -> Start | None:
@@ -82,10 +82,13 @@ def refine(
     seed: int,
     on_step: OnStep,
 ) -> Image.Image:
-    """Each region's subject drawn again by itself, at the base's own size, with its own concepts alone."""
+    """Each region's subject drawn again by itself, at the base's own size, with its own concepts alone.
+
+    What lies outside the region stays as it is, and is there to be seen: the neighbours of a subject come to no harm.
+    """
     for region in config.regions:
         box = crop_box(region, image.size)
-        crop = image.crop(box)
+        crop, inside = image.crop(box), region_mask(region, image.size).crop(box)
         side = base.size
         own = dict(region.concepts)
         weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
@@ -95,13 +98,20 @@ def refine(
             regions=(),
             spans={name: span for name, span in config.spans.items() if name in weights},
         )
-        large = crop.resize((side, side), Image.Resampling.LANCZOS)
-        begin = Pass((side, side), seed, Start(to_latents(base, large), config.detail))
+        latents = to_latents(base, crop.resize((side, side), Image.Resampling.LANCZOS))
+        keep = 1 - Painted(torch.from_numpy(np.array(inside)) / 255).mask(*latents.shape[2:])
+        begin = Pass((side, side), seed, Start(latents, config.detail, keep))
         chosen = Live(weights, {name: live.layers[name] for name in weights})
         drawn = base.decode(draw(base, alone, chosen, begin, on_step))[0]
         image = image.copy()
-        image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(crop.size))
+        image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(inside))
     return image
+
+
+def region_mask(region: Region, size: tuple[int, int]) -> Image.Image:
+    """What a region covers of a picture of (width, height), white inside."""
+    width, height = size
+    return Image.fromarray((region.mask(height, width) * 255).round().byte().numpy(), "L")
 
 
 def bound_names(config: GenerateConfig) -> set[str]:
@@ -134,10 +144,11 @@ def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]
     return round(x - half), round(y - half), round(x + half), round(y + half)
 
 
-def soft_edge(size: tuple[int, int]) -> Image.Image:
-    """A mask that is white inside and fades out at the edges."""
-    width, height = size
-    rim = max(1, round(SOFT * min(size)))
-    mask = Image.new("L", size)
-    ImageDraw.Draw(mask).rectangle((2 * rim, 2 * rim, width - 1 - 2 * rim, height - 1 - 2 * rim), fill=255)
-    return mask.filter(ImageFilter.GaussianBlur(rim))
+def soft_edge(inside: Image.Image) -> Image.Image:
+    """A region's mask in a crop, faded out at its own edges and at those of the crop."""
+    width, height = inside.size
+    rim = max(1, round(SOFT * min(inside.size) / 2))
+    frame = Image.new("L", inside.size)
+    ImageDraw.Draw(frame).rectangle((2 * rim, 2 * rim, width - 1 - 2 * rim, height - 1 - 2 * rim), fill=255)
+    faded = (frame.filter(ImageFilter.GaussianBlur(rim)), inside.filter(ImageFilter.GaussianBlur(rim)), inside)
+    return ImageChops.darker(ImageChops.darker(faded[0], faded[1]), faded[2])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
 from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
@@ -58,7 +59,7 @@ class TrainConfig:
 
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
-    base: Annotated[str, Subject("toybox, a diffusers folder, a .safetensors file or a hub id.")] = "toybox"
+    base: Annotated[str, Subject("toybox128, toybox, a diffusers folder, a .safetensors file or a hub id.")] = DEFAULT
     prediction_type: Annotated[
         PredictionType | None, Subject("What the base predicts. Default: as its files say, else the model is asked.")
     ] = None
