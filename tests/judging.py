@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.base.sd import StableDiffusion
+from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.generation import GenerateConfig, Picture
@@ -61,6 +62,7 @@ class Nothing:
     adapters: tuple[Named, ...]
     name: str = "nothing"
     parameters: int = 0
+    placeable: tuple[Concept, ...] = ()
 
     @contextmanager
     def on(self, base: StableDiffusion, subjects: Sequence[int]) -> Iterator[None]:
@@ -70,7 +72,7 @@ class Nothing:
 def painter(shown: dict[str, str]) -> Callable[..., list[Picture]]:
     """A stand-in for `generate` that paints each concept of the prompt in its place, as the colour of `shown[name]`."""
 
-    def paint(base: StableDiffusion, config: GenerateConfig) -> list[Picture]:
+    def paint(base: StableDiffusion, config: GenerateConfig, **_: object) -> list[Picture]:
         names = [name for name in COLOURS if f"<{name}>" in config.prompt]
         names.sort(key=config.prompt.index)
         image = Image.new("RGB", (SIZE, SIZE), "black")

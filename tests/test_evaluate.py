@@ -12,14 +12,15 @@ from torch import Tensor
 
 from concepts import make_concept, same_weights, weights_of
 from judging import COLOURS, QUICK, ColourScorers, Named, Nothing, colour_folders, painter
-from spectral_fusion.base.regions import Box
+from spectral_fusion.base.regions import Box, Region
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Spectral, build_methods, evaluate
 from spectral_fusion.evaluate import painter as painting
-from spectral_fusion.evaluate.boxes import crop_square
+from spectral_fusion.evaluate.boxes import crop_square, region_boxes
 from spectral_fusion.evaluate.similarity import Photos, confusion
+from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.toybox.layout import standing_boxes
 
 
@@ -173,3 +174,24 @@ def test_one_concept_cannot_be_compared(shared_base: StableDiffusion, folders: l
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(InputError, match="'sum' is unknown"):
         build_methods(["sum"], [], loras=list)
+
+
+def test_concepts_of_a_sum_are_also_bound_to_their_places(base: StableDiffusion, tmp_path: Path) -> None:
+    concepts = [make_concept(base, name, band=band, size=0.3) for band, name in enumerate(("rex", "tom"))]
+    folders = colour_folders(tmp_path)[:2]
+    config = EvaluateConfig(prompts=("a {} on grass",), seeds=1, num_inference_steps=4, detail=0.5)
+    before = weights_of(base)
+    methods = build_methods(("spectral-sum", "spectral-mean"), concepts, list)
+    first, second = evaluate(base, methods, folders, ColourScorers(), config).methods
+    assert same_weights(before, weights_of(base))
+    assert "places" not in second.scores
+    assert len(first.scores["places"].identity) == 2
+    [drawn] = [drawing for drawing in first.drawings if drawing.setting == "places"]
+    places = zip(base.places(2), ("rex", "tom"), ("a <rex> dog and a dog on grass", "a dog and a <tom> dog on grass"))
+    regions = tuple(
+        Region(prompt, box, concepts={name: 1.0})
+        for (_, name, prompt), box in zip(places, region_boxes(base.places(2)), strict=True)
+    )
+    shown = GenerateConfig(drawn.prompt, regions=regions, detail=0.5, num_inference_steps=4, guidance_scale=5.0)
+    [expected] = generate(base, shown, concepts=dict.fromkeys(concepts, 1.0))
+    assert drawn.image.tobytes() == expected.image.tobytes()

@@ -39,7 +39,7 @@ def commands() -> list[list[str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a reader has: the shipped examples, photos of their own, and a checkpoint."""
-    for settings in (presets.MINIATURE, presets.FULL_SIZE):
+    for settings in (presets.TINY, presets.MINIATURE, presets.FULL_SIZE):
         monkeypatch.setitem(settings, "steps", 1)
         monkeypatch.setitem(settings, "distillation_prompts", 1)
     monkeypatch.setattr(watch, "SAMPLE_STEPS", 1)

@@ -14,10 +14,10 @@ from PIL import Image, ImageChops
 from spectral_fusion.evaluate.result import Drawing, Evaluation, MethodResult, Scores, Setting, Subject
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.report.page import data_uri
-from spectral_fusion.report.tables import HeatMap, interference, one_in_picture, verdicts
+from spectral_fusion.report.tables import HeatMap, all_in_picture, by_concept, interference, one_in_picture, verdicts
 
 NAMES = ("rex", "tom")
-SETTINGS: tuple[Setting, ...] = ("alone", "fused", "together", "regions")
+SETTINGS: tuple[Setting, ...] = ("alone", "fused", "together", "regions", "places")
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
 
@@ -49,8 +49,9 @@ def make_evaluation() -> Evaluation:
     by_setting = {setting: scores() for setting in SETTINGS}
     one = MethodResult("spectral sum", 1234, by_setting, [[1, 0.1], [0.1, 1]], [[0.5, 0.2], [0.1, 0.4]], drawings(100))
     alone = tuple(d for d in one.drawings if d.setting == "alone")
-    others = tuple(d for d in drawings(200) if d.setting != "alone")
-    two = replace(one, name="spectral mean", drawings=(*alone, *others))
+    others = tuple(d for d in drawings(200) if d.setting not in ("alone", "places"))
+    unbound = {setting: found for setting, found in by_setting.items() if setting != "places"}
+    two = replace(one, name="spectral mean", scores=unbound, drawings=(*alone, *others))
     subjects = tuple(
         Subject(name, f"<{name}>", "dog", 0.95, (unique_picture(10 + number), unique_picture(20 + number)))
         for number, name in enumerate(NAMES)
@@ -124,11 +125,19 @@ def test_methods_that_share_deltas_show_their_interference_once(evaluation: Eval
 
 
 def test_verdicts_follow_the_first_method(evaluation: Evaluation) -> None:
-    assert [verdict.holds for verdict in verdicts(evaluation)] == [True, False, False, False, True]
+    assert [verdict.holds for verdict in verdicts(evaluation)] == [True, False, False, False, False, True]
     worse = {**evaluation.methods[0].scores, "fused": scores(identity=0.87)}
     lossy = replace(evaluation, methods=(replace(evaluation.methods[0], scores=worse), evaluation.methods[1]))
     assert not verdicts(lossy)[0].holds
     assert "+0.030" in one_in_picture(lossy).rows[0]
+
+
+def test_what_a_method_cannot_do_is_left_empty(evaluation: Evaluation) -> None:
+    table = all_in_picture(evaluation)
+    column = table.columns.index("identity, bound to places")
+    assert [row[column] for row in table.rows] == ["0.910 ± 0.014", "", ""]
+    lengths = [len(by_concept(evaluation, method).columns) for method in evaluation.methods]
+    assert lengths[0] == lengths[1] + 1
 
 
 def test_shades_stay_between_none_and_full() -> None:
@@ -158,5 +167,5 @@ def test_markdown_holds_every_table(evaluation: Evaluation) -> None:
     assert text.startswith("# Figures\n")
     for line in text.splitlines():
         if line.startswith("| rex (dog)"):
-            assert line.count("|") == 8
+            assert line.count("|") in (8, 9)
     assert "0.500" in text

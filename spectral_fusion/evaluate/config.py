@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Words, checked
+from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
 
 SUBJECT = "{}"
 PROMPTS = ("a photo of a {} on grass", "a photo of a {} in the snow", "a photo of a {} in a room")
@@ -32,6 +32,8 @@ class EvaluateConfig:
     num_inference_steps: PositiveInt = 20
     guidance_scale: NonNegative = 5.0
     sampler: str = "DPM++ 2M"
+    detail: Share = 0.7
+    """Part of the steps that are done again for each subject in its own place; 0 for none."""
 
     def __post_init__(self) -> None:
         if not self.prompts:

@@ -19,20 +19,22 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.finding import Detector, embed_crops, subject_crops
-from spectral_fusion.evaluate.painter import joined, regions_of, subject_words
+from spectral_fusion.evaluate.painter import bound_to, joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 
-Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "auto"]
+Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "boxes, detail", "auto", "auto, detail"]
 WAYS: dict[Way, str] = {
     "sum": "fused by a sum, one prompt",
     "routed": "fused by routing, one prompt",
     "sum, regions": "fused by a sum, each prompt in its own box",
     "routed, regions": "fused by routing, each prompt in its own box",
     "boxes": "each concept bound to its box",
+    "boxes, detail": "each concept bound to its box, and drawn again there in detail",
     "auto": "each concept bound to the place that the model finds",
+    "auto, detail": "each concept bound to the place that the model finds, and drawn again there in detail",
 }
 FOUND = 0.2
 """Cosine of a crop with the nearest photo of any subject from which somebody counts as found there."""
@@ -133,12 +135,13 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
         num_images=config.seeds,
     )
     apart = regions_of(concepts, template, base.places(len(concepts)))
-    if way in ("boxes", "auto"):
-        regions = tuple(
-            replace(region, box=region.box if way == "boxes" else None, concepts=((concept.name, 1.0),))
-            for region, concept in zip(apart, concepts, strict=True)
-        )
-        return generate(base, replace(settings, regions=regions), concepts=dict.fromkeys(concepts, 1.0))
+    if way.startswith(("boxes", "auto")):
+        regions = bound_to(apart, concepts)
+        if way.startswith("auto"):
+            regions = tuple(replace(region, box=None) for region in regions)
+        detail = config.detail if way.endswith("detail") else 0.0
+        placed = replace(settings, regions=regions, detail=detail)
+        return generate(base, placed, concepts=dict.fromkeys(concepts, 1.0))
     fusion = fuse(
         base,
         dict.fromkeys(concepts, 1.0),

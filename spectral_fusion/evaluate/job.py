@@ -91,6 +91,7 @@ def _base(
         "fused": alone,
         "together": together,
         "regions": together,
+        "places": together,
     }
     return alignment, (*(drawing for part in single.values() for drawing in part), *crowd)
 
@@ -153,4 +154,9 @@ def _fused(method: Method, painter: Painter, judge: Judge) -> tuple[dict[Setting
         "together": judge.crowd(together, adapters),
         "regions": judge.crowd(regions, adapters),
     }
-    return scores, [*(drawing for part in singles for drawing in part), *together, *regions]
+    drawings = [*(drawing for part in singles for drawing in part), *together, *regions]
+    if method.placeable:
+        placed = painter.placed(method.placeable)
+        scores["places"] = judge.crowd(placed, adapters)
+        drawings += placed
+    return scores, drawings

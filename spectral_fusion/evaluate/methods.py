@@ -29,6 +29,10 @@ class Method(Protocol):
     def parameters(self) -> int:
         """Trainable numbers of one subject, token embeddings included."""
 
+    @property
+    def placeable(self) -> Sequence[Concept]:
+        """The subjects as concepts that can be bound to places; empty where this is no such way of fusing."""
+
     def on(self, base: Base, subjects: Sequence[int]) -> AbstractContextManager[None]:
         """Within the `with` block the base has the subjects of these numbers, and none after it."""
 
@@ -49,6 +53,10 @@ class Spectral:
         concept = self.adapters[0]
         trained = [tensor.numel() for layer in concept.layers.values() for tensor in layer.trained.values()]
         return sum(trained) + sum(rows.numel() for rows in concept.embeddings.values())
+
+    @property
+    def placeable(self) -> Sequence[Concept]:
+        return self.adapters if self.reduce == "sum" else ()
 
     @contextmanager
     def on(self, base: Base, subjects: Sequence[int]) -> Iterator[None]:
@@ -74,6 +82,10 @@ class Loras:
     @property
     def parameters(self) -> int:
         return self.adapters[0].parameters
+
+    @property
+    def placeable(self) -> Sequence[Concept]:
+        return ()
 
     @contextmanager
     def on(self, base: Base, subjects: Sequence[int]) -> Iterator[None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.regions import Box, Region
+from spectral_fusion.concept import Concept
 from spectral_fusion.evaluate.boxes import region_boxes
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.methods import Adapter
@@ -40,6 +41,11 @@ class Painter:
         words = joined([subject_words(adapter) for adapter in adapters])
         return self._draw("regions" if regions else "together", None, words, adapters if regions else ())
 
+    def placed(self, concepts: Sequence[Concept]) -> list[Drawing]:
+        """All concepts in each picture, none of them fused: each at work in its own place, then drawn again there."""
+        words = joined([subject_words(concept) for concept in concepts])
+        return self._draw("places", None, words, concepts, bound=concepts)
+
     def plain(self, setting: Setting, words: str) -> list[Drawing]:
         """The prompts in words that the base knows."""
         return self._draw(setting, None, words)
@@ -61,19 +67,22 @@ class Painter:
         *,
         prompts: int | None = None,
         seeds: int | None = None,
+        bound: Sequence[Concept] = (),
     ) -> list[Drawing]:
         drawings = []
         for template, prompt in list(zip(self.config.prompts, self.prompts(words), strict=True))[:prompts]:
+            regions = regions_of(in_regions, template, self.base.places(len(in_regions)) if in_regions else [])
             config = GenerateConfig(
                 prompt=prompt,
-                regions=regions_of(in_regions, template, self.base.places(len(in_regions)) if in_regions else []),
+                regions=bound_to(regions, bound) if bound else regions,
+                detail=self.config.detail if bound else 0.0,
                 seed=self.config.seed,
                 num_images=self.config.seeds if seeds is None else seeds,
                 num_inference_steps=self.config.num_inference_steps,
                 guidance_scale=self.config.guidance_scale,
                 sampler=self.config.sampler,
             )
-            for picture in generate(self.base, config):
+            for picture in generate(self.base, config, concepts=dict.fromkeys(bound, 1.0)):
                 drawings.append(Drawing(setting, concept, prompt, picture.seed, picture.image))
         return drawings
 
@@ -103,4 +112,11 @@ def regions_of(subjects: Sequence[Subject], prompt: str, places: Sequence[Box]) 
     return tuple(
         Region(prompt.replace(SUBJECT, joined([subject_words(s) if s is own else s.class_word for s in subjects])), box)
         for own, box in zip(subjects, boxes, strict=True)
+    )
+
+
+def bound_to(regions: Sequence[Region], concepts: Sequence[Concept]) -> tuple[Region, ...]:
+    """The regions, each with one of the concepts at work in it."""
+    return tuple(
+        replace(region, concepts=((concept.name, 1.0),)) for region, concept in zip(regions, concepts, strict=True)
     )

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
-Setting = Literal["alone", "fused", "together", "regions"]
+Setting = Literal["alone", "fused", "together", "regions", "places"]
 SETTINGS: dict[Setting, str] = {
     "alone": "only this concept on the base",
     "fused": "all concepts on the base, one in the prompt",
     "together": "all concepts in one picture",
     "regions": "all concepts in one picture, each prompt in its own region",
+    "places": "all concepts in one picture, each bound to its region, then drawn there again in detail",
 }
 
 
@@ -59,6 +60,7 @@ class MethodResult:
     """One way of fusing.
 
     parameters: trainable numbers of one concept.
+    scores: of the settings that the method knows: not all can be bound to places.
     overlap: [concept][concept], |cosine| of the deltas; energy: [whose delta][whose prompts].
     """
 

@@ -13,6 +13,7 @@ from spectral_fusion.evaluate.result import Setting
 from spectral_fusion.picture import contact_sheet
 
 CELL = 128
+ALL: tuple[Setting, ...] = ("together", "regions", "places")
 EACH = 2  # pictures of a kind in the upper table
 
 
@@ -24,7 +25,7 @@ def write_sheet(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def draw_sheet(evaluation: Evaluation) -> Image.Image:
-    """Above, a row for each concept: photos, alone, fused. Below, all in one picture, without and with regions."""
+    """Above, a row for each concept: photos, alone, fused. Below, all in one picture, in each way of doing that."""
     method = evaluation.methods[0]
 
     def drawn(setting: Setting, concept: str | None, count: int) -> list[Image.Image]:
@@ -38,7 +39,7 @@ def draw_sheet(evaluation: Evaluation) -> Image.Image:
     labels = [name for name in ("photos", "alone", "fused") for name in (name, "")]
     names = [subject.name for subject in evaluation.subjects]
     upper = contact_sheet([cells(row) for row in rows], names, labels)
-    crowd: list[Setting] = ["together", "regions"]
+    crowd = [setting for setting in ALL if any(d.setting == setting for d in method.drawings)]
     lower = contact_sheet([cells(drawn(setting, None, 3 * EACH)) for setting in crowd], list(crowd), ["all concepts"])
     sheet = Image.new("RGB", (max(upper.width, lower.width), upper.height + lower.height), "white")
     sheet.paste(upper, (0, 0))

@@ -17,6 +17,7 @@ SHORT: dict[Setting, str] = {
     "fused": "fused",
     "together": "in one picture",
     "regions": "with regions",
+    "places": "bound to places",
 }
 
 
@@ -67,13 +68,18 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
             lost[worst] <= IDENTITY_TOLERANCE,
         )
     ]
-    for setting in ("fused", "together", "regions"):
+    for setting in known(method)[1:]:
         accuracy = method.scores[setting].accuracy
         claim = f"nearest photo is the right concept's, {SHORT[setting]}: at least {ACCURACY:.0%}"
         found.append(Verdict(claim, f"{accuracy:.1%}", accuracy >= ACCURACY))
     base, own = fmean(evaluation.base_alignment["fused"]), fmean(method.scores["fused"].alignment)
     claim = f"text alignment, fused, not more than {ALIGNMENT_TOLERANCE} below the base's"
     return [*found, Verdict(claim, f"{own:.3f}, base {base:.3f}", own >= base - ALIGNMENT_TOLERANCE)]
+
+
+def known(method: MethodResult) -> list[Setting]:
+    """The settings that it was measured in, in order."""
+    return [setting for setting in SHORT if setting in method.scores]
 
 
 def one_in_picture(evaluation: Evaluation) -> Table:
@@ -88,16 +94,20 @@ def one_in_picture(evaluation: Evaluation) -> Table:
 
 
 def all_in_picture(evaluation: Evaluation) -> Table:
-    """The methods where all concepts are in the picture, without and with regions."""
+    """The methods where all concepts are in the picture: without regions, with them, bound to them."""
     settings: list[Setting] = ["together", "regions"]
-    columns = ["method", "identity", "identity, regions"]
+    settings += ["places"] if any("places" in method.scores for method in evaluation.methods) else []
+    columns = ["method", "identity", *(f"identity, {SHORT[setting]}" for setting in settings[1:])]
     rows = [[method.name, *_identity(method, settings)] for method in evaluation.methods]
     return _with_rest(Table("All concepts in one picture", columns, rows), evaluation, settings)
 
 
 def _identity(method: MethodResult, settings: Sequence[Setting]) -> list[str]:
-    by_seed = [zip(*method.scores[setting].identity, strict=True) for setting in settings]
-    return [mean_and_spread([fmean(seed) for seed in seeds]) for seeds in by_seed]
+    cells = []
+    for setting in settings:
+        seeds = zip(*method.scores[setting].identity, strict=True) if setting in method.scores else ()
+        cells.append(mean_and_spread([fmean(seed) for seed in seeds]))
+    return cells
 
 
 def _with_rest(table: Table, evaluation: Evaluation, settings: Sequence[Setting]) -> Table:
@@ -108,8 +118,8 @@ def _with_rest(table: Table, evaluation: Evaluation, settings: Sequence[Setting]
     rows = [
         [
             *row,
-            *(f"{method.scores[setting].accuracy:.1%}" for setting in settings),
-            *(mean_and_spread(method.scores[setting].alignment) for setting in settings),
+            *(f"{method.scores[s].accuracy:.1%}" if s in method.scores else "" for s in settings),
+            *(mean_and_spread(method.scores[s].alignment) if s in method.scores else "" for s in settings),
         ]
         for row, method in zip(table.rows, evaluation.methods, strict=True)
     ]
@@ -123,19 +133,23 @@ def by_concept(evaluation: Evaluation, method: MethodResult) -> Table:
     """Identity similarity of each concept in each setting."""
     rows = []
     for number, (subject, lost) in enumerate(zip(evaluation.subjects, method.identity_lost(), strict=True)):
-        seeds = {setting: method.scores[setting].identity[number] for setting in SHORT}
-        measured = [mean_and_spread(seeds[setting]) for setting in SHORT]
+        measured = [mean_and_spread(method.scores[setting].identity[number]) for setting in known(method)]
         rows.append(
             [f"{subject.name} ({subject.class_word})", f"{subject.own_similarity:.3f}", *measured, f"{lost:+.3f}"]
         )
-    columns = ["concept", "own photos with one another", *SHORT.values(), "lost by fusing"]
+    columns = [
+        "concept",
+        "own photos with one another",
+        *(SHORT[setting] for setting in known(method)),
+        "lost by fusing",
+    ]
     return Table(f"Identity similarity, {method.name}", columns, rows, "Mean cosine with the concept's own photos.")
 
 
 def confusions(evaluation: Evaluation, method: MethodResult) -> list[HeatMap]:
     """Whose photo is nearest, one map for each setting."""
     names = [subject.name for subject in evaluation.subjects]
-    missing = any(len(row) > len(names) for setting in SHORT for row in method.scores[setting].confusion)
+    missing = any(len(row) > len(names) for scores in method.scores.values() for row in scores.confusion)
     note = "Who was not found has no nearest photo: such rows add up to less than one." if missing else ""
     return [
         HeatMap(
@@ -146,7 +160,7 @@ def confusions(evaluation: Evaluation, method: MethodResult) -> list[HeatMap]:
             digits=2,
             note=note,
         )
-        for setting in SHORT
+        for setting in known(method)
     ]
 
 
@@ -176,5 +190,5 @@ def interference(evaluation: Evaluation) -> list[HeatMap]:
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """`0.912 ± 0.004`."""
-    return f"{fmean(values):.3f} ± {spread(values):.3f}"
+    """`0.912 ± 0.004`; nothing where nothing was measured."""
+    return f"{fmean(values):.3f} ± {spread(values):.3f}" if values else ""
