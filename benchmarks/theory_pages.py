@@ -15,10 +15,10 @@ import sys
 from report import machine
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
-from theory import alignment, capacity, cost, directions
+from theory import alignment, capacity, cost, directions, efficiency
 from theory.page import FOLDER, Topic, index_text, save_data, write_page
 
-TOPICS = {module.TOPIC.name: module.TOPIC for module in (capacity, alignment, cost, directions)}
+TOPICS = {module.TOPIC.name: module.TOPIC for module in (capacity, alignment, cost, directions, efficiency)}
 
 
 def write_index() -> None:
@@ -47,14 +47,14 @@ def main() -> None:
         for topic in topics:
             if topic.measure:
                 save_data(topic, topic.measure(), machine())
+        if settings.redraw:
+            topics = [topic for topic in TOPICS.values() if (FOLDER / f"{topic.name}.json").is_file()]
+        for topic in topics:
+            for path in write_page(topic):
+                print(path)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    if settings.redraw:
-        topics = [topic for topic in TOPICS.values() if (FOLDER / f"{topic.name}.json").is_file()]
-    for topic in topics:
-        for path in write_page(topic):
-            print(path)
     if topics:
         write_index()
     else:

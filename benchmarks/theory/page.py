@@ -40,6 +40,12 @@ class Topic:
     draw: Callable[[Data], Figure]
     tell: Callable[[Data], str]
 
+    @property
+    def command(self) -> str:
+        """What measures it."""
+        own = f"python benchmarks/{self.name.replace('-', '_')}.py run"
+        return f"{COMMAND} {self.name}" if self.measure else own
+
 
 def save_data(topic: Topic, data: Data, machine: str, folder: Path = FOLDER) -> None:
     """Keep what was measured, with where and when."""
@@ -56,7 +62,7 @@ def load_data(topic: Topic, folder: Path = FOLDER) -> Data:
     """
     path = folder / f"{topic.name}.json"
     if not path.is_file():
-        raise InputError(f"{path} is not there; measure it first: {COMMAND} {topic.name}")
+        raise InputError(f"{path} is not there; measure it first: {topic.command}")
     data: Data = json.loads(path.read_text(encoding="utf-8"))
     return data
 
@@ -69,7 +75,7 @@ def paragraph(text: str) -> str:
 def page_text(topic: Topic, data: Data) -> str:
     """The page, from its data alone."""
     picture = f"![{topic.title}]({topic.name}.png)"
-    made = f"`{COMMAND} {topic.name}` measures it, `{COMMAND} --redraw` draws it again from `{topic.name}.json`."
+    made = paragraph(f"`{topic.command}` measures it, `{COMMAND} --redraw` draws it again from `{topic.name}.json`.")
     return "\n\n".join([f"# {topic.title}", picture, topic.tell(data).strip(), made, f"{data['machine']}."]) + "\n"
 
 
