@@ -91,7 +91,7 @@ def _run(base: str, method: str, purpose: str, rate: float, seed: int, size: int
 
 
 def study(out: Path, bases: list[str], methods: list[str], scale: Scale, until: float) -> int:
-    """Do what is missing; returns how many runs are left. Begins none after `until`, a time of `time.process_time()`."""
+    """Do what is missing; returns how many runs are left. None begins after `until`, in `time.process_time()`."""
     from language.models import BASES, accuracy, trained_base
     from language.training import Adaptation, train
 

@@ -244,10 +244,10 @@ def tell(data: Data) -> str:
     text = f"""Figure 6 of the paper has image alignment of one concept against trained parameters. These are its axes
 on toybox: {len({run["subject"] for run in runs})} drawn subject(s), {runs[0]["steps"]} steps of 4 pictures, the
 attention projections of the UNet adapted, the subject's token trained beside at every size. Identity is the mean
-cosine of {runs[0]["pictures"]} pictures with the subject's photos; a size is r, for OFT the side of its blocks. Spectral bands
-are the first from the top, as the paper has them. {data["done"]} of the {data["planned"]} planned runs were done. Where
-several rates were tried, the best on these same pictures is shown, so that a method with more rates has an advantage;
-with one subject and one seed, differences below 0.05 say nothing."""
+cosine of {runs[0]["pictures"]} pictures with the subject's photos; a size is r, for OFT the side of its blocks.
+Spectral bands are the first from the top, as the paper has them. {data["done"]} of the {data["planned"]} planned runs
+were done. Where several rates were tried, the best on these same pictures is shown, so that a method with more rates
+has an advantage; with one subject and one seed, differences below 0.05 say nothing."""
     return "\n".join([paragraph(text), "", *lines])
 
 
