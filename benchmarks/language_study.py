@@ -49,7 +49,7 @@ class Scale:
     rank: int = 4
     width: int = 160
     blocks: int = 4
-    base_steps: int = 1500
+    base_steps: int = 2000
 
 
 def record(out: Path, base: str) -> Lines:

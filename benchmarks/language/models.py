@@ -17,7 +17,7 @@ from language.tasks import IGNORED, LENGTH, TASKS, WORDS, Task, batch, exact_mat
 from spectral_fusion.atomic import atomic_file
 
 WIDTH, BLOCKS, HEADS = 160, 4, 4
-STEPS, BATCH, RATE = 1500, 64, 2e-3
+STEPS, BATCH, RATE = 2000, 64, 2e-3
 TESTED = 500  # questions
 
 
