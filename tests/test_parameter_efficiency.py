@@ -83,7 +83,7 @@ def test_the_best_rate_is_shown_with_how_many_were_tried() -> None:
 def test_a_page_without_runs_says_so() -> None:
     text = page_text(TOPIC, {"runs": [], "done": 0, "planned": 9, "machine": "a machine"})
     assert "None of the 9 planned runs" in text
-    assert TOPIC.draw({"runs": []}).axes
+    assert ".png" not in text
 
 
 def test_plan_begins_with_every_method_and_has_each_run_once() -> None:

@@ -81,7 +81,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         last = estimate_mean([losses[-1] for losses in row.losses.values()]) if row.losses else "diverged"
-        cells = [row.title, f"{row.numbers:,}", row.size or "", f"{row.rate:g}"]
+        cells: list[object] = [row.title, f"{row.numbers:,}", row.size or "", f"{row.rate:g}"]
         cells += [estimate_mean([*row.accuracy.values()]), estimate_mean([*row.kept.values()]), last]
         cells.append(f"{row.step / lora:.2f}" if lora else "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")

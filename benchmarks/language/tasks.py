@@ -94,7 +94,8 @@ def part_of(question: Words) -> Part:
 def batch(task: Task, part: Part, count: int, seed: str) -> tuple[Tensor, Tensor]:
     """Token numbers and labels, (count, LENGTH) each; labels say what is learned: the answer and its end."""
     source = random.Random(f"{task.name} {part} {seed}")
-    rows, labels = [], []
+    rows: list[list[int]] = []
+    labels: list[list[int]] = []
     while len(rows) < count:
         question, answer = task.draw(source)
         if part_of(question) == part:

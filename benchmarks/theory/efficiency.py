@@ -25,7 +25,7 @@ from spectral_fusion.base.attach import adapter_name
 from spectral_fusion.base.interface import Base, words
 from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.base.presets import ATTENTION
-from spectral_fusion.spectral import Band, Factors
+from spectral_fusion.spectral import Band, Factors, Mode
 from spectral_fusion.training.config import ResolvedConfig, TrainConfig
 from spectral_fusion.training.loop import Diverged
 from spectral_fusion.training.model import TrainingModel
@@ -51,7 +51,7 @@ class Method:
     make: MakeConfig
 
 
-def _spectral(mode: str) -> MakeConfig:
+def _spectral(mode: Mode) -> MakeConfig:
     return lambda size, targets: SpectralConfig(r=size, mode=mode, target_modules=targets)
 
 
@@ -223,8 +223,7 @@ def draw(data: Data) -> Figure:
             xs, ys = [point["numbers"] for point in own], [point["identity"] for point in own]
             axes.plot(xs, ys, marker="o", label=method.title)
     axes.set(xscale="log", xlabel="trained numbers, token embeddings apart", ylabel="identity of the subject alone")
-    if points:
-        axes.legend()
+    axes.legend()
     return figure
 
 

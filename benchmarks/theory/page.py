@@ -74,20 +74,27 @@ def paragraph(text: str) -> str:
 
 def page_text(topic: Topic, data: Data) -> str:
     """The page, from its data alone."""
-    picture = f"![{topic.title}]({topic.name}.png)"
+    picture = f"![{topic.title}]({topic.name}.png)\n\n" if has_figure(data) else ""
     made = paragraph(f"`{topic.command}` measures it, `{COMMAND} --redraw` draws it again from `{topic.name}.json`.")
-    return "\n\n".join([f"# {topic.title}", picture, topic.tell(data).strip(), made, f"{data['machine']}."]) + "\n"
+    return "\n\n".join([f"# {topic.title}", picture + topic.tell(data).strip(), made, f"{data['machine']}."]) + "\n"
 
 
 def write_page(topic: Topic, folder: Path = FOLDER) -> list[Path]:
     """Write the figure and the page of data that are kept."""
     data = load_data(topic, folder)
     figure, page = folder / f"{topic.name}.png", folder / f"{topic.name}.md"
-    with atomic_file(figure) as part:
-        topic.draw(data).savefig(part, format="png", dpi=110, metadata={"Software": None})
     with atomic_file(page) as part:
         part.write_text(page_text(topic, data), encoding="utf-8")
-    return [figure, page]
+    if not has_figure(data):
+        return [page]
+    with atomic_file(figure) as part:
+        topic.draw(data).savefig(part, format="png", dpi=110, metadata={"Software": None})
+    return [page, figure]
+
+
+def has_figure(data: Data) -> bool:
+    """Whether there is anything to draw: a study may not have begun."""
+    return data.get("runs") != []
 
 
 def index_text(topics: list[Topic]) -> str:
