@@ -226,7 +226,7 @@ def test_a_control_picture(generate, place: Path, tmp_path: Path) -> None:
         (given[:2], "--control-image"),
         (given[2:], "--controlnet"),
         ((*given, "--control-guidance-start", "1"), "from 1 to 1"),
-        (("--controlnet", "nowhere", *given[2:]), "ControlNet nowhere is no folder"),
+        (("--controlnet", "nowhere", *given[2:]), "ControlNet nowhere does not exist"),
     ):
         result, found = generate("a dog", *wrong)
         assert result.exit_code == 2, wrong

@@ -157,7 +157,7 @@ def tiny_base(
 
 
 def tiny_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
-    """One for a tiny UNet, whose pictures are twice as wide as its latents. No layer of it is zero, as before training."""
+    """One for a tiny UNet, of two pixels a latent. No layer of it is zero, as they are before training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32))

@@ -78,12 +78,10 @@ class Control:
 
 def check_control(scale: float, start: float, end: float) -> None:
     """Raises InputError: a number that cannot be used."""
-    if not -LARGEST_SCALE <= scale <= LARGEST_SCALE:
-        raise InputError(f"controlnet_conditioning_scale is {scale}; give a number from 0 to 2 or so")
+    if not 0 <= scale <= LARGEST_SCALE:
+        raise InputError(f"the control picture's scale is {scale:g}; give a number from 0 (off) to {LARGEST_SCALE}")
     if not 0 <= start < end <= 1:
-        raise InputError(
-            f"the control picture guides from {start:g} to {end:g}; give two parts of the steps from 0 to 1"
-        )
+        raise InputError(f"the control picture guides from {start:g} to {end:g}; give two parts of the steps")
 
 
 def check_fits(config: Mapping[str, Any], name: str, unet: Mapping[str, Any], pixels: int) -> None:
@@ -102,8 +100,8 @@ def check_fits(config: Mapping[str, Any], name: str, unet: Mapping[str, Any], pi
         theirs, ours = _plain(config.get(side)), _plain(unet.get(side))
         if theirs is not None and theirs != ours:
             raise InputError(
-                f"ControlNet {name} is for bases of another family: its {side} is {theirs}, the base's {ours}; give one "
-                "that was trained for this kind of base"
+                f"ControlNet {name} is for bases of another family: its {side} is {theirs}, the base's {ours}; give "
+                "one that was trained for this kind of base"
             )
     reads = 2 ** (len(config.get("conditioning_embedding_out_channels") or (0,) * 4) - 1)
     if reads != pixels:

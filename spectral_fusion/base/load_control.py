@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from spectral_fusion.base.control import ControlNet
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
+from spectral_fusion.base.load import HUB_ID
 from spectral_fusion.base.quiet import quietly
 from spectral_fusion.errors import InputError
 
@@ -22,6 +23,8 @@ def open_controlnet(name: str | Path, base: Base) -> ControlNet:
     path = Path(name).expanduser()
     if path.is_file():
         raise InputError(f"ControlNet {name} is a file; give the diffusers folder that holds config.json, or a hub id")
+    if not path.is_dir() and not HUB_ID.fullmatch(str(name)):
+        raise InputError(f"ControlNet {name} does not exist; give a diffusers folder or a hub id")
     folder = str(path) if path.is_dir() else str(name)
     try:
         with quietly():
@@ -36,9 +39,8 @@ def open_controlnet(name: str | Path, base: Base) -> ControlNet:
                 model = ControlNetModel.from_pretrained(
                     folder, torch_dtype=dtype_of(base.denoiser), variant=variant, use_safetensors=True
                 )
-            return ControlNet(
-                path.resolve().name if path.is_dir() else str(name), model.eval().requires_grad_(False).to(base.device)
-            )
+            label = path.resolve().name if path.is_dir() else str(name)
+            return ControlNet(label, model.eval().requires_grad_(False).to(base.device))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             first = first or error
     raise InputError(_reason(folder, first)) from first
@@ -48,9 +50,7 @@ def _reason(folder: str, error: Exception | None = None) -> str:
     """One line on why a ControlNet could not be loaded, and what to do."""
     path = Path(folder)
     if not path.is_dir():
-        return (
-            f"ControlNet {folder} is no folder, nor to be had from the hub; check the name, network and HF_HUB_OFFLINE"
-        )
+        return f"ControlNet {folder} is not in the hub's cache, and not to be had; check the id and HF_HUB_OFFLINE"
     if not (path / "config.json").is_file():
         return f"ControlNet {folder} is no folder of diffusers (config.json is missing); give the folder that holds it"
     if list(path.glob("*.bin")) and not list(path.glob("*.safetensors")):
