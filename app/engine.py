@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from spectral_fusion.base.control import Control, ControlNet
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
     from spectral_fusion.concept.community import LoraFile
@@ -26,6 +29,7 @@ class Engine:
         self.base, self.device = base, device
         self.fingerprint = base.fingerprint
         self.parked = True
+        self._controlnet: tuple[str, ControlNet] | None = None  # the last one, by the name that it was asked by
 
     @classmethod
     def load(cls, base: str) -> Engine:
@@ -69,7 +73,27 @@ class Engine:
         if self.device != "cpu" and not self.parked:
             self.base.to("cpu")
             self.parked = True
+            self._controlnet = None
             free_memory()
+
+    @property
+    def takes_control(self) -> bool:
+        """Whether pictures of this base can be controlled by a ControlNet."""
+        try:
+            self.base.check_control({}, "")
+        except InputError:
+            return False
+        return True
+
+    def control(self, model: str, image: Image.Image, scale: float, start: float, end: float) -> Control:
+        """A control picture with its ControlNet loaded; one is kept. Raises InputError where it does not fit."""
+        from spectral_fusion.base.control import Control
+        from spectral_fusion.base.load_control import open_controlnet
+
+        if self._controlnet is None or self._controlnet[0] != model:
+            self._controlnet = None
+            self._controlnet = (model, open_controlnet(model, self.base))
+        return Control(self._controlnet[1], image, scale, start, end)
 
     @contextmanager
     def holding(self, concepts: Mapping[Concept, float]) -> Iterator[Mapping[str, str]]:

@@ -32,7 +32,9 @@ from spectral_fusion_app.web import component
 
 CSS = sorted(Path(__file__).parent.rglob("*.css"))
 DESK = "shell/desk.js"
-CREATE = tuple(f"create/{name}.js" for name in ("core", "form", "regions", "paint", "start", "viewer", "queue", "main"))
+CREATE = tuple(
+    f"create/{name}.js" for name in ("core", "form", "regions", "paint", "start", "control", "viewer", "queue", "main")
+)
 CLOSE_SECONDS = 1
 KEEP_SECONDS = 86_400  # uploads in Gradio's cache
 # Gradio keeps the configuration of all components for each session, a fifth of a MiB, and each call of the API is one:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app import engine
+from spectral_fusion_app.create.control import ControlAsked
 from spectral_fusion_app.create.drawing import Drawing, Request
 from spectral_fusion_app.create.history import History
 from spectral_fusion_app.create.starts import Starts
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job, Line
+from spectral_fusion_app.models import Models
 from spectral_fusion_app.modules import import_once
-from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
@@ -53,6 +54,7 @@ class Studio:
     def __init__(self, settings: AppSettings) -> None:
         limits = settings.limits
         self.settings = settings
+        self.models = Models(settings)
         self.history = History(settings.pictures)
         self.starts = Starts(settings.starts, limits.edge)
         self.line = Line(limits.waiting, limits.waiting_each)
@@ -95,31 +97,14 @@ class Studio:
             InputError: it is a path outside, or an id of the hub where those are not allowed.
         """
         from spectral_fusion.base.bundled import BUNDLED
-        from spectral_fusion.base.load import HUB_ID
 
         base = base.strip()
-        if base in (*BUNDLED, self.settings.base):
-            return base
-        is_hub_id = HUB_ID.fullmatch(base) and ".." not in base and not Path(base).exists()
-        try:
-            path = inside(self.settings.folders, base)
-        except InputError:
-            if not is_hub_id:
-                raise
-            path = None
-        if path is not None and (path.exists() or not is_hub_id):
-            return str(path)
-        if not self.settings.hub_allowed:
-            raise InputError(f"this page loads no models from the hub, so not {base[:100]!r}; choose one of the list")
-        return base
+        return base if base in (*BUNDLED, self.settings.base) else self.models.check(base)
 
-    def bases(self) -> list[str]:
-        """What can be loaded: the bundled ones, the base of the settings, and what lies in the roots."""
-        from spectral_fusion.base.bundled import BUNDLED
-
-        found = [path for root in self.settings.roots for path in sorted(root.glob("*.safetensors"))]
-        found += [path.parent for root in self.settings.roots for path in sorted(root.glob("*/model_index.json"))]
-        return list(dict.fromkeys([*BUNDLED, self.settings.base, *map(str, found)]))
+    @property
+    def takes_control(self) -> bool:
+        """Whether pictures of the loaded base can be controlled by a ControlNet."""
+        return self._engine is not None and self._engine.takes_control
 
     @property
     def size(self) -> tuple[int, int]:
@@ -180,6 +165,7 @@ class Studio:
             InputError: more than the limits allow, or too much is waiting.
         """
         self._check(request)
+        request = replace(request, control=self._checked_control(request.control))
         return self.submit(owner, lambda engine, job: self._draw(engine, job, request), request.config.prompt, about)
 
     def park(self) -> None:
@@ -257,6 +243,18 @@ class Studio:
         for what, (value, limit) in asked.items():
             if value > limit:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
+
+    def _checked_control(self, control: ControlAsked | None) -> ControlAsked | None:
+        """With the path of the ControlNet. Raises InputError, which begins with the field."""
+        if control is None:
+            return None
+        try:
+            model = self.models.check(control.model)
+        except InputError as error:
+            raise InputError(f"control: {error}") from error
+        if Path(model).is_absolute() and not Path(model).is_dir():
+            raise InputError(f"ControlNet {control.model!r} does not exist; choose one of the list, or give a hub id")
+        return control._replace(model=model)
 
     def _draw(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
         def find(name: str) -> Concept | LoraFile:

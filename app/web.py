@@ -34,6 +34,7 @@ FIELDS = (  # what a message says -> the field of the page that it is about
     (r"^(num_inference_steps|steps\b|\d+ steps)", "steps"),
     (r"^guidance", "guidance"),
     (r"^(the start picture|start:|strength\b|a mask to repaint)", "start"),
+    (r"^(the control picture|control:|ControlNet\b|bases of the family \w+ take no ControlNet)", "control"),
     (r"^(upscale|upscale_strength|detail)\b", "finish"),
     (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
     (r"^(the )?sampler\b", "sampler"),

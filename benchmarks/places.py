@@ -16,7 +16,7 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.evaluate.finding import load_detector
 from spectral_fusion.evaluate.gathering import WAYS, Gathering, alone, gather, summary
-from spectral_fusion.evaluate.scorers import load_scorers
+from spectral_fusion.evaluate.load import load_scorers
 from spectral_fusion.evaluate.similarity import Photos
 
 FIGURES = ("identity", "nearest", "confusion", "placed", "seconds")

@@ -9,13 +9,13 @@ from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProce
 from judging import ColourScorers
 from spectral_fusion.base.load import open_base
 from spectral_fusion.base.regions import Box
+from spectral_fusion.boxes import overlap
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.finding import (
     PretrainedDetector,
     embed_crops,
     load_detector,
     settle,
-    shared,
     subject_crops,
 )
 from spectral_fusion.evaluate.similarity import Photos, confusion
@@ -40,13 +40,18 @@ def test_each_subject_gets_the_surest_thing_of_its_class() -> None:
     assert settle(seen, ["dog", "cat"]) == [Box(*RIGHT), Box(*LEFT)]
 
 
+def test_class_words_are_compared_without_case() -> None:
+    seen = [("dog", 0.8, RIGHT), ("Cat", 0.9, LEFT)]
+    assert settle(seen, ["Dog", "cat"]) == [Box(*RIGHT), Box(*LEFT)]
+
+
 def test_two_of_one_class_stand_from_left_to_right_as_in_the_prompt() -> None:
     assert settle([("cat", 0.9, RIGHT), ("cat", 0.8, LEFT)], ["cat", "cat"]) == [Box(*LEFT), Box(*RIGHT)]
 
 
 def test_two_boxes_of_one_thing_are_one_subject_and_the_other_is_missing() -> None:
     nearly = (0.01, 0.41, 0.31, 1.0)
-    assert shared(LEFT, nearly) > 0.8
+    assert overlap(torch.tensor(LEFT), torch.tensor([nearly])) > 0.8
     assert settle([("cat", 0.9, LEFT), ("cat", 0.8, nearly)], ["cat", "cat"]) == [Box(*LEFT), None]
 
 

@@ -13,7 +13,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library, export_lora
 from spectral_fusion.picture import read_parameters
-from tiny import tiny_base
+from tiny import tiny_base, tiny_controlnet
 
 PROMPT = "a <rex> dog and a <tom> cat on grass"
 FAST = ("--steps", "2", "--width", "32", "--height", "32", "--seed", "3")
@@ -210,6 +210,28 @@ def test_a_picture_to_begin_from(generate, tmp_path: Path) -> None:
         result, _ = generate("a dog", *wrong)
         assert result.exit_code == 2
         assert message in result.stderr
+
+
+def test_a_control_picture(generate, place: Path, tmp_path: Path) -> None:
+    tiny_controlnet(tiny_base().unet).save_pretrained(place / "edges")
+    Image.new("RGB", (40, 20), (200, 30, 30)).save(tmp_path / "edges.png")
+    given = ("--controlnet", "edges", "--control-image", str(tmp_path / "edges.png"))
+    numbers = ("--controlnet-conditioning-scale", "0.5", "--control-guidance-end", "0.8")
+    result, files = generate("a <rex> dog", "--concepts", "rex", *given, *numbers)
+    assert result.exit_code == 0, result.output
+    assert "40x20 is resized to 32x32, cut round its middle" in result.stderr
+    settings = read_parameters(files[0]).settings
+    assert (settings["ControlNet"], settings["Control scale"], settings["Control steps"]) == ("edges", "0.5", "0-0.8")
+    for wrong, message in (
+        (given[:2], "--control-image"),
+        (given[2:], "--controlnet"),
+        ((*given, "--control-guidance-start", "1"), "from 1 to 1"),
+        (("--controlnet", "nowhere", *given[2:]), "ControlNet nowhere does not exist"),
+    ):
+        result, found = generate("a dog", *wrong)
+        assert result.exit_code == 2, wrong
+        assert message in result.stderr
+        assert found == files
 
 
 def test_a_lora_file_beside_concepts(generate, place: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig, Picture, generate
-from spectral_fusion.generation.refine import crop_box, detail_prompt, fitted, soft_edge, to_latents
+from spectral_fusion.generation.fitting import fitted
+from spectral_fusion.generation.refine import crop_box, detail_prompt, soft_edge, to_latents
 from spectral_fusion.picture import Parameters
 
 CONFIG = GenerateConfig("a photo of a red dog", num_inference_steps=4, height=32, width=32, guidance_scale=3)

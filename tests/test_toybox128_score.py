@@ -12,11 +12,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from spectral_fusion.boxes import overlap
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import Drawings
 from spectral_fusion.toybox.train import pack, save_parts, train_stage
 from spectral_fusion.toybox128 import scorers
-from spectral_fusion.toybox128.detector import FIELDS, Found, detector_loss, find, overlap, read_off
+from spectral_fusion.toybox128.detector import FIELDS, Found, detector_loss, find, read_off
 from spectral_fusion.toybox128.evaluate import marked_scenes, matched, obeyed
 from spectral_fusion.toybox128.models import make_vae
 from spectral_fusion.toybox128.stages import STAGES, Denoiser

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -154,3 +154,13 @@ def tiny_base(
 ) -> StableDiffusion:
     """`tiny_pipeline` as a base."""
     return StableDiffusion(tiny_pipeline(seed, prediction_type, max_length, dtype))
+
+
+def tiny_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """One for a tiny UNet, of two pixels a latent. No layer of it is zero, as they are before training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32))
+        for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    return net.eval()

@@ -11,6 +11,7 @@ from gradio.data_classes import FileDataDict
 from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.create.control import ControlDraft, ControlForm
 from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, picture_draft
 from spectral_fusion_app.create.form import StartForm, to_start
 from spectral_fusion_app.errors import answered
@@ -65,6 +66,7 @@ class Endpoints:
         grid: dict[str, str] | None = None,
         spans: dict[str, tuple[float, float]] | None = None,
         start: StartForm | None = None,
+        control: ControlForm | None = None,
         upscale: float = Draft.upscale,
         upscale_strength: float = Draft.upscale_strength,
         detail: float = Draft.detail,
@@ -77,7 +79,9 @@ class Endpoints:
         painted place instead of a box, a PNG of at most 128 pixels a side in base64, white inside. `spans` says in
         which part of the steps a concept acts, such as {"rex": [0.2, 1]}. `start` is a picture to begin from, as
         `keep_picture` names it: {"picture": "0123456789", "strength": 0.6, "mask": ...}, where the mask says what is
-        drawn anew. `upscale` adds a second, larger pass; `detail` one over the subject of each region.
+        drawn anew. `control` is a picture that a ControlNet reads, kept in the same way: {"picture": "0123456789",
+        "model": "models/canny", "scale": 1, "start": 0, "end": 1}. `upscale` adds a second, larger pass; `detail` one
+        over the subject of each region.
         `grid` varies one or two settings, such as {"weights": "0, 0.5, 1"} or {"steps": "10, 20", "sampler": "Euler,
         DPM++ 2M"}: weights (all multiplied), "weight of rex", steps, guidance, seed, sampler; a sheet of all pictures
         comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
@@ -101,6 +105,7 @@ class Endpoints:
             num_images=num_images,
             axes=tuple((grid or {}).items()),
             start=to_start(start),
+            control=ControlDraft.of_form(control),
             upscale=upscale,
             upscale_strength=upscale_strength,
             detail=detail,
@@ -149,12 +154,13 @@ class Endpoints:
         draft["regions"] = [region._asdict() for region in draft["regions"]]
         draft["grid"] = dict(draft.pop("axes"))
         draft["seed"] = int(draft["seed"] or 0)
-        draft["start"] = draft["start"] and draft["start"]._asdict()
+        for name in ("start", "control"):
+            draft[name] = draft[name] and draft[name]._asdict()
         del draft["pinned"], draft["left_out"]  # what is left is what `generate` takes
         return draft
 
     def keep_picture(self, picture: str | None) -> dict[str, Any]:
-        """Keep a picture for others to begin from; returns {"picture": its name}, as `start` of `generate` takes it."""
+        """Keep a picture for `start` or `control` of `generate`; returns {"picture": its name}, as those take it."""
         if picture is None:
             raise InputError("no picture was given; give a PNG, JPEG or WebP")
         return {"picture": self.studio.starts.keep(Path(picture))}

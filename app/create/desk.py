@@ -70,6 +70,7 @@ class Desk:
             "defaults": from_draft(Draft("", width=width, height=height), []),
             "limits": {name: getattr(limits, name) for name in bounds},
             "welcome": self._welcome(),
+            "control": {"possible": self.studio.takes_control, "models": self.studio.models.controlnets()},
         }
 
     def jobs(self, visitor: Visitor, seen: dict[str, str] | None) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class Desk:
         return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
 
     def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
-        """Keep a picture of the history, or one that was sent, for others to begin from."""
+        """Keep a picture of the history, or one that was sent, for others to begin from, or to be controlled by."""
         starts, name = self.studio.starts, data.get("name")
         file = self.studio.history.find(str(name)) if name else inside([self.uploads], str(data["path"]))
         return self._start({"picture": starts.keep(file)})
@@ -195,15 +196,18 @@ class Desk:
         missing = sorted(draft.weights.keys() - known)
         form |= {"width": draft.width or width, "height": draft.height or height}
         form |= {"missing": missing, "left_out": list(draft.left_out)}
-        if form["start"]:
+        for name, what, lost in (
+            ("start", "the start picture", "lost"),
+            ("control", "the control picture", "lost_control"),
+        ):
             try:
-                form["start"] = self._start(form["start"])
+                form[name] = form[name] and self._start(form[name], what)
             except InputError as error:
-                form |= {"start": None, "lost": str(error)}
+                form |= {name: None, lost: str(error)}
         return form
 
-    def _start(self, start: dict[str, Any]) -> dict[str, Any]:
-        path = self.studio.starts.find(start["picture"])
+    def _start(self, start: dict[str, Any], what: str = "the start picture") -> dict[str, Any]:
+        path = self.studio.starts.find(start["picture"], what)
         width, height = self.studio.history.size(path)
         return {**start, "url": picture_url(path), "width": width, "height": height}
 

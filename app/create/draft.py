@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import key
+from spectral_fusion_app.create.control import ControlDraft
 from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
 from spectral_fusion_app.create.wording import Known, Spelling, is_lora, used_concepts
@@ -63,6 +64,7 @@ class Draft:
         axes: setting and values of each axis of a grid, such as `("weights", "0, 0.5, 1")`.
         left_out: what the picture that it comes from says and nothing here can do, a phrase each.
         start: a picture to begin from.
+        control: a picture that a ControlNet reads.
         upscale, upscale_strength: how much larger a second pass makes the picture, and how much it draws anew.
         detail: how much of each region's subject is drawn again by itself, in a pass of its own.
     """
@@ -83,6 +85,7 @@ class Draft:
     axes: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
     start: StartDraft | None = None
+    control: ControlDraft | None = None
     upscale: float = 1.0
     upscale_strength: float = 0.4
     detail: float = 0.0
@@ -91,14 +94,14 @@ class Draft:
         self,
         concepts: Iterable[Known],
         triggers: Sequence[str] = (),
-        find_start: Callable[[str], Image.Image] | None = None,
+        find_start: Callable[[str, str], Image.Image] | None = None,
     ) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
 
         Args:
             concepts: those, and the LoRAs, that fit the base.
             triggers: others that the base knows by itself.
-            find_start: the picture to begin from, by its digest.
+            find_start: a picture to begin from, or that controls, by its digest and what errors call it.
 
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
@@ -147,9 +150,11 @@ class Draft:
         tagged = {known.get(key(name), name): weight for name, weight in tagged.items()}
         weights = {name: float(self.weights.get(name, 1.0)) for name in used} | tagged
         axes = tuple(Axis.parse(setting, values, samplers()) for setting, values in self.axes)
-        return Request(config, weights, axes, frozenset(weights) & {info.name for info in concepts if is_lora(info)})
+        loras = frozenset(weights) & {info.name for info in concepts if is_lora(info)}
+        control = self.control and find_start and self.control.asked(find_start)
+        return Request(config, weights, axes, loras, control or None)
 
-    def _passes(self, find_start: Callable[[str], Image.Image] | None) -> dict[str, Any]:
+    def _passes(self, find_start: Callable[[str, str], Image.Image] | None) -> dict[str, Any]:
         """What begins from a picture, and what comes after the first pass, as `GenerateConfig` takes it."""
         passes = {
             "upscale": float(self.upscale),
@@ -158,7 +163,10 @@ class Draft:
         }
         if self.start is None or find_start is None:
             return passes
-        begun = {"init_image": find_start(self.start.picture), "strength": float(self.start.strength)}
+        begun = {
+            "init_image": find_start(self.start.picture, "the start picture"),
+            "strength": float(self.start.strength),
+        }
         return passes | begun | {"repaint": self.start.mask}
 
     @classmethod
@@ -190,6 +198,7 @@ class Draft:
             axes=read_axes(grid),
             left_out=parameters.left_out,
             start=StartDraft(begun, config.strength, parameters.settings.get("Mask")) if begun else None,
+            control=ControlDraft.of_settings(parameters.settings),
             upscale=config.upscale,
             upscale_strength=config.upscale_strength,
             detail=config.detail,

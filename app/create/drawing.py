@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectral_fusion_app import engine
+from spectral_fusion_app.create.control import ControlAsked
 from spectral_fusion_app.create.grid import Axis, check_axes, write_axes
 from spectral_fusion_app.create.history import History
 from spectral_fusion_app.engine import Engine
@@ -50,6 +51,7 @@ class Request:
         weights: concept names of the library -> weight.
         axes: of a grid; the first gives its rows, the second its columns, else the seeds do.
         loras: names of those that are LoRAs of other programs, which act beside the weights.
+        control: a picture that a ControlNet reads.
 
     Raises:
         InputError: a grid that cannot be drawn.
@@ -59,6 +61,7 @@ class Request:
     weights: Mapping[str, float]
     axes: tuple[Axis, ...] = ()
     loras: frozenset[str] = frozenset()
+    control: ControlAsked | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.weights, self.config.num_images)
@@ -167,6 +170,8 @@ class Drawing:
         self.engine.check_length(prompts, concepts, self.limits.tokens)
 
     def _draw(self, config: GenerateConfig, concepts: Mapping[Drawn, float]) -> list[Picture]:
+        if self.request.control is not None:
+            config = replace(config, control=self.engine.control(*self.request.control))
         pictures = self.engine.draw(config, concepts, self._watch)
         for picture in pictures:
             self.files.append(self.history.add(picture.image, picture.parameters, str(picture.seed)))

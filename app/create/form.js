@@ -19,6 +19,7 @@ function changed() {
   drawCards();
   drawRegions();
   drawStart();
+  drawControl();
   const passes = (state.form.detail > 0) + (state.form.upscale > 1);
   $("#finish .count").textContent = passes ? `(${passes})` : "";
   if (!$("#grid").contains(document.activeElement)) drawGrid();
@@ -35,6 +36,7 @@ function showForm(form) {
   if (state.form.regions.length) $("#regions").open = true;
   if (state.form.axes.length) $("#grid").open = true;
   if (state.form.start) $("#start").open = true;
+  if (state.form.control) $("#control").open = true;
   if (state.form.detail > 0 || state.form.upscale > 1) $("#finish").open = true;
   problem("");
   changed();
@@ -221,10 +223,11 @@ async function openFile(file) {
 
 // A form that comes from a picture; what could not be carried over is named.
 function takeForm(form) {
-  const {missing, lost, left_out: leftOut, ...rest} = form;
+  const {missing, lost, lost_control: lostControl, left_out: leftOut, ...rest} = form;
   showForm(rest);
   const gone = leftOut?.length ? `Left out, as nothing here can do it: ${leftOut.join("; ")}.` : "";
   if (lost) problem(lost, "start");
+  else if (lostControl) problem(lostControl, "control");
   if (missing?.length) problem(`No concept ${missing.join(", ")} fits this base; the picture will differ. ${gone}`.trim(), "prompt");
   else if (gone) problem(gone, "restore");
 }

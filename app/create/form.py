@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.create.control import ControlDraft, ControlForm
 from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, StartDraft
 from spectral_fusion_app.create.wording import Known, region_phrase
 from spectral_fusion_app.engine import checked_mask, found_box
@@ -59,6 +60,7 @@ class Form(TypedDict, total=False):
     regions: list[RegionForm]
     axes: list[AxisForm]
     start: StartForm | None
+    control: ControlForm | None
     upscale: float
     upscale_strength: float
     detail: float
@@ -107,6 +109,7 @@ def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:
         num_images=form.get("pictures", 1),
         axes=tuple((axis["setting"], axis["values"]) for axis in form.get("axes", []) if axis["values"].strip()),
         start=to_start(form.get("start")),
+        control=ControlDraft.of_form(form.get("control")),
         upscale=form.get("upscale", Draft.upscale),
         upscale_strength=form.get("upscale_strength", Draft.upscale_strength),
         detail=form.get("detail", Draft.detail),
@@ -157,6 +160,7 @@ def from_draft(draft: Draft, concepts: Iterable[Known]) -> dict[str, Any]:
         "regions": [region(given) for given in draft.regions],
         "axes": [{"setting": setting, "values": values} for setting, values in draft.axes],
         "start": draft.start._asdict() if draft.start else None,
+        "control": draft.control._asdict() if draft.control else None,
         "upscale": draft.upscale,
         "upscale_strength": draft.upscale_strength,
         "detail": draft.detail,

@@ -17,6 +17,9 @@ const actions = {
   "paint-start": () => brush.target?.start ? stopPainting() : paint({start: true}),
   "unpaint-start": () => { stopPainting(); state.form.start.mask = null; changed(); },
   "forget-start": () => { state.form.start = null; changed(); },
+  "control-here": controlHere,
+  "control-file": () => $("#control-file").click(),
+  "forget-control": () => { state.form.control = null; changed(); },
   brush: () => setErase(false),
   erase: () => setErase(true),
   "undo-paint": undoPaint,
@@ -59,6 +62,7 @@ async function start(first = true) {
   state.desk = desk;
   field("sampler").replaceChildren(...desk.samplers.map(name => make("option", {value: name}, name)));
   for (const [name, most] of [["steps", desk.limits.steps], ["width", desk.limits.edge], ["height", desk.limits.edge], ["pictures", desk.limits.pictures]]) field(name).max = most;
+  $("#controlnets").replaceChildren(...desk.control.models.map(name => make("option", {value: name})));
   field("prompt").maxLength = desk.limits.prompt;
   $(".cards").replaceChildren();
   drawChips();
@@ -87,10 +91,14 @@ $(".frame").addEventListener("pointerdown", startStroke);
 $(".frame img").addEventListener("load", fitFrame);
 $("#f-strength").addEventListener("input", event => { state.form.start.strength = Number(event.target.value); changed(); });
 $("#start-file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) startFile(file); });
+$("#control-file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) controlFile(file); });
+$("#f-control-model").addEventListener("input", event => controlBy("model", event.target.value));
+$("#f-control-scale").addEventListener("input", event => controlBy("scale", Number(event.target.value)));
+for (const name of ["start", "end"]) $(`#f-control-${name}`).addEventListener("input", event => controlBy(name, Number(event.target.value) / 100));
 $("#made").addEventListener("toggle", () => $("#made").open && showMade());
 $(".file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) openFile(file); });
 element.addEventListener("dragover", event => event.preventDefault());
-element.addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) (event.target.closest("#start") ? startFile : openFile)(file); });
+element.addEventListener("drop", event => { event.preventDefault(); const [file] = event.dataTransfer.files; if (file) (event.target.closest("#start") ? startFile : event.target.closest("#control") ? controlFile : openFile)(file); });
 document.addEventListener("keydown", keys);
 new ResizeObserver(() => { if (state.form) { fitFrame(); refreshSize(); } }).observe($(".viewer"));
 document.addEventListener("spectral-fusion:library", () => start(false));

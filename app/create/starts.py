@@ -1,4 +1,4 @@
-"""Pictures to begin from: each kept under the digest of its pixels, by which forms and pictures name it."""
+"""Pictures to begin from or to be controlled by: each kept under the digest of its pixels, by which others name it."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Starts:
         self._prune()
         return name
 
-    def find(self, name: str) -> Path:
-        """The file of one. Raises InputError where it is not there any more."""
+    def find(self, name: str, what: str = "the start picture") -> Path:
+        """The file of one. Raises InputError, which begins with `what`, where it is not there any more."""
         if not NAME.fullmatch(name) or not self._path(name).is_file():
-            raise InputError("the start picture is no longer on this server; choose it again, or remove it")
+            raise InputError(f"{what} is no longer on this server; choose it again, or remove it")
         return self._path(name)
 
-    def image(self, name: str) -> Image.Image:
+    def image(self, name: str, what: str = "the start picture") -> Image.Image:
         """One as pixels. Raises InputError where it is not there any more."""
         from spectral_fusion.reading import load_picture
 
-        path = self.find(name)
+        path = self.find(name, what)
         os.utime(path)
         return load_picture(path, smallest=1)
 

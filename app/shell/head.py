@@ -28,7 +28,7 @@ class Head:
         return {
             "state": vars(state),
             "device": device_and_memory() if state.kind == "ready" else "",
-            "bases": self.studio.bases(),
+            "bases": self.studio.models.bases(),
             "problem": str(loads[-1].error) if failed else "",
             "base": self.studio.fingerprint,
             "library": library_version(self.studio),

@@ -10,8 +10,10 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, DenoisingStep, Generators, Start
+from spectral_fusion.base.control import Control
 
 Predict = Callable[[Tensor, Tensor, Condition], Tensor]
+PredictControlled = Callable[[Tensor, Tensor, Condition, Control], Tensor]
 
 
 def denoising_steps(
@@ -25,6 +27,7 @@ def denoising_steps(
     generator: Generators = None,
     start: Start | None = None,
     turns: Sequence[int] | None = None,
+    controlled: tuple[PredictControlled, Control] | None = None,
 ) -> Iterator[DenoisingStep]:
     """See `Base.denoise`.
 
@@ -32,6 +35,7 @@ def denoising_steps(
         predict: noisy latents, a timestep, what they are told -> the denoiser's answer.
         scheduler: its timesteps are set.
         noise: on the device.
+        controlled: a control picture, and what answers instead of `predict` in the steps in which it acts.
     """
     rows = [condition] if turns is None else [condition[row : row + 1] for row in range(len(condition))]
     tellings = [row if uncondition is None else Condition.cat([uncondition, row]) for row in rows]
@@ -43,7 +47,10 @@ def denoising_steps(
         given = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
         batch = given if uncondition is None else torch.cat([given, given])
         turn = 0 if turns is None else turns[len(turns) * (number - 1) // len(begun.times)]
-        answers = predict(batch, time, tellings[turn]).to(latents.dtype)
+        if controlled is not None and controlled[1].acts(number, len(begun.times)):
+            answers = controlled[0](batch, time, tellings[turn], controlled[1]).to(latents.dtype)
+        else:
+            answers = predict(batch, time, tellings[turn]).to(latents.dtype)
         plain, wanted = (None, answers) if uncondition is None else answers.chunk(2)
         guided = wanted if plain is None else plain + guidance_scale * (wanted - plain)
         after = begun.kept(number, scheduler.step(guided, time, latents, **extra).prev_sample)

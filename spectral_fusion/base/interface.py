@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Generators, Posterior, Start
+from spectral_fusion.base.control import Control
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.layers import base_layers, fingerprint_of
 from spectral_fusion.base.presets import preset
@@ -305,6 +306,7 @@ class Base(ABC):
         generator: Generators = None,
         start: Start | None = None,
         turns: Sequence[int] | None = None,
+        control: Control | None = None,
     ) -> Iterator[DenoisingStep]:
         """Denoise from pure noise or from a picture, step by step: the one loop of all that draws.
 
@@ -317,6 +319,7 @@ class Base(ABC):
             start: a picture to begin at, and what of it is to stay.
             turns: which row of `condition` counts in each step, evenly spread, for one picture. None: all rows, a
                 picture each.
+            control: a picture in the size of the new one that guides the denoising; see `check_control`.
 
         Raises:
             InputError: the sampler is unknown, or cannot take so many steps.
@@ -335,7 +338,16 @@ class Base(ABC):
             generator=generator,
             start=start,
             turns=turns,
+            controlled=None if control is None else (self.predict_controlled, control),
         )
+
+    def check_control(self, config: Mapping[str, Any], name: str) -> None:
+        """Whether a ControlNet of that configuration fits; an empty one asks whether any does. Raises InputError."""
+        raise InputError(f"bases of the family {self.family} take no ControlNet here; generate without {name}")
+
+    def predict_controlled(self, noisy: Tensor, times: Tensor, condition: Condition, control: Control) -> Tensor:
+        """`predict` with a control picture. Raises InputError where `check_control` does."""
+        raise InputError(f"bases of the family {self.family} take no ControlNet; generate without {control.net.name}")
 
     def layer_kind(self, layer: str) -> Kind:
         """What a layer sees: cells of the picture, text, or neither. Raises InputError where that is not settled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
@@ -20,6 +20,7 @@ from spectral_fusion.adapter.regional import RegionalAttention, replaced_attenti
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedAttention
 from spectral_fusion.base.bundled import known_by
 from spectral_fusion.base.condition import Condition, Posterior
+from spectral_fusion.base.control import Control, check_fits
 from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, prediction_target
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
@@ -150,7 +151,22 @@ class StableDiffusion(Base):
         return 5.0 if self.noise_schedule.config.prediction_type == "epsilon" else 0.0
 
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
-        return self.unet(noisy.to(dtype_of(self.unet)), times, condition.embeds, return_dict=False)[0]
+        noisy = noisy.to(dtype_of(self.unet))
+        return self.unet(noisy, times, condition.embeds, **self._added(noisy, condition), return_dict=False)[0]
+
+    def predict_controlled(self, noisy: Tensor, times: Tensor, condition: Condition, control: Control) -> Tensor:
+        noisy = noisy.to(dtype_of(self.unet))
+        added = self._added(noisy, condition)
+        added |= control.residuals(noisy, times, condition.embeds, **added)
+        return self.unet(noisy, times, condition.embeds, **added, return_dict=False)[0]
+
+    def _added(self, noisy: Tensor, condition: Condition) -> dict[str, Any]:
+        """What the UNet is told beside the text, by the names of its arguments."""
+        return {}
+
+    def check_control(self, config: Mapping[str, Any], name: str) -> None:
+        if config:
+            check_fits(config, name, self.unet.config, self.multiple_of_latents)
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:

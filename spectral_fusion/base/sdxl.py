@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from spectral_fusion.base.condition import Condition, Frame
 from spectral_fusion.base.encoding import encode_inner, encode_inner_weighted
-from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.presets import LARGEST_MINIATURE
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.base.texts import TextPart
@@ -70,13 +69,10 @@ class StableDiffusionXL(StableDiffusion):
         times = torch.tensor([(frame or whole).numbers for frame in frames], device=condition.embeds.device)
         return replace(condition, extra={"time_ids": times})
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def _added(self, noisy: Tensor, condition: Condition) -> dict[str, Any]:
         if "time_ids" not in condition.extra:
             condition = self.framed(condition, [None] * len(condition), (noisy.shape[-2], noisy.shape[-1]))
-        added = {"text_embeds": condition.pooled, "time_ids": condition.extra["time_ids"]}
-        return self.unet(
-            noisy.to(dtype_of(self.unet)), times, condition.embeds, added_cond_kwargs=added, return_dict=False
-        )[0]
+        return {"added_cond_kwargs": {"text_embeds": condition.pooled, "time_ids": condition.extra["time_ids"]}}
 
     def presets(self, mode: str, name: str) -> dict[str, Any]:
         """As for 1.x, whose rates kohya's guide to LoRAs of XL gives too (1e-4, text encoders 1e-5); one picture a step

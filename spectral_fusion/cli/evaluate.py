@@ -1,77 +1,66 @@
 """`spectral-fusion evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from spectral_fusion.base.default import DEFAULT
+from spectral_fusion.cli import judging as asked
 from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.progress import status
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
+from spectral_fusion.names import key
 
 if TYPE_CHECKING:
+    from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import Concept
     from spectral_fusion.concept.images import ImageFolder
-
-Option = typer.Option
+    from spectral_fusion.evaluate import EvaluateConfig
+    from spectral_fusion.evaluate.subjects import SubjectList
 
 
 def evaluate(
-    names: Annotated[list[str], typer.Argument(help="Two or more concepts of the library, or concept files.")],
-    images: Annotated[
-        list[Path] | None, Option(help="A folder of photos per concept, in order. Default: LIBRARY/NAME/images.")
-    ] = None,
-    methods: Annotated[
-        list[str] | None, Option(help="spectral-sum, spectral-mean, and lora-sum, lora-mean, which are trained first.")
-    ] = None,
-    prompts: Annotated[list[str] | None, Option(help="What to draw; {} stands for the subject.")] = None,
-    seed: Annotated[int, Option(help="The first sampling seed.")] = 0,
-    seeds: Annotated[int, Option(help="Pictures of each prompt.")] = 3,
-    steps: Annotated[int, Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
-    sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
+    names: asked.Names = None,
+    images: asked.Images = None,
+    subjects: asked.SubjectsOf = None,
+    photos: asked.PhotosOf = None,
+    methods: asked.Methods = None,
+    prompts: asked.Prompts = None,
+    seed: asked.Seed = 0,
+    seeds: asked.Seeds = None,
+    steps: asked.Steps = 20,
+    guidance_scale: asked.Guidance = 5.0,
+    sampler: asked.Sampler = "DPM++ 2M",
     base: BaseName = DEFAULT,
     device: Device = None,
     precision: Precision = None,
     prediction_type: PredictionType = None,
     library: LibraryFolder = None,
-    clip: Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")] = None,
-    dino: Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")] = None,
-    detector: Annotated[
-        str | None, Option(help="Finds subjects: an OWLv2 folder or hub id. Default: the base's own, or places.")
-    ] = None,
-    out: Annotated[Path, Option(help="Folder for the report and the contact sheet.")] = Path("out/evaluate"),
-    journal: Annotated[Path | None, Option(help="Write a JSON line a stage here, for other programs.")] = None,
+    clip: asked.Clip = None,
+    dino: asked.Dino = None,
+    faces: asked.Faces = None,
+    detector: asked.Detector = None,
+    out: asked.Out = Path("out/evaluate"),
+    journal: asked.JournalFile = None,
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
-    from spectral_fusion.base.samplers import check_sampler
-    from spectral_fusion.evaluate import EvaluateConfig, build_methods, load_detector, load_scorers, train_loras
-    from spectral_fusion.evaluate import evaluate as run
-    from spectral_fusion.evaluate.job import check_count
-    from spectral_fusion.evaluate.methods import check_methods
-    from spectral_fusion.report import write_report, write_sheet
-
-    settings = EvaluateConfig(
-        **({"prompts": tuple(prompts)} if prompts else {}),
-        seed=seed,
-        seeds=seeds,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-    )
     wanted = methods or ["spectral-sum", "spectral-mean"]
-    check_sampler(sampler)
-    check_methods(wanted)
-    concepts = list(select_concepts(names, library=library))
-    check_count(len(concepts))
-    folders = photo_folders(concepts, images, library)
+    check_choices(wanted, sampler)
+    listed = subject_list(subjects, photos, images, prompts)
+    concepts = chosen_concepts(names, listed, library)
+    folders = photo_folders(concepts, images if listed is None else listed.folders(_names(concepts), photos), library)
+    given = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
+    settings = evaluate_config(given, listed, concepts, prompts, seeds)
+    opening = partial(open_base, base, device, precision, prediction_type, concepts)
+    judging = {"clip": clip, "dino": dino, "faces": faces}
     with Journal(journal) if journal else nullcontext() as book, status("loading") as show:
 
         def tell(stage: str) -> None:
@@ -79,19 +68,99 @@ def evaluate(
             if book is not None:
                 book.write(stage=stage)
 
-        opened = open_base(base, device, precision, prediction_type, concepts)
-        scorers = load_scorers(opened, clip=clip, dino=dino)
-        finder = load_detector(opened, detector)
-        chosen = build_methods(
-            wanted,
-            concepts,
-            lambda: train_loras(concepts, folders, out / "lora", base=opened, on_progress=tell),
-        )
-        found = run(opened, chosen, folders, scorers, settings, detector=finder, on_progress=tell)
-        page, data = write_report(found, out, title=" + ".join(concept.name for concept in concepts))
-        sheet = write_sheet(found, out / "contact-sheet.png")
-    for path in (page, data, sheet):
+        paths = _evaluate(opening, concepts, folders, settings, wanted, judging, detector, out, tell)
+    for path in paths:
         typer.echo(path)
+
+
+def _evaluate(
+    opening: Callable[[], "Base"],
+    concepts: list["Concept"],
+    folders: list["ImageFolder"],
+    settings: "EvaluateConfig",
+    methods: list[str],
+    judging: dict[str, str | None],
+    detector: str | None,
+    out: Path,
+    tell: Callable[[str], None],
+) -> tuple[Path, Path, Path]:
+    """The report, its data and the contact sheet."""
+    from spectral_fusion.evaluate import build_methods, load_detector, load_scorers, train_loras
+    from spectral_fusion.evaluate import evaluate as run
+    from spectral_fusion.report import write_report, write_sheet
+
+    base = opening()
+    scorers, finder = load_scorers(base, **judging), load_detector(base, detector)
+    loras = partial(train_loras, concepts, folders, out / "lora", base=base, on_progress=tell)
+    chosen = build_methods(methods, concepts, loras)
+    found = run(base, chosen, folders, scorers, settings, detector=finder, on_progress=tell)
+    page, data = write_report(found, out, title=" + ".join(_names(concepts)))
+    return page, data, write_sheet(found, out / "contact-sheet.png")
+
+
+def check_choices(methods: list[str], sampler: str) -> None:
+    """Raises InputError where one is unknown, before anything is loaded."""
+    from spectral_fusion.base.samplers import check_sampler
+    from spectral_fusion.evaluate.methods import check_methods
+
+    check_sampler(sampler)
+    check_methods(methods)
+
+
+def subject_list(
+    name: str | None, photos: Path | None, images: list[Path] | None, prompts: list[str] | None
+) -> "SubjectList | None":
+    """The benchmark of that name.
+
+    Raises:
+        InputError: it comes without the folder of photos, that without it, or with photos or prompts of one's own.
+    """
+    from spectral_fusion.evaluate.subjects import SUBJECT_LISTS
+
+    if (name is None) != (photos is None):
+        given, missing = ("--subjects", "--photos") if photos is None else ("--photos", "--subjects")
+        raise InputError(f"{given} is given without {missing}; give both")
+    if name is None:
+        return None
+    if images or prompts:
+        raise InputError(f"--subjects {name} has its own photos and prompts; leave out --images and --prompts")
+    return SUBJECT_LISTS[name]
+
+
+def chosen_concepts(names: list[str] | None, listed: "SubjectList | None", library: Path | None) -> list["Concept"]:
+    """The concepts of these names; without names, those of the library that the benchmark lists.
+
+    Raises:
+        InputError: there are fewer than two, or one that cannot be loaded.
+    """
+    from spectral_fusion.concept import Library
+    from spectral_fusion.evaluate.job import check_count
+
+    if not names and listed is not None:
+        known = {key(subject) for subject in listed.classes}
+        names = [info.name for info in Library(library).list() if key(info.name) in known]
+    concepts = list(select_concepts(names, library=library))
+    check_count(len(concepts))
+    return concepts
+
+
+def evaluate_config(
+    given: dict[str, Any],
+    listed: "SubjectList | None",
+    concepts: list["Concept"],
+    prompts: list[str] | None,
+    seeds: int | None,
+) -> "EvaluateConfig":
+    """The settings: those of the benchmark, where there is one, then those of the flags."""
+    from spectral_fusion.evaluate import EvaluateConfig
+
+    values = given | (listed.settings(_names(concepts)) if listed is not None else {})
+    values |= {"prompts": tuple(prompts)} if prompts else {}
+    return EvaluateConfig(**values | ({} if seeds is None else {"seeds": seeds}))
+
+
+def _names(concepts: Sequence["Concept"]) -> list[str]:
+    return [concept.name for concept in concepts]
 
 
 def photo_folders(

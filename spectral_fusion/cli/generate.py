@@ -4,12 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from spectral_fusion.cli import drawing as asked
 from spectral_fusion.cli.base import Device, LowMemory, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.control import (
+    ControlEnd,
+    ControlImage,
+    ControlNetName,
+    ControlScale,
+    ControlStart,
+    read_control,
+)
 from spectral_fusion.cli.places import read_regions, read_spans, warnings_told
 from spectral_fusion.cli.select import LibraryFolder, Loras, LoraWeights, select_concepts, select_loras, with_tagged
 from spectral_fusion.errors import InputError
@@ -19,79 +28,54 @@ if TYPE_CHECKING:
     from spectral_fusion.concept import Concept
     from spectral_fusion.generation import GenerateConfig, Picture
 
-Option = typer.Option
-
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw, with the triggers of concepts: a <rex> dog on grass.")],
-    concepts: Annotated[list[str] | None, Option(help="Concepts of the library, or concept files.")] = None,
-    weights: Annotated[list[float] | None, Option(help="One weight per concept; 1 where none are given.")] = None,
+    prompt: asked.Prompt,
+    concepts: asked.Concepts = None,
+    weights: asked.Weights = None,
     loras: Loras = None,
     lora_weights: LoraWeights = None,
-    base: Annotated[
-        str | None,
-        Option(help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
-    ] = None,
+    base: asked.BaseOfConcepts = None,
     library: LibraryFolder = None,
-    negative: Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")] = "",
-    steps: Annotated[int, Option(help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")] = 5.0,
-    sampler: Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")] = "DPM++ 2M",
-    seed: Annotated[int | None, Option(help="Of the first picture; the next count up. Default: drawn.")] = None,
-    num_images: Annotated[int, Option("--num-images", "--batch-size", "-n", help="How many pictures.")] = 1,
-    width: Annotated[int | None, Option(help="Pixels; default: the base's own size.")] = None,
-    height: Annotated[int | None, Option(help="Pixels; default: the base's own size.")] = None,
-    region: Annotated[
-        list[str] | None,
-        Option(
-            metavar="PROMPT PLACE",
-            help='A prompt and its place: a box, --region "a <rex> dog" 0.05,0.2,0.5,0.95; a mask, a picture file, '
-            "white inside; or auto, found by the model. Repeatable.",
-        ),
-    ] = None,
-    region_concepts: Annotated[
-        list[str] | None,
-        Option(
-            help="For each region, in order, the concepts that act in it alone: rex:0.8,tom or none. Default: those "
-            "whose triggers its prompt names."
-        ),
-    ] = None,
-    bind: Annotated[
-        bool, Option(help="Whether concepts act in their regions alone; else they are fused and act everywhere.")
-    ] = True,
-    concept_steps: Annotated[
-        list[str] | None, Option(help="The part of the steps in which a concept acts: rex:0-0.6 tom:0.2-1.")
-    ] = None,
-    init_image: Annotated[Path | None, Option(help="A picture to begin from, cut to the new one's shape.")] = None,
-    strength: Annotated[float, Option(help="How much of it is drawn anew: 0 leaves it, 1 takes nothing of it.")] = 0.6,
-    mask: Annotated[Path | None, Option(help="Of the init image, draw anew what is white in this one.")] = None,
-    upscale: Annotated[float, Option(help="A second pass makes the picture so much larger; 1: there is none.")] = 1.0,
-    upscale_strength: Annotated[float, Option(help="How much that pass draws anew.")] = 0.4,
-    detail: Annotated[float, Option(help="Draw each region's subject again by itself, at this strength.")] = 0.0,
-    grid: Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")] = None,
-    out: Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")] = Path("out"),
+    negative: asked.Negative = "",
+    steps: asked.Steps = 25,
+    guidance_scale: asked.Guidance = 5.0,
+    sampler: asked.Sampler = "DPM++ 2M",
+    seed: asked.Seed = None,
+    num_images: asked.Count = 1,
+    width: asked.Side = None,
+    height: asked.Side = None,
+    region: asked.Regions = None,
+    region_concepts: asked.RegionConcepts = None,
+    bind: asked.Bind = True,
+    concept_steps: asked.ConceptSteps = None,
+    init_image: asked.InitImage = None,
+    strength: asked.Strength = 0.6,
+    mask: asked.Mask = None,
+    controlnet: ControlNetName = None,
+    control_image: ControlImage = None,
+    control_scale: ControlScale = 1.0,
+    control_start: ControlStart = 0.0,
+    control_end: ControlEnd = 1.0,
+    upscale: asked.Upscale = 1.0,
+    upscale_strength: asked.UpscaleStrength = 0.4,
+    detail: asked.Detail = 0.0,
+    grid: asked.Grid = None,
+    out: asked.Out = Path("out"),
     device: Device = None,
     precision: Precision = None,
     prediction_type: PredictionType = None,
     low_memory: LowMemory = False,
-    reduce: Annotated[Literal["sum", "mean", "routed"], Option(help="How concepts are fused.")] = "sum",
-    on_overlap: Annotated[Literal["error", "warn", "allow"], Option(help="Where two bands overlap.")] = "error",
+    reduce: asked.Reduce = "sum",
+    on_overlap: asked.OnOverlap = "error",
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
-    from spectral_fusion.base.painted import read_mask
-    from spectral_fusion.base.prompt import take_lora_tags
-    from spectral_fusion.base.turns import unknown_words
-    from spectral_fusion.generation import GenerateConfig
-    from spectral_fusion.reading.pictures import load_picture
-
-    for note in unknown_words(prompt):
-        typer.echo(f"note: {note}", err=True)
-    prompt, tagged = take_lora_tags(prompt)
-    chosen = with_tagged(select_concepts(concepts, weights, library), tagged, library)
-    settings = GenerateConfig(
-        prompt,
-        negative,
+    prompt, chosen = _read_prompt(prompt, concepts, weights, library)
+    control = read_control(controlnet, control_image, control_scale, control_start, control_end)
+    settings = _settings(
+        prompt=prompt,
+        negative_prompt=negative,
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
@@ -101,9 +85,9 @@ def generate(
         width=width,
         regions=read_regions(region or [], region_concepts, chosen, bind=bind),
         spans=read_spans(concept_steps or []),
-        init_image=None if init_image is None else load_picture(init_image),
+        init_image=init_image,
         strength=strength,
-        repaint=None if mask is None else read_mask(mask),
+        repaint=mask,
         upscale=upscale,
         upscale_strength=upscale_strength,
         detail=detail,
@@ -111,11 +95,38 @@ def generate(
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen, low_memory)
+    settings = replace(settings, control=control and control.opened(opened))
     beside = select_loras(loras, lora_weights, opened)
-    fusing = {"reduce": reduce, "on_overlap": on_overlap}
-    rows = _generate_rows(opened, settings, chosen | beside, grid or [1.0], {} if beside else fusing, out)
+    fusing = {} if beside else {"reduce": reduce, "on_overlap": on_overlap}
+    rows = _generate_rows(opened, settings, chosen | beside, grid or [1.0], fusing, out)
     if grid:
         _save_sheet(rows, grid, out)
+
+
+def _read_prompt(
+    prompt: str, concepts: list[str] | None, weights: list[float] | None, library: Path | None
+) -> tuple[str, dict["Concept", float]]:
+    """The prompt without its `<lora:...>` tags, and the concepts of the flags and the tags."""
+    from spectral_fusion.base.prompt import take_lora_tags
+    from spectral_fusion.base.turns import unknown_words
+
+    for note in unknown_words(prompt):
+        typer.echo(f"note: {note}", err=True)
+    prompt, tagged = take_lora_tags(prompt)
+    return prompt, with_tagged(select_concepts(concepts, weights, library), tagged, library)
+
+
+def _settings(*, init_image: Path | None, repaint: Path | None, **given: Any) -> "GenerateConfig":
+    """The settings, with the pictures that files hold."""
+    from spectral_fusion.base.painted import read_mask
+    from spectral_fusion.generation import GenerateConfig
+    from spectral_fusion.reading.pictures import load_picture
+
+    return GenerateConfig(
+        **given,
+        init_image=None if init_image is None else load_picture(init_image),
+        repaint=None if repaint is None else read_mask(repaint),
+    )
 
 
 def _generate_rows(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, field
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -25,6 +26,8 @@ class EvaluateConfig:
 
     prompts: Words = PROMPTS
     """`{}` stands for the subject: `<rex> dog`, or all of them joined."""
+    own_prompts: Mapping[str, Words] = field(default_factory=dict)
+    """For a concept, by name, the prompts of its pictures without others, instead of `prompts`."""
     seed: NonNegativeInt = 0
     """The first sampling seed."""
     seeds: PositiveInt = 3
@@ -38,7 +41,10 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not self.prompts:
             raise InputError("there are no prompts; give at least one")
-        for prompt in self.prompts:
+        for name, own in self.own_prompts.items():
+            if not own:
+                raise InputError(f"there are no prompts for {name!r}; give at least one, or leave it out")
+        for prompt in (*self.prompts, *(prompt for own in self.own_prompts.values() for prompt in own)):
             if prompt.count(SUBJECT) != 1:
                 raise InputError(f"prompt {prompt!r} does not hold {{}} once; write {{}} where the subject goes")
 

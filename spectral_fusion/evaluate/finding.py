@@ -12,8 +12,10 @@ from torch import Tensor
 
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.regions import Box
+from spectral_fusion.boxes import overlap
 from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.scorers import Scorers, loading
+from spectral_fusion.names import key
 
 OWL = "google/owlv2-base-patch16-ensemble"
 LEAST = 0.2  # what OWLv2's own demonstration takes for seen
@@ -99,12 +101,13 @@ def settle(seen: Sequence[Thing], words: Sequence[str]) -> list[Box | None]:
     """Where each subject is: the surest things of its word; several of one word stand from left to right.
 
     Args:
-        words: the class of each subject, in the order of the prompt.
+        words: the class of each subject, in the order of the prompt; case makes no difference.
     """
     things = [Seen(*each) for each in seen]
+    words = [key(word) for word in words]
     boxes: dict[str, list[Edges]] = {}
     for word, count in Counter(words).items():
-        boxes[word] = sorted(_apart([thing for thing in things if thing.word == word])[:count], key=_middle)
+        boxes[word] = sorted(_apart([thing for thing in things if key(thing.word) == word])[:count], key=_middle)
     # Where fewer are there than asked for, the ones asked for last are missing.
     return [Box(*boxes[word].pop(0)) if boxes[word] else None for word in words]
 
@@ -112,22 +115,13 @@ def settle(seen: Sequence[Thing], words: Sequence[str]) -> list[Box | None]:
 def _apart(things: Sequence[Seen]) -> list[Edges]:
     kept: list[Edges] = []
     for thing in sorted(things, key=lambda each: -each.score):
-        if all(shared(thing.box, box) <= SAME for box in kept):
+        if not kept or overlap(torch.tensor(thing.box), torch.tensor(kept)).max() <= SAME:
             kept.append(thing.box)
     return kept
 
 
 def _middle(box: Edges) -> float:
     return box[0] + box[2]
-
-
-def shared(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
-    wide = min(first[2], second[2]) - max(first[0], second[0])
-    high = min(first[3], second[3]) - max(first[1], second[1])
-    both = max(0.0, wide) * max(0.0, high)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return both / max(areas - both, 1e-9)
 
 
 def subject_crops(

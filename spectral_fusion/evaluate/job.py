@@ -82,9 +82,10 @@ def _base(
 ) -> tuple[dict[Setting, list[float]], tuple[Drawing, ...]]:
     """How well the bare base follows the same prompts, classes instead of concepts in them."""
     words = [adapter.class_word for adapter in adapters]
-    single = {word: painter.plain("alone", word) for word in words}
+    names = {adapter.class_word: adapter.name for adapter in adapters}
+    single = {word: painter.plain("alone", word, names[word]) for word in words}
     crowd = painter.plain("together", joined(words))
-    alone = mean_of([judge.alignment(single[word], word) for word in words])
+    alone = mean_of([judge.alignment(single[word], word, names[word]) for word in words])
     together = judge.alignment(crowd, joined(words))
     alignment: dict[Setting, list[float]] = {
         "alone": alone,

@@ -36,7 +36,7 @@ class Judge:
         crops = [
             self._crops(part, [adapter.class_word], MARGIN)[0] for part, adapter in zip(drawings, adapters, strict=True)
         ]
-        aligned = [self.alignment(part, a.class_word) for part, a in zip(drawings, adapters, strict=True)]
+        aligned = [self.alignment(part, a.class_word, a.name) for part, a in zip(drawings, adapters, strict=True)]
         return self._scores(crops, drawings, mean_of(aligned))
 
     def crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
@@ -51,9 +51,13 @@ class Judge:
         places = self.painter.base.places(len(words))
         return subject_crops([drawing.image for drawing in drawings], words, places, self.detector, margin)
 
-    def alignment(self, drawings: Sequence[Drawing], words: str) -> list[float]:
-        """[seed]: the mean cosine of each picture, in the painter's order, with its prompt about `words`."""
-        prompts = self.painter.prompts(words)
+    def alignment(self, drawings: Sequence[Drawing], words: str, concept: str | None = None) -> list[float]:
+        """[seed]: the mean cosine of each picture, in the painter's order, with its prompt about `words`.
+
+        Args:
+            concept: whose own prompts they are; None: those of several.
+        """
+        prompts = self.painter.prompts(words, concept)
         cosines = self.scorers.text_alignment([drawing.image for drawing in drawings], prompts)
         own = torch.arange(len(prompts)).repeat_interleave(self.painter.config.seeds)
         return by_seed(cosines.gather(1, own[:, None])[:, 0], drawings)

@@ -46,17 +46,21 @@ class Painter:
         words = joined([subject_words(concept) for concept in concepts])
         return self._draw("places", None, words, concepts, bound=concepts)
 
-    def plain(self, setting: Setting, words: str) -> list[Drawing]:
-        """The prompts in words that the base knows."""
-        return self._draw(setting, None, words)
+    def plain(self, setting: Setting, words: str, like: str | None = None) -> list[Drawing]:
+        """The prompts in words that the base knows. `like`: those of the concept of that name."""
+        return self._draw(setting, None, words, templates=self.templates(like))
 
     def one(self, adapter: Adapter) -> Drawing:
         """A single picture of the first prompt."""
         return self._draw("alone", adapter.name, subject_words(adapter), prompts=1, seeds=1)[0]
 
-    def prompts(self, words: str) -> list[str]:
-        """The prompts with their subject filled in."""
-        return [prompt.replace(SUBJECT, words) for prompt in self.config.prompts]
+    def templates(self, concept: str | None) -> Sequence[str]:
+        """The prompts of a concept without others, by name; None: of several in one picture."""
+        return self.config.own_prompts.get(concept or "", self.config.prompts)
+
+    def prompts(self, words: str, concept: str | None) -> list[str]:
+        """The same with their subject filled in."""
+        return [prompt.replace(SUBJECT, words) for prompt in self.templates(concept)]
 
     def _draw(
         self,
@@ -65,12 +69,14 @@ class Painter:
         words: str,
         in_regions: Sequence[Adapter] = (),
         *,
+        templates: Sequence[str] | None = None,
         prompts: int | None = None,
         seeds: int | None = None,
         bound: Sequence[Concept] = (),
     ) -> list[Drawing]:
         drawings = []
-        for template, prompt in list(zip(self.config.prompts, self.prompts(words), strict=True))[:prompts]:
+        for template in list(templates or self.templates(concept))[:prompts]:
+            prompt = template.replace(SUBJECT, words)
             regions = regions_of(in_regions, template, self.base.places(len(in_regions)) if in_regions else [])
             config = GenerateConfig(
                 prompt=prompt,

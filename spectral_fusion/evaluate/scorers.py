@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.base.interface import Base
 from spectral_fusion.errors import InputError
 
 BATCH = 32
@@ -29,36 +28,26 @@ class Scorers(Protocol):
         """(images, captions): the cosine of every picture with every caption."""
 
 
-def load_scorers(base: Base, *, clip: str | None = None, dino: str | None = None) -> Scorers:
-    """The judges for a base: its own where it has some, else CLIP for text and DINO for identity, on its device.
-
-    Args:
-        clip, dino: folder or hub id; None takes `CLIP` and `DINO`, or the base's own.
-    """
-    own = base.scorers()
-    if own is not None and clip is None and dino is None:
-        return own
-    return PretrainedScorers(clip or CLIP, dino or DINO, device=base.device)
-
-
 class PretrainedScorers:
     """CLIP and a vision transformer such as DINO, DINOv2 or a ViT trained on faces.
 
     Args:
         clip: folder or hub id of a `CLIPModel`.
-        dino: folder or hub id of a vision model with a processor; its first token is the embedding.
+        dino: folder or hub id of a vision model with a processor; its first token is the embedding. None: there is
+            none, and identity is judged elsewhere.
 
     Raises:
         InputError: a model is neither a folder nor in the hub's cache or reach, or of another kind.
     """
 
-    def __init__(self, clip: str = CLIP, dino: str = DINO, device: str | torch.device = "cpu"):
+    def __init__(self, clip: str = CLIP, dino: str | None = DINO, device: str | torch.device = "cpu"):
         from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPProcessor
 
         if (kind := _model_type(clip)) != "clip":
             raise InputError(f"scorer {clip!r} is a {kind}; text is judged by a CLIP model, such as {CLIP}")
         self._clip, self._clip_processor = _load(clip, CLIPModel, CLIPProcessor, device)
-        self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor, device)
+        if dino is not None:
+            self._dino, self._dino_processor = _load(dino, AutoModel, AutoImageProcessor, device)
 
     @torch.no_grad()
     def embed_identity(self, images: Sequence[Image.Image]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spectral_fusion.base.regions import Box
 from spectral_fusion.concept.images import ImageFolder, Photo
+from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.scorers import Scorers
 
@@ -29,11 +30,23 @@ class Photos:
 
     @classmethod
     def of(cls, folders: Sequence[ImageFolder], scorers: Scorers) -> Photos:
-        """Read, crop to the mask where there is one, and embed the photos of each concept, in order."""
+        """Read, crop to the mask where there is one, and embed the photos of each concept, in order.
+
+        Photos in which the scorer sees nobody, such as a face's back, are left out.
+
+        Raises:
+            InputError: that is so in all photos of a concept.
+        """
         photos = [(folder, photo) for folder in folders for photo in folder.photos]
         owners = torch.tensor([number for number, folder in enumerate(folders) for _ in folder.photos])
         embeddings = scorers.embed_identity([subject(folder, photo) for folder, photo in photos])
-        return cls(tuple(folder.read(photo) for folder, photo in photos), embeddings, owners)
+        seen = embeddings.any(1)
+        if lost := [number for number in range(len(folders)) if not seen[owners == number].any()]:
+            raise InputError(f"nobody is seen in any photo of {folders[lost[0]].path}; give others, or another judge")
+        pictures = tuple(
+            folder.read(photo) for (folder, photo), kept in zip(photos, seen.tolist(), strict=True) if kept
+        )
+        return cls(pictures, embeddings[seen], owners[seen])
 
     @property
     def concepts(self) -> int:

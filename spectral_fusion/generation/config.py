@@ -14,6 +14,7 @@ from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from spectral_fusion import __version__
+from spectral_fusion.base.control import Control
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.base.regions import MAX_REGIONS, Region
@@ -61,6 +62,8 @@ class GenerateConfig:
     """How much of the denoising is done on the init image: 0 leaves it pixel for pixel, 1 takes nothing of it."""
     repaint: str | None = field(default=None, repr=False)
     """A mask, as `base.painted` writes it: what of the init image is drawn anew; the rest stays. None: all."""
+    control: InstanceOf[Control] | None = field(default=None, repr=False)
+    """A picture that a ControlNet reads, cut to the shape of the new one. Pictures record its digest, not itself."""
     upscale: float = 1.0
     """How much larger a second pass makes the picture; 1: there is none."""
     upscale_strength: float = 0.4
@@ -145,12 +148,36 @@ def to_parameters(base: Base, config: GenerateConfig, height: int, width: int) -
         settings["Init image"] = image_digest(config.init_image)
         if config.repaint is not None:
             settings["Mask"] = config.repaint
+    if config.control is not None:
+        settings |= _control_settings(config.control)
     if config.upscale > 1:
         settings |= {"Hires upscale": f"{config.upscale:g}", "Hires strength": f"{config.upscale_strength:g}"}
     if config.detail:
         settings["Detail strength"] = f"{config.detail:g}"
     settings["Version"] = f"spectral-fusion {__version__}"
     return Parameters(config.prompt, config.negative_prompt, settings)
+
+
+def _control_settings(control: Control) -> dict[str, str]:
+    return {
+        "ControlNet": control.net.name,
+        "Control image": image_digest(control.image),
+        "Control scale": f"{control.scale:g}",
+        "Control steps": f"{control.start:g}-{control.end:g}",
+    }
+
+
+def control_numbers(settings: Mapping[str, str]) -> tuple[float, float, float]:
+    """Scale, start and end of the control picture that a picture was made with.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    first, _, last = settings.get("Control steps", "0-1").partition("-")
+    try:
+        return float(settings.get("Control scale", 1.0)), float(first), float(last)
+    except ValueError as error:
+        raise InputError(f"the picture's control settings cannot be read ({error}); enter them by hand") from error
 
 
 def image_digest(image: Image.Image) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from spectral_fusion.base.condition import DenoisingStep, Start
 from spectral_fusion.base.interface import Base
 from spectral_fusion.generation.bound import Live, bound
 from spectral_fusion.generation.config import GenerateConfig
+from spectral_fusion.generation.fitting import fitted
 
 
 class Stopped(Exception):
@@ -54,6 +55,7 @@ def draw(
     shape = base.latent_shape(*begin.size)
     source = torch.Generator().manual_seed(begin.seed)
     guided = config.guidance_scale > 1
+    control = config.control and replace(config.control, image=fitted(config.control.image, begin.size))
     with bound(base, config, live, shape[1:]) as (placement, told):
         noise = torch.randn(1, *shape, generator=source, dtype=told.own.embeds.dtype)
         steps = base.denoise(
@@ -66,6 +68,7 @@ def draw(
             generator=source,
             start=begin.start,
             turns=told.turns,
+            control=control,
         )
         latents = noise if begin.start is None else begin.start.latents
         for step in steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,12 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.generation.bound import Live, Placeable, concepts_known, tell_overlaps
 from spectral_fusion.generation.config import GenerateConfig, to_parameters
 from spectral_fusion.generation.draw import Pass, Stopped, draw
+from spectral_fusion.generation.fitting import fitted
 from spectral_fusion.generation.found import with_places
-from spectral_fusion.generation.refine import enlarge, fitted, put_back, refine, start_of
+from spectral_fusion.generation.refine import enlarge, put_back, refine, start_of
 from spectral_fusion.picture import Parameters, format_weights
+
+logger = logging.getLogger(__name__)
 
 PREVIEW_LATENTS = 32
 
@@ -79,6 +83,7 @@ def generate(
         listed = {concept.name: weight for concept, weight in concepts.items()}
         config = replace(config, notes={**config.notes, "Concepts": format_weights(listed)})
     live = Live.of(concepts)
+    _tell_control(base, config, (height, width))
     tell_overlaps(config.regions, base.latent_shape(height, width)[1:])
     pictures: list[Picture] = []
     with concepts_known(base, concepts), _memory_advice(width, height):
@@ -93,6 +98,17 @@ def generate(
             parameters = to_parameters(base, replace(chosen, seed=begin.seed), height, width)
             pictures.append(Picture(image, begin.seed, parameters))
     return pictures
+
+
+def _tell_control(base: Base, config: GenerateConfig, size: tuple[int, int]) -> None:
+    """Say that the control picture is resized. Raises InputError where the base takes none."""
+    if config.control is None:
+        return
+    base.check_control({}, config.control.net.name)
+    given, wanted = config.control.image.size, size[::-1]
+    if given != wanted:
+        cut = "" if given[0] * wanted[1] == given[1] * wanted[0] else ", cut round its middle"
+        logger.warning("the control image of %dx%d is resized to %dx%d%s", *given, *wanted, cut)
 
 
 def _passes(

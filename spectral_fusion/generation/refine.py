@@ -12,12 +12,14 @@ from torch import Tensor
 
 from spectral_fusion.adapter.masks import Painted
 from spectral_fusion.base.condition import DenoisingStep, Start
+from spectral_fusion.base.control import Control
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.base.regions import Region
 from spectral_fusion.generation.bound import Live, Placeable
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
+from spectral_fusion.generation.fitting import fitted
 
 OnStep = Callable[[DenoisingStep], bool | None]
 GRID = 64  # cells a side in which a region's bounds are looked for
@@ -41,16 +43,6 @@ def to_latents(base: Base, image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).float().movedim(2, 0)[None] / 127.5 - 1
     posterior = base.encode(pixels)
     return posterior.sample(torch.zeros_like(posterior.mean))
-
-
-def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture cut to the shape of (height, width) round its middle, and in that size."""
-    height, width = size
-    scale = max(width / image.width, height / image.height)
-    cut = (width / scale, height / scale)
-    left, top = (image.width - cut[0]) / 2, (image.height - cut[1]) / 2
-    box = (left, top, left + cut[0], top + cut[1])
-    return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
 def put_back(config: GenerateConfig, image: Image.Image) -> Image.Image:
@@ -96,6 +88,7 @@ def refine(
             config,
             prompt=detail_prompt(region, concepts) or region.prompt or config.prompt,
             regions=(),
+            control=_cropped(config.control, box, image.size),
             spans={name: span for name, span in config.spans.items() if name in weights},
         )
         latents = to_latents(base, crop.resize((side, side), Image.Resampling.LANCZOS))
@@ -112,6 +105,11 @@ def region_mask(region: Region, size: tuple[int, int]) -> Image.Image:
     """What a region covers of a picture of (width, height), white inside."""
     width, height = size
     return Image.fromarray((region.mask(height, width) * 255).round().byte().numpy(), "L")
+
+
+def _cropped(control: Control | None, box: tuple[int, int, int, int], size: tuple[int, int]) -> Control | None:
+    """A control picture of what the crop of a picture of (width, height) shows."""
+    return control and replace(control, image=fitted(control.image, size[::-1]).crop(box))
 
 
 def bound_names(config: GenerateConfig) -> set[str]:

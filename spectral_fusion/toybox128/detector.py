@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectral_fusion.boxes import overlap
 from spectral_fusion.toybox.data import Example, to_tensor
 from spectral_fusion.toybox128.data import spoiled
 from spectral_fusion.toybox128.layout import random_scene
@@ -155,12 +156,3 @@ def _things(fields: list[Tensor], bits: Tensor, boxes: Tensor, least: float) -> 
         marks = tuple(name for name, on in zip(BITS, bits[same].float().mean(0) > 0.5, strict=True) if on)
         things.append(Found(box, there[best].item(), *said, marks))  # type: ignore[arg-type, call-arg]
     return sorted(things, key=lambda thing: thing.x)
-
-
-def overlap(box: Tensor, boxes: Tensor) -> Tensor:
-    """Intersection over union of one box with each of (n, 4)."""
-    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
-    both = (high - low).clamp(min=0).prod(-1)
-    area = (box[2:] - box[:2]).prod()
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    return both / (area + areas - both).clamp(min=1e-9)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key
 from spectral_fusion.toybox.data import to_tensor
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import PATTERN_WORDS
@@ -59,8 +60,8 @@ def find_things(images: Sequence[Image.Image], folder: Path | None = None) -> li
 
 def detect(images: Sequence[Image.Image], words: Sequence[str]) -> list[list[tuple[str, float, Box]]]:
     """[picture]: class, score and box of the things of these classes."""
-    wanted = {word.lower() for word in words}
-    return [[(f.name, f.score, f.box) for f in found if f.name in wanted] for _, found in find_things(images)]
+    wanted = {key(word) for word in words}
+    return [[(f.name, f.score, f.box) for f in found if key(f.name) in wanted] for _, found in find_things(images)]
 
 
 def embed_identity(images: Sequence[Image.Image]) -> Tensor:

@@ -22,6 +22,7 @@ from spectral_fusion_app.settings import AppSettings, Limits
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import served
+from tiny import tiny_base, tiny_controlnet
 
 
 def png(image: Image.Image) -> bytes:
@@ -51,7 +52,9 @@ class Asking:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     place = make_place(tmp_path_factory.mktemp("create"))
     limits = Limits(steps=20, edge=128)
-    settings = AppSettings(library=place / "concepts", out=place / "out", base=str(place / "base"), limits=limits)
+    tiny_controlnet(tiny_base().unet).save_pretrained(place / "models" / "edges")
+    folders = {"library": place / "concepts", "out": place / "out", "roots": (place / "models",)}
+    settings = AppSettings(**folders, base=str(place / "base"), limits=limits)
     studio = Studio(settings)
     studio.start().wait(60)
     return studio
@@ -168,6 +171,28 @@ def test_a_picture_begins_from_a_sent_one_where_it_is_painted_and_says_so(desk: 
     assert ann("picture", name)["form"]["start"] is None
     assert "choose it again" in ann("picture", name)["form"]["lost"]
     assert ann("create", form(start=start))["field"] == "start"
+
+
+def test_a_control_picture_is_read_by_a_controlnet_of_a_root_and_found_again(desk: Desk, ann: Asking) -> None:
+    told = ann("desk")["control"]
+    assert told["possible"]
+    assert [Path(model).name for model in told["models"]] == ["edges"]
+    kept = ann("begin", {"path": send(desk, Image.new("RGB", (32, 32), (200, 30, 60)))})
+    control = {**kept, "model": told["models"][0], "scale": 0.5, "start": 0.0, "end": 1.0}
+    [plain], [name] = create(ann), create(ann, control=control)
+    assert np.abs(pixels(desk, name) - pixels(desk, plain)).mean() > 0.5
+    told = ann("picture", name)["form"]
+    assert told["control"] == {**control, "model": "edges"}, "the folder's name stands for it, not where it lies"
+    [again] = finished(ann, ann("create", told)["id"])["pictures"]
+    assert (pixels(desk, again) == pixels(desk, name)).all()
+    [large] = finished(ann, ann("finish", {"name": name, "how": "upscale", "by": 2})["id"])["pictures"]
+    assert parameters(desk, large).settings["ControlNet"] == "edges"
+    for model, words in (("nowhere", "'nowhere' does not exist"), ("../edges", "not in a folder")):
+        told = ann("create", form(control={**control, "model": model}))
+        assert (told["field"], words in told["error"]) == ("control", True), told
+    desk.studio.starts.find(kept["picture"]).unlink()
+    assert ann("picture", name)["form"]["control"] is None
+    assert "the control picture is no longer" in ann("picture", name)["form"]["lost_control"]
 
 
 def test_a_finished_picture_is_enlarged_and_its_subjects_are_refined(desk: Desk, ann: Asking) -> None:
@@ -293,6 +318,11 @@ def test_a_grid_of_seeds_and_samplers(desk: Desk, ann: Asking) -> None:
         ({"start": {"picture": "0123456789", "mask": "no mask"}}, "start", "cannot be read"),
         ({"start": {"picture": "0123456789", "mask": EMPTY}}, "start", "nothing painted"),
         ({"start": {"strength": 1}}, "start", "cannot be used"),
+        ({"control": {"picture": "0123456789"}}, "control", "no ControlNet"),
+        ({"control": {"picture": "0123456789", "model": "edges"}}, "control", "no longer"),
+        ({"control": {"picture": "0123456789", "model": "edges", "end": 0}}, "control", "from 0 to 0"),
+        ({"control": {"picture": "../../key", "model": "edges"}}, "control", "no longer"),
+        ({"control": {"picture": "0123456789", "scale": "much"}}, "control", "cannot be used"),
         ({"regions": [{"concept": "rex", "box": LEFT, "mask": EMPTY}]}, "regions", "nothing painted"),
         ({"prompt": 5}, "prompt", "cannot be used"),
         ({"prompt": "\ud800"}, "", "half a character"),

@@ -7,6 +7,7 @@ import pytest
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
+from spectral_fusion_app.create.control import ControlDraft
 from spectral_fusion_app.create.draft import Draft, RegionDraft, StartDraft, parse_seed
 from spectral_fusion_app.create.grid import Axis
 from spectral_fusion_app.create.wording import region_phrase, remove, used_concepts
@@ -93,6 +94,7 @@ def test_a_picture_brings_its_draft_back() -> None:
         height=32,
         seed="7",
         start=StartDraft("0123456789", 0.3, "bWFzaw=="),
+        control=ControlDraft("9876543210", "edges", 0.5, 0.1, 0.8),
         upscale=1.5,
         upscale_strength=0.2,
         detail=0.5,
@@ -106,6 +108,12 @@ def test_a_picture_brings_its_draft_back() -> None:
         "Concepts": "rex: 0.8",
     }
     settings |= {"Init image": "0123456789", "Denoising strength": "0.3", "Mask": "bWFzaw=="}
+    settings |= {
+        "Control image": "9876543210",
+        "ControlNet": "edges",
+        "Control scale": "0.5",
+        "Control steps": "0.1-0.8",
+    }
     settings |= {"Hires upscale": "1.5", "Hires strength": "0.2", "Detail strength": "0.5"}
     settings["Regions"] = '[["a <rex> dog", [0.0, 0.0, 0.5, 1.0]]]'
     assert Draft.from_parameters(Parameters("a <rex> dog", "ugly", settings)) == draft

@@ -39,7 +39,7 @@ def fill(page: Page, server: Server) -> None:
     write(page, prompt="a <rex> dog and a <tom> cat", steps=1)
     page.click("#add-region")
     create(page, server)
-    for panel in ("start", "finish", "grid", "presets", "made", "queue"):
+    for panel in ("start", "control", "finish", "grid", "presets", "made", "queue"):
         page.locator(f"#{panel}").evaluate("node => node.open = true")
     page.click("#start-here")
     page.wait_for_selector(".start-row img")

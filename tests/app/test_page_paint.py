@@ -16,6 +16,7 @@ from serving import Server, make_place, serve
 
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.picture import read_parameters
+from tiny import tiny_base, tiny_controlnet
 
 pytestmark = pytest.mark.slow
 RED = (200, 30, 60)
@@ -23,7 +24,9 @@ RED = (200, 30, 60)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(make_place(tmp_path_factory.mktemp("page"))) as server:
+    place = make_place(tmp_path_factory.mktemp("page"))
+    tiny_controlnet(tiny_base().unet).save_pretrained(place / "models" / "edges")
+    with serve(place, "--root", "models") as server:
         yield server
 
 
@@ -73,6 +76,33 @@ def test_a_picture_is_started_from_and_changes_where_it_is_painted(
     expect(page.locator("#strength-words")).to_have_text("100 %, everything")
     [again] = create(page, server)
     assert (pixels(again) == made).all()
+
+
+def test_a_control_picture_guides_and_comes_back_with_its_picture(
+    server: Server, visit: Visit, page: Page, tmp_path: Path
+) -> None:
+    Image.new("RGB", (96, 64), RED).save(tmp_path / "red.png")
+    write(page, prompt="a dog", steps=2, width=64, height=64, seed=5)
+    [plain] = create(page, server)
+    expect(page.locator("#control")).not_to_have_attribute("open", "")
+    page.click("#control summary")
+    page.set_input_files("#control-file", tmp_path / "red.png")
+    expect(page.locator(".control-row img")).to_be_visible()
+    expect(page.locator("#f-control-model")).to_have_value("models/edges")
+    page.locator("#f-control-scale").fill("0.5")
+    expect(page.locator("#control-words")).to_have_text("50 %")
+    [picture] = create(page, server)
+    assert np.abs(pixels(picture) - pixels(plain)).mean() > 0.5
+    assert read_parameters(picture).settings["Control scale"] == "0.5"
+    visit.open_again()
+    expect(page.locator("#control .count")).to_have_text("(1)")
+    page.click("#forget-control")
+    expect(page.locator(".control-row")).to_be_hidden()
+    page.click("#reuse")
+    expect(page.locator("#f-control-model")).to_have_value("edges")
+    page.fill("#f-control-model", "nowhere")
+    page.click("#generate")
+    expect(page.locator("[data-problem=control]")).to_contain_text("does not exist")
 
 
 def test_a_region_is_painted_erased_and_found_again_in_its_picture(server: Server, visit: Visit, page: Page) -> None:

@@ -1,0 +1,62 @@
+"""Control pictures, as `generate` takes them on the command line; the flags are called as in diffusers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from spectral_fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from spectral_fusion.base.control import Control
+    from spectral_fusion.base.interface import Base
+
+Option = typer.Option
+ControlNetName = Annotated[
+    str | None, Option("--controlnet", help="A ControlNet for this kind of base: a diffusers folder or a hub id.")
+]
+ControlImage = Annotated[
+    Path | None, Option(help="What it reads, such as edges, a depth map or a pose; cut to the new picture's shape.")
+]
+ControlScale = Annotated[
+    float, Option("--controlnet-conditioning-scale", help="How strongly the control picture guides; 0: not at all.")
+]
+ControlStart = Annotated[float, Option("--control-guidance-start", help="From which part of the steps on it guides.")]
+ControlEnd = Annotated[float, Option("--control-guidance-end", help="Until which part of the steps it guides.")]
+
+
+class ControlAsked(NamedTuple):
+    """A control picture that is read, and the ControlNet that is yet to be loaded."""
+
+    name: str
+    image: "Image.Image"
+    scale: float
+    start: float
+    end: float
+
+    def opened(self, base: "Base") -> "Control":
+        """With the ControlNet loaded for a base. Raises InputError where it does not fit."""
+        from spectral_fusion.base.control import Control
+        from spectral_fusion.base.load_control import open_controlnet
+
+        return Control(open_controlnet(self.name, base), self.image, self.scale, self.start, self.end)
+
+
+def read_control(name: str | None, image: Path | None, scale: float, start: float, end: float) -> ControlAsked | None:
+    """What the flags ask for; None without them.
+
+    Raises:
+        InputError: one of model and picture without the other, no picture, or a number that cannot be used.
+    """
+    from spectral_fusion.base.control import check_control
+    from spectral_fusion.reading.pictures import load_picture
+
+    check_control(scale, start, end)
+    if name is None and image is None:
+        return None
+    if name is None or image is None:
+        given, missing = ("--controlnet", "--control-image") if image is None else ("--control-image", "--controlnet")
+        raise InputError(f"{given} is given without {missing}; give both")
+    return ControlAsked(name, load_picture(image), scale, start, end)
