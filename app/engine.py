@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spectral_fusion.errors import InputError
+from spectral_fusion_app.subjects import Subjects
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One base in memory."""
+    """One base in memory, and the concepts and LoRAs that were read for it lately."""
 
     def __init__(self, base: Base, device: str) -> None:
         self.base, self.device = base, device
         self.fingerprint = base.fingerprint
+        self.subjects = Subjects()
         self.parked = True
         self._controlnet: tuple[str, ControlNet] | None = None  # the last one, by the name that it was asked by
 

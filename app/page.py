@@ -114,9 +114,19 @@ def launch(settings: AppSettings) -> gr.Blocks:
         state_session_capacity=SESSIONS,
         app_kwargs={"middleware": [Middleware(Guard, settings=settings, presence=studio.presence)]},
     )
+    page._queue.ANALYTICS_MAX_EVENTS = SESSIONS
+    studio.on_sweep.append(lambda: forget_calls(page))
     page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
     studio.start()  # after the first page: two threads that import at once slow each other down
     return page
+
+
+def forget_calls(page: gr.Blocks) -> None:
+    """Let go of the empty set that Gradio keeps of each call ever made, once it has forgotten the messages."""
+    pending, messages = page._queue.pending_event_ids_session, page._queue.pending_messages_per_session
+    for session in list(pending):  # a copy: the server's own thread adds to it
+        if session not in messages and not pending.get(session, True):
+            pending.pop(session, None)
 
 
 def serve(page: gr.Blocks) -> None:

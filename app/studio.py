@@ -258,7 +258,11 @@ class Studio:
 
     def _draw(self, engine_: Engine, job: Job, request: Request) -> list[Path]:
         def find(name: str) -> Concept | LoraFile:
-            return self.loras.get(name, engine_.shapes) if name in request.loras else self.library.get(name)
+            if name in request.loras:
+                loras = self.loras
+                return engine_.subjects.get(loras.find(name), lambda: loras.get(name, engine_.shapes))
+            library = self.library
+            return engine_.subjects.get(library.find(name), lambda: library.get(name))
 
         return Drawing(engine_, job, request, self.history, self.settings.limits).run(find)
 

@@ -57,14 +57,13 @@ def digest(library: Library, requests: list[Request]) -> str:
     return found.hexdigest()[:16]
 
 
-def kill_one(find: Callable[[], list[int]]) -> Callable[[News], None]:
-    """Kills one of the processes that `find` finds, at the first step of the second rounds."""
-    left = [True]
+def kill_one(find: Callable[[], list[int]], killed: list[int]) -> Callable[[News], None]:
+    """Kills one of the processes that `find` finds, at the first step that is told of a second round: `killed`."""
 
     def watch(news: News) -> None:
-        if left[0] and news.state.startswith("round 2") and news.loss is not None:
-            left[0] = False
-            os.kill(find()[0], signal.SIGKILL)
+        if news.state.startswith("round 2") and news.loss is not None and not killed:
+            killed.append(find()[0])
+            os.kill(killed[0], signal.SIGKILL)
 
     return watch
 
@@ -104,7 +103,7 @@ def main() -> None:
         if "local" not in asked.without:
             run("two processes", Where(2, threads=1))
         if "kill" not in asked.without:
-            run("two processes, one killed", Where(2, threads=1), kill_one(local_workers))
+            run("two processes, one killed", Where(2, threads=1), kill_one(local_workers, []))
         if "ray" not in asked.without:
             import ray
 
@@ -112,7 +111,7 @@ def main() -> None:
             address = ray.get_runtime_context().gcs_address
             run("two Ray workers", Where(2, address, threads=1))
             if "kill" not in asked.without:
-                run("two Ray workers, one killed", Where(2, address, threads=1), kill_one(ray_workers))
+                run("two Ray workers, one killed", Where(2, address, threads=1), kill_one(ray_workers, []))
             ray.shutdown()
 
 

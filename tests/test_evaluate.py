@@ -187,11 +187,9 @@ def test_concepts_of_a_sum_are_also_bound_to_their_places(base: StableDiffusion,
     assert "places" not in second.scores
     assert len(first.scores["places"].identity) == 2
     [drawn] = [drawing for drawing in first.drawings if drawing.setting == "places"]
-    places = zip(base.places(2), ("rex", "tom"), ("a <rex> dog and a dog on grass", "a dog and a <tom> dog on grass"))
-    regions = tuple(
-        Region(prompt, box, concepts={name: 1.0})
-        for (_, name, prompt), box in zip(places, region_boxes(base.places(2)), strict=True)
-    )
+    prompts = {"rex": "a <rex> dog and a dog on grass", "tom": "a dog and a <tom> dog on grass"}
+    boxes = region_boxes(base.places(2))
+    regions = tuple(Region(prompts[n], box, concepts={n: 1.0}) for n, box in zip(prompts, boxes, strict=True))
     shown = GenerateConfig(drawn.prompt, regions=regions, detail=0.5, num_inference_steps=4, guidance_scale=5.0)
     [expected] = generate(base, shown, concepts=dict.fromkeys(concepts, 1.0))
     assert drawn.image.tobytes() == expected.image.tobytes()

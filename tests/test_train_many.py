@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
+from many import kill_one, local_workers, ray_workers
 from spectral_fusion.base.load import open_base
 from spectral_fusion.cli import app
 from spectral_fusion.concept import Library
@@ -266,26 +264,6 @@ def test_no_ray_is_one_line(base: Path, photos: Path, tmp_path: Path) -> None:
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
-
-
-def kill_one(find: Callable[[], list[int]], killed: list[int]) -> Callable[[News], None]:
-    """Kill one of the processes that `find` finds, at the first step of a second round that is told."""
-
-    def watch(news: News) -> None:
-        if news.state.startswith("round 2") and news.loss is not None and not killed:
-            killed.append(find()[0])
-            os.kill(killed[0], signal.SIGKILL)
-
-    return watch
-
-
-def local_workers() -> list[int]:
-    return [child.pid for child in multiprocessing.active_children() if child.pid]
-
-
-def ray_workers() -> list[int]:
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if "".join(child.cmdline()).startswith("ray::Remote")]
 
 
 @pytest.mark.slow

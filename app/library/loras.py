@@ -106,9 +106,13 @@ class Loras:
         """One with its tensors. Raises InputError where it is gone, or fits another base."""
         from spectral_fusion.concept.community import read_lora
 
+        return replace(read_lora(self.find(name), shapes), name=name)
+
+    def find(self, name: str) -> Path:
+        """The file of one. Raises InputError where it is gone."""
         if name not in self:
             raise InputError(f"there is no LoRA {name[:100]!r}; import its file in Library")
-        return replace(read_lora(self._file(name), shapes), name=name)
+        return self._file(name)
 
     def remove(self, name: str) -> None:
         """Move one into the bin; `restore` is the inverse. Raises InputError where there is none."""

@@ -9,21 +9,11 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import Visit, visiting
 from creating import create, write
 from playwright.sync_api import Page
-from serving import Server, make_place, serve
-
-from training import draw_photos
+from serving import Server
 
 pytestmark = pytest.mark.slow
 
 PLACES = ("create", "train", "library", "lab")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = make_place(tmp_path_factory.mktemp("access"))
-    draw_photos(place / "photos", count=3)
-    with serve(place) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

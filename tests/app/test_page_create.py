@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browsing import SECONDS, Visit, visiting
 from creating import create, drag, idle, write
 from playwright.sync_api import Page, expect
-from serving import Server, make_place, serve
+from serving import Server, serve
 
 from concepts import make_concept
 from spectral_fusion.concept import Library
@@ -23,24 +22,6 @@ pytestmark = pytest.mark.slow
 LAYOUT_SHIFT = """() => { window.shift = 0; new PerformanceObserver(list => {
   for (const entry of list.getEntries()) window.shift += entry.value;
 }).observe({type: "layout-shift", buffered: true}); }"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(make_place(tmp_path_factory.mktemp("page"))) as server:
-        yield server
-
-
-@pytest.fixture
-def visit(server: Server) -> Iterator[Visit]:
-    with visiting(server.url) as visit:
-        visit.page.wait_for_selector("#chip-rex")
-        yield visit
-
-
-@pytest.fixture
-def page(visit: Visit) -> Page:
-    return visit.page
 
 
 def regions(picture: Path) -> list[tuple[str, list[float]]]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import Visit, visiting
+from browsing import Visit
 from creating import create, drag, idle, write
 from PIL import Image
 from playwright.sync_api import Page, expect
-from serving import Server, make_place, serve
+from serving import Server
 
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.picture import read_parameters
@@ -24,22 +23,11 @@ RED = (200, 30, 60)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With a ControlNet that visitors may name."""
     place = make_place(tmp_path_factory.mktemp("page"))
     tiny_controlnet(tiny_base().unet).save_pretrained(place / "models" / "edges")
     with serve(place, "--root", "models") as server:
         yield server
-
-
-@pytest.fixture
-def visit(server: Server) -> Iterator[Visit]:
-    with visiting(server.url) as visit:
-        visit.page.wait_for_selector("#chip-rex")
-        yield visit
-
-
-@pytest.fixture
-def page(visit: Visit) -> Page:
-    return visit.page
 
 
 def pixels(picture: Path) -> np.ndarray:

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import Visit, visiting
+from browsing import Visit
 from playwright.sync_api import Page, expect
-from serving import Server, make_place, serve
+from serving import Server
 
 from concepts import make_concept
 from spectral_fusion.concept import Library, export_lora
 from spectral_fusion.picture import read_parameters
 from tiny import tiny_base
-from training import draw_photos
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = make_place(tmp_path_factory.mktemp("server"))
-    draw_photos(place / "photos", count=6)
-    with serve(place) as server:
-        yield server
-
-
-@pytest.fixture
-def visit(server: Server) -> Iterator[Visit]:
-    with visiting(server.url) as visit:
-        yield visit
-
-
-@pytest.fixture
-def page(visit: Visit) -> Page:
-    return visit.page
 
 
 def go(page: Page, place: str) -> None:
