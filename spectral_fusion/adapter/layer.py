@@ -1,6 +1,7 @@
 """A frozen layer plus the deltas of the spectral adapters on it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
     def factors(self, adapter_name: str) -> Factors:
         """The adapter's delta at strength one, in float32 or better whatever type the model was cast to."""
         tensors = self.tensors(adapter_name)
-        with torch.autocast(tensors["U"].device.type, enabled=False):
+        with _without_autocast(tensors["U"]):
             combine = additive_factors if adapter_name in self.spectral_A else rotational_factors
             return combine(**tensors)
 
@@ -246,6 +247,11 @@ class SpectralConv2d(SpectralLayer):
         base = self.get_base_layer()
         h = base._conv_forward(x, down.reshape(-1, *base.weight.shape[1:]), None)  # keeps stride and padding mode
         return torch.add(y, F.conv2d(h, up[:, :, None, None]), alpha=scaling)
+
+
+def _without_autocast(tensor: Tensor) -> AbstractContextManager[None]:
+    """Shapes on the meta device have no autocast to turn off."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def _full(tensor: Tensor) -> Tensor:

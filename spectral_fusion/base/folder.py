@@ -44,7 +44,7 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     try:
         name = DiffusionPipeline.load_config(folder).get("_class_name")
     except (OSError, ValueError) as error:
-        raise InputError(_reason(folder, error)) from error
+        raise InputError(unreadable(folder, error)) from error
     if name not in CLASSES:
         raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(str(name))}")
     _check_not_quantised(folder)
@@ -57,7 +57,7 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             first = first or error
     assert first is not None
-    raise InputError(_reason(folder, first)) from first
+    raise InputError(unreadable(folder, first)) from first
 
 
 def _hint(name: str) -> str:
@@ -76,7 +76,7 @@ def _check_not_quantised(folder: str) -> None:
             )
 
 
-def _reason(folder: str, error: Exception) -> str:
+def unreadable(folder: str, error: Exception) -> str:
     """One line on why a folder or repository could not be loaded, and what to do."""
     path = Path(folder)
     if not path.is_dir():

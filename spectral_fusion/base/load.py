@@ -88,17 +88,27 @@ def open_base(
 
 def _load(base: str | Path, dtype: torch.dtype) -> tuple[DiffusionPipeline, Prediction | None]:
     """The pipeline, and what a single file says that it predicts."""
-    path = Path(base).expanduser()
     if bundled := BUNDLED.get(str(base)):
         return _load_bundled(bundled, dtype), None
+    place = locate(base)
+    return load_single_file(place, dtype) if isinstance(place, Path) else (load_folder(place, dtype), None)
+
+
+def locate(base: str | Path) -> Path | str:
+    """A single file as a path; a folder, a bundled base's too, or a hub id as text.
+
+    Raises:
+        InputError: it is a pickle, or none of these.
+    """
+    path = BUNDLED[str(base)].weights if str(base) in BUNDLED else Path(base).expanduser()
     if path.is_dir():
-        return load_folder(str(path), dtype), None
+        return str(path)
     if path.suffix.lower() in PICKLES:
         raise InputError(f"base {path} is a pickle, which runs code when opened; use the .safetensors of this model")
     if path.suffix.lower() == ".safetensors":
-        return load_single_file(path, dtype)
+        return path
     if HUB_ID.fullmatch(str(base)):
-        return load_folder(str(base), dtype), None
+        return str(base)
     named = " or ".join(BUNDLED)
     raise InputError(f"base {base} does not exist; give {named}, a folder, a .safetensors file or a hub id")
 

@@ -52,7 +52,7 @@ class StableDiffusion(Base):
                 f"a {type(pipeline).__name__} is not of the family {self.family}; give a {self.pipeline_class}"
             )
         super().__init__(pipeline)
-        own = self.family == "sd"
+        own = self.family == "sd" and self.unet.device.type != "meta"
         self.bundled = known_by(self.unet.config.sample_size, lambda: self.fingerprint) if own else None
         """Which bundled base these weights are, from wherever they were loaded; deltas do not change that."""
 

@@ -62,7 +62,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> tuple[DiffusionPipeline,
     try:
         parts = _text_parts(header, family, dtype)
         with TemporaryDirectory() as folder:
-            _write_configs(Path(folder), header, family, prediction)
+            write_configs(Path(folder), header, family, prediction)
             source = {"config": folder, "local_files_only": True}
             vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", dtype=torch.float32, **source)
             pipeline = kind.from_single_file(str(path), dtype=dtype, vae=vae, **parts, **source)
@@ -92,7 +92,8 @@ def _text_parts(header: Header, family: str, dtype: torch.dtype) -> dict[str, An
     return parts
 
 
-def _write_configs(folder: Path, header: Header, family: str, prediction: Prediction) -> None:
+def write_configs(folder: Path, header: Header, family: str, prediction: Prediction) -> None:
+    """Write what a diffusers folder says of itself and a single file does not, but of the text encoders."""
     # PNDM cannot rescale its schedule, and a saved pipeline keeps the name of its sampler.
     plain = family != "sdxl" and not prediction.zero_snr
     sampler = "PNDMScheduler" if plain else "EulerDiscreteScheduler"

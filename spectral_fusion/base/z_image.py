@@ -41,7 +41,9 @@ class ZImage(FlowTransformer):
     def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The model counts time from noise to picture, and answers `x - n`."""
         pictures = list(noisy.to(dtype_of(self.transformer)).unsqueeze(2).unbind(0))
-        told = [embeds[mask] for embeds, mask in zip(condition.embeds, condition.extra["mask"], strict=True)]
+        told = list(condition.embeds)
+        if "mask" in condition.extra:
+            told = [embeds[mask] for embeds, mask in zip(told, condition.extra["mask"], strict=True)]
         shares = 1 - times.expand(len(noisy)).to(noisy) / 1000
         answers = self.transformer(pictures, shares, told, return_dict=False)[0]
         return -torch.stack(list(answers)).squeeze(2)

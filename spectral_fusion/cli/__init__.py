@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from spectral_fusion import __version__
 from spectral_fusion.cli import app as page
-from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, train, train_many
+from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, memory, train, train_many
 from spectral_fusion.cli.command import Command
 from spectral_fusion.errors import InputError, printable
 
@@ -20,6 +20,7 @@ from spectral_fusion.errors import InputError, printable
 VERBS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "train-many": train_many.train_many,
+    "memory": memory.memory,
     "fuse": fuse.fuse,
     "generate": generate.generate,
     "evaluate": evaluate.evaluate,

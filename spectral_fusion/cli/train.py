@@ -122,6 +122,7 @@ def _train(
     folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
+        watcher.predict_memory(settings)
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)
         where = ["--base", settings.base] if settings.base != TrainConfig.base else []
         watcher.finish(concept, [*where, *(["--library", str(library)] if library else [])])
@@ -183,6 +184,17 @@ class _Watcher:
             line = shlex.join(["spectral-fusion", *again, "--resume"])
             self.console.print(f"go on with: {line}", markup=False, highlight=False, soft_wrap=True)
 
+    def predict_memory(self, config: TrainConfig) -> None:
+        """Say what the training will take; a bundled base fits anywhere."""
+        from spectral_fusion.base.bundled import BUNDLED
+        from spectral_fusion.cli.forecast import warn_of_memory
+
+        if self.main and config.base not in BUNDLED:
+            others = config.with_concepts not in ((), ("none",)) and any(
+                info.name != self.name and _of_base(info, config.base) for info in self.library.list()
+            )
+            warn_of_memory(self.console, config, others=others)
+
     def __call__(self, progress: "Progress") -> None:
         self.bar.start()  # now: what is wrong with the input is said on a clean line
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
@@ -240,6 +252,11 @@ class _Watcher:
             raise KeyboardInterrupt  # nothing done yet; or the second time, which goes back to the last checkpoint
         self.stop = True
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
+
+
+def _of_base(info: "ConceptInfo", base: str) -> bool:
+    """Whether a concept was trained on a base of this name, as far as that tells; a file keeps its last part alone."""
+    return info.base_name in (base, Path(base).name)
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
