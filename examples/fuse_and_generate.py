@@ -11,7 +11,7 @@ OUT = Path("out/examples/rex-and-tom.png")
 
 
 def main(quick: bool) -> Path:
-    base = open_base("toybox")
+    base = open_base()
     library = Library(LIBRARY)
     rex, tom = library.get("rex"), library.get("tom")
 

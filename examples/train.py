@@ -14,7 +14,7 @@ OUT = Path("out/examples/rex.safetensors")
 
 
 def main(quick: bool) -> Concept:
-    base = open_base("toybox")
+    base = open_base()
     photos = ImageFolder.scan(PHOTOS)
 
     # Settings that are not given are those that suit the base; `resolve` fills them in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from browsing import Visit
 from creating import create, drag, idle, write
 from PIL import Image
 from playwright.sync_api import Page, expect
-from serving import Server
+from serving import Server, make_place, serve
 
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.picture import read_parameters
