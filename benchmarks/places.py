@@ -36,7 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
     scorers, detector = load_scorers(base), load_detector(base, arguments.detector)
     folders = {name: ImageFolder.scan(Path(arguments.library) / name / "images") for name in arguments.concepts}
     concepts = {name: library.get(name) for name in arguments.concepts}
-    config = EvaluateConfig(prompts=PROMPTS, seeds=arguments.seeds, num_inference_steps=arguments.steps)
+    config = EvaluateConfig(
+        prompts=PROMPTS,
+        seeds=arguments.seeds,
+        num_inference_steps=arguments.steps,
+        guidance_scale=arguments.guidance_scale,
+    )
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     done = {tuple(json.loads(line)["key"]) for line in _lines(out)}
@@ -48,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
                 print(json.dumps({"key": ["alone", name], "values": values}), file=file, flush=True)
         for count, own in chosen_sets(arguments.concepts, arguments.sets):
             photos = Photos.of([folders[name] for name in own], scorers)
-            for way in WAYS:
+            for way in arguments.ways:
                 if (way, *own) in done:
                     continue
                 found = gather(base, [concepts[name] for name in own], way, photos, scorers, config, detector)
@@ -87,12 +92,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=["run", "report"])
     parser.add_argument("out")
-    parser.add_argument("--base", default="toybox")
+    parser.add_argument("--base", default="toybox128")
     parser.add_argument("--library", default="concepts")
-    parser.add_argument("--concepts", nargs="+", default=["rex", "tom", "kit", "bot", "fin", "dot"])
+    parser.add_argument("--concepts", nargs="+", default=["tom", "kit", "rex", "bot", "fin", "dot", "eve", "sam"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--detector", help="an OWLv2 folder or hub id; by default the base's own, or places")
     parser.add_argument("--sets", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance-scale", type=float, default=3.0, help="what miniatures bear best")
     given = parser.parse_args()
     (run if given.verb == "run" else report)(given)

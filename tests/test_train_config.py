@@ -5,9 +5,11 @@ from typing import get_type_hints
 
 import pytest
 
-from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
+from spectral_fusion.base.presets import FULL_SIZE, MINIATURE, TINY
+from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
+from spectral_fusion.training.model import target_layers
 from training import resolved
 
 
@@ -50,7 +52,7 @@ def test_a_setting_out_of_range_is_one_line(changes: dict[str, object], words: s
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("resolution", "preset"), [(512, FULL_SIZE), (64, MINIATURE)])
+@pytest.mark.parametrize(("resolution", "preset"), [(512, FULL_SIZE), (128, MINIATURE), (64, TINY)])
 def test_open_settings_become_what_the_base_is_best_trained_with(resolution: int, preset: dict[str, object]) -> None:
     filled = resolved(config(), resolution=resolution, prediction_type="epsilon", precision="fp32")
     assert {name: getattr(filled, name) for name in preset} == preset
@@ -69,13 +71,26 @@ def test_presets_take_more_or_less_time_and_steps_have_the_last_word() -> None:
 
 
 def test_rotations_learn_at_larger_rates_than_shifts() -> None:
-    for resolution in (64, 512):
+    for resolution in (64, 128, 512):
         additive, rotational = (
             resolved(config(mode=mode), resolution=resolution, prediction_type="epsilon", precision="fp32")
             for mode in ("additive", "rotational")
         )
         assert rotational.learning_rate_unet > additive.learning_rate_unet
         assert rotational.rank == additive.rank
+
+
+def test_blocks_that_are_excluded_stay_as_they_are(shared_base: StableDiffusion) -> None:
+    def names(**changes: object) -> set[str]:
+        return set(target_layers(shared_base, resolved(config(target=("to_k", "q_proj"), **changes))))
+
+    everything, some = names(), names(exclude_modules=("down_blocks.0", "text_encoder"))
+    assert some < everything
+    assert {name for name in everything if ".down_blocks.0." in name or name.startswith("text_encoder.")}
+    assert some == {n for n in everything if ".down_blocks.0." not in n and not n.startswith("text_encoder.")}
+    assert names(exclude_modules=("blocks.0", "own_blocks")) == everything, "whole names only"
+    with pytest.raises(InputError, match="no layer outside of unet text_encoder"):
+        names(exclude_modules=("unet", "text_encoder"))
 
 
 def test_what_was_given_stays() -> None:

@@ -45,7 +45,7 @@ def measure() -> Data:
     from spectral_fusion.spectral import all_triplets
 
     root = Path(__file__).resolve().parents[2] / "concepts"
-    layers, library = open_base("toybox").layers(), Library(root)
+    layers, library = open_base().layers(), Library(root)
     full: dict[str, Triplets] = {}
     rows = []
     for info in library.list():

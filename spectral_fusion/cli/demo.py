@@ -15,6 +15,7 @@ def demo(
     docs: Annotated[Path | None, Option(metavar="FILE.md", help="Also write the figures as Markdown.")] = None,
 ) -> None:
     """Train three shipped examples, fuse them, draw each alone and all together, score them: minutes on a CPU."""
+    from spectral_fusion.base.default import DEFAULT
     from spectral_fusion.cli.base import open_base
     from spectral_fusion.cli.progress import status
     from spectral_fusion.demo import METHODS, run_demo, write_markdown
@@ -22,7 +23,7 @@ def demo(
 
     config = EvaluateConfig(seeds=seeds, guidance_scale=3.0)  # what miniatures of Stable Diffusion bear best
     with status("loading the base") as tell:
-        base = open_base()
+        base = open_base(DEFAULT)
         files = run_demo(
             out,
             base=base,

@@ -83,6 +83,9 @@ class TrainConfig:
     ] = ("all",)
     train_s: Annotated[bool, Subject("Train the singular values of the band too.")] = False
     target: Annotated[Words | None, Subject("Endings of the names of the layers to adapt.")] = None
+    exclude_modules: Annotated[
+        Words | None, Subject("Blocks whose layers stay as they are: down_blocks.0 leaves out its whole level.")
+    ] = None
 
     preset: Annotated[
         Preset,
@@ -241,6 +244,7 @@ class ResolvedConfig(TrainConfig):
     rank: PositiveInt
     band_side: BandSide
     target: Words
+    exclude_modules: Words
     steps: PositiveInt
     batch_size: PositiveInt
     learning_rate_embedding: Rate

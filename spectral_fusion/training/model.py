@@ -128,6 +128,8 @@ def check_untouched(base: Base) -> None:
 def target_layers(base: Base, config: ResolvedConfig) -> dict[str, nn.Module]:
     """The layers to adapt, `<part>.<path>`: those whose name ends in a target, in the parts that learn.
 
+    None whose path leads through one of `exclude_modules`, a whole name or several joined by dots.
+
     Raises:
         InputError: there are none.
     """
@@ -135,10 +137,13 @@ def target_layers(base: Base, config: ResolvedConfig) -> dict[str, nn.Module]:
     found = {
         name: layer
         for name, layer in base.layers().items()
-        if config.learning_rate_of(name.partition(".")[0]) > 0 and name.endswith(endings)
+        if config.learning_rate_of(name.partition(".")[0]) > 0
+        and name.endswith(endings)
+        and not any(f".{block}." in f".{name}." for block in config.exclude_modules)
     }
     if not found:
-        raise InputError(f"target {' '.join(config.target)} matches no layer; give endings such as to_k to_v")
+        left_out = f" outside of {' '.join(config.exclude_modules)}" if config.exclude_modules else ""
+        raise InputError(f"target {' '.join(config.target)} matches no layer{left_out}; give endings such as to_k to_v")
     return found
 
 
