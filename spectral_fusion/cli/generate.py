@@ -83,6 +83,7 @@ def generate(
     from spectral_fusion.base.prompt import take_lora_tags
     from spectral_fusion.base.turns import unknown_words
     from spectral_fusion.generation import GenerateConfig
+    from spectral_fusion.picture.files import check_folder
     from spectral_fusion.reading.pictures import load_picture
 
     for note in unknown_words(prompt):
@@ -108,6 +109,7 @@ def generate(
         upscale_strength=upscale_strength,
         detail=detail,
     )
+    check_folder(out)
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen, low_memory)
