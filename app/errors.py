@@ -53,6 +53,8 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         if isinstance(error, OSError) and error.errno in DISK:
             return gr.Error(DISK[error.errno], print_exception=False)
         logger.exception("a listener of the page failed", exc_info=error)
+        if isinstance(error, OSError):
+            return gr.Error(f"the server could not do this: {error.strerror or 'an error of its disk'}")
         return gr.Error(f"this failed ({type(error).__name__}); the server's log says more")
 
     if inspect.isasyncgenfunction(listener):

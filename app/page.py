@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import Image
 from starlette.middleware import Middleware
 
+from spectral_fusion.atomic import mend
 from spectral_fusion_app.create import api as create_api
 from spectral_fusion_app.create.desk import Desk
 from spectral_fusion_app.guard import Guard
@@ -89,6 +90,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
     """
     Image.MAX_IMAGE_PIXELS = settings.limits.pixels // 2  # Pillow refuses twice as many, whoever opens the file
     settings.pictures.mkdir(parents=True, exist_ok=True)
+    mend_folders(settings)
     studio = Studio(settings)
     page = make_page(studio, settings)
     shown = (settings.pictures, settings.starts, settings.evaluations, settings.exports)
@@ -119,6 +121,15 @@ def launch(settings: AppSettings) -> gr.Blocks:
     page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
     studio.start()  # after the first page: two threads that import at once slow each other down
     return page
+
+
+def mend_folders(settings: AppSettings) -> None:
+    """Finish or undo what killed servers left in the folders of the page; the library mends itself."""
+    runs = [settings.trainings, settings.evaluations]
+    single = [folder for root in runs if root.is_dir() for folder in root.iterdir() if folder.is_dir()]
+    loras = settings.library / ".loras"
+    for folder in (settings.pictures, settings.starts, settings.fused, loras, loras / ".trash", *runs, *single):
+        mend(folder)
 
 
 def forget_calls(page: gr.Blocks) -> None:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Literal
 
 from safetensors import SafetensorError
 
+from spectral_fusion.errors import InputError, shown
+
 if sys.platform != "win32":
     import fcntl
 
@@ -116,10 +118,19 @@ def remove_leftovers(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def refuse_undecodable(path: Path) -> None:
+    """Raises InputError where a path is no text: the safetensors library opens no such file."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the path {shown(str(path))} is not UTF-8; rename the folder or file") from None
+
+
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file whose bytes depend on its content alone: the library's own writer shuffles metadata."""
     from safetensors.torch import save
 
+    refuse_undecodable(path)
     data = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, dict(metadata))
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, TextIO, cast, get_args
 
 from spectral_fusion.errors import InputError
 
@@ -63,7 +64,7 @@ class Journal:
 def read_journal(path: str | Path) -> list[Entry]:
     """All events so far; none where there is no journal yet.
 
-    A line that is being written now, or that a kill cut off, is left out.
+    A line that is being written now, that a kill cut off, or that is no event, is left out.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
@@ -71,9 +72,18 @@ def read_journal(path: str | Path) -> list[Entry]:
         return []
     entries = []
     for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        entries.append(Entry(record["time"], record.get("data", {}), record.get("outcome")))
+        if entry := _entry(line):
+            entries.append(entry)
     return entries
+
+
+def _entry(line: str) -> Entry | None:
+    """The event of a line; None where it is none: a disk, or another program, may have left anything."""
+    try:
+        record = json.loads(line)
+        moment, data, outcome = float(record["time"]), record.get("data", {}), record.get("outcome")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+    if not (isfinite(moment) and isinstance(data, dict) and outcome in (None, *get_args(Outcome))):
+        return None
+    return Entry(moment, data, outcome)

@@ -1,6 +1,7 @@
 """Settings files, libraries and exports from the command line, at any width of the terminal."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -144,3 +145,47 @@ def test_layers_that_other_programs_do_not_read_are_named(library: Library, shar
     assert "unet.conv_in" in said
     assert "unet.conv_out" in said
     assert "conv_in" not in run("export", "rex", "--to", "kohya", "--out", "rex-kohya.safetensors")
+
+
+def refused(*args: str) -> str:
+    result = CliRunner().invoke(app, list(args))
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
+    """Once the picture was made first, and then tried to be saved for ever."""
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "pictures"):
+        assert "is a file; give a folder" in refused("generate", "a dog", "--base", "nosuch", "--out", str(folder))
+
+
+def test_a_variable_of_the_shell_that_is_not_set_is_no_folder(library: Library) -> None:
+    for args in (
+        ["concepts", "check", "--library", ""],
+        ["generate", "a dog", "--out", ""],
+        ["fuse", "rex", "--out", ""],
+    ):
+        assert "is empty; give a path" in refused(*args)
+
+
+def test_a_path_that_is_no_text_is_one_line(library: Library, tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(str(tmp_path)) + b"/a\xff")
+    assert "is not UTF-8; rename" in refused("concepts", "add", str(library.path("rex")), "--library", folder)
+    assert "is not UTF-8; rename" in refused("export", "rex", "--to", "kohya", "--out", f"{folder}.safetensors")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), RuntimeError("a: can't allocate memory: you")]
+)
+def test_too_little_memory_is_one_line(library: Library, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Library, "check", fail)
+    assert "not enough memory" in refused("concepts", "check")
+
+
+def test_a_picture_has_at_most_8192_pixels_on_an_edge() -> None:
+    assert "8192" in refused("generate", "a dog", "--base", "nosuch", "--width", "1000000000")

@@ -267,6 +267,64 @@ def test_broken_files_are_refused_in_one_line(shapes: dict, tmp_path: Path) -> N
         read_lora(tmp_path / "none.safetensors", shapes)
 
 
+def hada(*sides: tuple[int, int]) -> dict[str, Tensor]:
+    return {f"hada_{name}": random(*side) for name, side in zip(("w1_a", "w1_b", "w2_a", "w2_b"), sides, strict=True)}
+
+
+def lokr(**sides: tuple[int, ...]) -> dict[str, Tensor]:
+    return {f"lokr_{name}": random(*side) for name, side in sides.items()}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({"lora_down.weight": torch.tensor(1.0)}, "not a matrix"),
+        ({"lora_down.weight": torch.ones(4)}, "not a matrix"),
+        ({"lora_up.weight": torch.tensor(1.0)}, "not a matrix"),
+        ({"lora_up.weight": torch.ones(64)}, "not a matrix"),
+        ({"lora_down.weight": torch.ones(0, 64), "lora_up.weight": torch.ones(64, 0)}, "not a matrix"),
+        ({"lora_down.weight": torch.ones(4, 64, dtype=torch.int64)}, "of int64, not a matrix of floats"),
+        ({"lora_down.weight": torch.ones(4, 64, dtype=torch.complex64)}, "of complex64"),
+        ({"lora_down.weight": torch.ones(20_000, 64), "lora_up.weight": torch.ones(64, 20_000)}, "rank 20000"),
+        (hada((4,), (4,), (4,), (4,)), "not a matrix"),  # type: ignore[arg-type]
+        (hada((64, 2), (3, 64), (64, 2), (2, 64)), "ranks 2 and 3"),
+        (hada((64, 2), (2, 64), (65, 2), (2, 64)), "products of shapes"),
+        (hada((64, 200), (200, 64), (64, 200), (200, 64)), "rank 40000"),
+        (lokr(w1=(4,), w2_a=(8, 2), w2_b=(2, 8)), "not a matrix"),
+        (lokr(w1_a=(4, 3), w1_b=(2, 4), w2_a=(8, 2), w2_b=(2, 8)), "ranks 3 and 2"),
+        (lokr(w1=(4, 4), w2_a=(8, 2), w2_b=(3, 8)), "ranks 2 and 3"),
+        (lokr(w1=(1000, 1000), w2_a=(2000, 2), w2_b=(2, 2000)), "2000000 x 2000000"),
+    ],
+)
+def test_tensors_that_are_no_update_of_a_layer_are_refused_before_anything_is_multiplied(
+    shapes: dict, tmp_path: Path, tensors: dict[str, Tensor], words: str
+) -> None:
+    whole = {} if any(name.startswith(("hada", "lokr")) for name in tensors) else {
+        "lora_down.weight": torch.ones(4, 64), "lora_up.weight": torch.ones(64, 4)
+    }  # fmt: skip
+    named = {f"{flat(TEXT)}.{name}": tensor for name, tensor in (whole | tensors).items()}
+    with pytest.raises(InputError, match=words):
+        read_lora(saved(named | {f"{flat(TEXT)}.alpha": torch.tensor(1.0)}, tmp_path / "a.safetensors"), shapes)
+
+
+@pytest.mark.parametrize(
+    "rows", [torch.tensor(1.0), torch.ones(0, 64), torch.ones(2000, 64), torch.ones(2, 64, dtype=torch.int64)]
+)
+def test_the_vectors_of_a_token_are_as_those_of_a_concept(shapes: dict, tmp_path: Path, rows: Tensor) -> None:
+    whole = {f"{flat(TEXT)}.lora_down.weight": torch.ones(4, 64), f"{flat(TEXT)}.lora_up.weight": torch.ones(64, 4)}
+    with pytest.raises(InputError, match="vectors of <rex>"):
+        read_lora(saved(whole | {"<rex>": rows}, tmp_path / "a.safetensors"), shapes)
+
+
+@pytest.mark.parametrize("pattern", ["(a|aa)+$", "((\\w+)*)*x", "(.*)*", ".*.*.*", "x" * 300, "("])
+def test_a_pattern_that_may_match_for_ever_is_refused(shapes: dict, tmp_path: Path, pattern: str) -> None:
+    whole = {f"{flat(TEXT)}.lora_down.weight": torch.ones(4, 64), f"{flat(TEXT)}.lora_up.weight": torch.ones(64, 4)}
+    settings = json.dumps({"text_encoder.lora_alpha": 1, "text_encoder.alpha_pattern": {pattern: 1}})
+    file = saved(whole, tmp_path / "a.safetensors", {"lora_adapter_metadata": settings})
+    with pytest.raises(InputError, match="lora_adapter_metadata cannot be read"):
+        read_lora(file, shapes)
+
+
 def test_a_lora_is_told_from_a_concept(shared_base: StableDiffusion, tmp_path: Path) -> None:
     concept = make_concept(shared_base)
     assert is_lora(export_lora({concept: 1.0}, tmp_path / "lora.safetensors", "kohya"))

@@ -156,7 +156,8 @@ def test_captions_beside_the_picture_come_before_metadata(tmp_path: Path) -> Non
     texts = [photo.caption for photo in folder.photos]
     assert texts == ["a <TOK> dog on grass", "ein Hund auf Höhe", "from metadata c.png", None]
     assert "not there" in left_out(folder, "gone.png")
-    assert len(folder.warnings) == 1
+    assert "a.txt has its caption" in left_out(folder, "says of a.png")
+    assert len(folder.warnings) == 2
 
 
 def test_an_empty_caption_is_reported(good: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from spectral_fusion.concept.images import ImageFolder, find_pictures
 from spectral_fusion.errors import InputError
 from test_images import left_out, names, picture
+from training import draw_photos
 
 
 def table(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -228,3 +229,38 @@ def test_captions_and_masks_that_no_picture_has_are_named(tmp_path: Path) -> Non
     folder = ImageFolder.scan(tmp_path)
     for name in ("gone.png", "gone.txt", "notes.pdf"):
         left_out(folder, name)
+
+
+def test_every_caption_that_is_not_used_is_named(tmp_path: Path) -> None:
+    folder = draw_photos(tmp_path / "photos", count=3)
+    (folder / "0.txt").write_text("a red dog")
+    (folder / "0.caption").write_text("a green dog")
+    rows = [{"file_name": "0.png", "text": "a blue dog"}, {"file_name": "1.png", "text": "a dog"}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = ImageFolder.scan(folder)
+    assert [photo.caption for photo in found.photos] == ["a red dog", "a dog", None]
+    said = "\n".join(found.warnings)
+    assert "0.caption, since 0.txt has the caption of 0.png" in said
+    assert "metadata.jsonl says of 0.png, since 0.txt" in said
+    assert len(found.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("metadata.csv", "file_name,text\n0.png,a dog, on grass\n", "more values than there are columns"),
+        ("metadata.csv", "file_name,text\n0.png,a dog\n./0.png,a cat\n", "again, with another caption"),
+        ("metadata.jsonl", '{"file_name": "0.png", "text": "a"}\n{"file_name": "0.png", "text": "b"}', "again"),
+    ],
+)
+def test_a_table_that_would_lose_a_text_is_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
+    folder = draw_photos(tmp_path / "photos", count=1)
+    (folder / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        ImageFolder.scan(folder)
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    folder = draw_photos(tmp_path / "photos", count=1)
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "x" * 5000, "text": "a dog"}))
+    assert "which is not there" in "".join(ImageFolder.scan(folder).warnings)

@@ -51,3 +51,14 @@ def test_a_job_that_starts_anew_forgets_the_old_journal(tmp_path: Path) -> None:
         with Journal(tmp_path / "journal.jsonl"):
             pass
     assert len(read_journal(tmp_path / "journal.jsonl")) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["5", "[]", "null", "{}", '{"time": "x"}', '{"time": 1, "data": 5}', '{"time": 1e999}',
+     '{"time": 1, "outcome": "x"}', "[" * 100_000, '{"time": ' + "9" * 5000 + "}", "\x00" * 512],
+)  # fmt: skip
+def test_a_line_that_is_no_event_costs_that_line_only(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{{"time": 1.0, "data": {{"step": 1}}}}\n{line}\n{{"time": 2.0, "outcome": "finished"}}\n')
+    assert [(entry.time, entry.outcome) for entry in read_journal(path)] == [(1.0, None), (2.0, "finished")]

@@ -4,17 +4,21 @@ import errno
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from concepts import make_concept
 from spectral_fusion.base.sd import StableDiffusion
-from spectral_fusion.concept import Concept, Library
+from spectral_fusion.concept import Concept, ConceptInfo, Library, holdings
+from spectral_fusion.concept.check import Held, meetings
 from spectral_fusion.concept.locks import training_lock
 from spectral_fusion.errors import InputError
-from spectral_fusion.spectral import Band
+from spectral_fusion.spectral import Band, Side
 from test_library import called
 
 
@@ -243,7 +247,8 @@ for _ in range(40):
 """
 REMOVING = """
 import sys
-from spectral_fusion.concept import Library
+from spectral_fusion.concept import Library, library
+library.LOCK_SECONDS = 600.0  # the two are beside others, and whoever waits is not the next
 library, name = Library(sys.argv[1]), sys.argv[2]
 for _ in range(10):
     library.remove(name)
@@ -281,3 +286,48 @@ def test_a_training_holds_its_name_in_every_form(library: Library) -> None:
     forms = {training_lock(library.root, name) for name in ("caf\u00e9", "CAFE\u0301", "Cafe\u0301")}
     assert len(forms) == 1
     assert len(training_lock(library.root, "\u0390" * 64).name.encode()) < 255
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 6), st.integers(1, 4), st.sampled_from(["top", "bottom"]), st.integers(0, 20), st.booleans()
+        ),
+        max_size=12,
+    )
+)
+def test_bands_that_meet_are_found_without_looking_at_all_pairs(asked: list[tuple[int, int, Side, int, bool]]) -> None:
+    held = [
+        Held(f"c{n}", "one" if first else "other", Band(index, rank, side), more and Band(index, rank).depth + more)
+        for n, (index, rank, side, more, first) in enumerate(asked)
+    ]
+    expected = {
+        frozenset((one.name, other.name))
+        for one, other in combinations(held, 2)
+        if one.base == other.base and one.band.overlaps(other.band, max(one.directions, other.directions))
+    }
+    assert {frozenset(pair) for pair in meetings(held)} == expected
+
+
+def test_a_check_takes_as_long_as_there_are_bands() -> None:
+    many = [Held(f"c{n}", "base", Band(n, 1, side), 10**6) for n in range(20_000) for side in ("top", "bottom")]
+    assert meetings(many) == set()
+
+
+def test_a_file_that_comes_back_while_it_is_read_is_no_broken_one(
+    library: Library, rex: Concept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library.add(rex)
+    read, failed = holdings.read_info, []
+
+    def gone_once(path: Path) -> ConceptInfo:
+        if not failed:
+            failed.append(path)
+            raise InputError(f"{path} is empty, cut off or no safetensors file: No such file or directory")
+        return read(path)
+
+    monkeypatch.setattr(holdings, "read_info", gone_once)
+    assert names(library) == ["rex"]
+    assert failed
+    assert caplog.text == ""

@@ -9,9 +9,8 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from spectral_fusion.names import check_name
 from spectral_fusion_app.errors import answered
-from spectral_fusion_app.library.imports import add, remove, restore
+from spectral_fusion_app.library.imports import add, remove, rename, restore
 from spectral_fusion_app.library.shelf import ExportFormat, Shelf
 from spectral_fusion_app.studio import Studio
 
@@ -68,7 +67,7 @@ class Endpoints:
         library = self.shelf.library
         info = library.info(name)
         if new_name.strip():
-            info = library.rename(name, check_name(new_name.strip()))
+            info = rename(self.studio, name, new_name.strip())
         if trigger.strip():
             info = library.set_trigger(info.name, trigger.strip())
         return {"name": info.name, "trigger": info.trigger}

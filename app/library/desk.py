@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from spectral_fusion.concept.notes import NOTES, Notes, read_notes
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion_app.exports import Exports, links
-from spectral_fusion_app.library.imports import add, remove, restore
+from spectral_fusion_app.library.imports import add, remove, rename, restore
 from spectral_fusion_app.library.loras import LoraInfo
 from spectral_fusion_app.library.shelf import Shelf, ShelfCard
 from spectral_fusion_app.library.shelf_html import bands_html, facts, size_words, thumbnail
@@ -58,27 +58,31 @@ class LibraryDesk:
 
     def rename(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Give a concept another name; its trigger stays."""
-        to = str(data["to"]).strip()
+        to = text(data["to"], "name").strip()
         if to.startswith("<"):
             raise InputError(f"name {to[:40]!r} is a trigger; change it below, or give a name without brackets")
-        return {"name": self.shelf.library.rename(str(data["name"]), to).name}
+        return {"name": rename(self.studio, text(data["name"], "name"), to).name}
 
     def retrigger(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Give a concept another trigger; its name stays."""
-        return {"name": self.shelf.library.set_trigger(str(data["name"]), str(data["trigger"]).strip()).name}
+        return {
+            "name": self.shelf.library.set_trigger(
+                text(data["name"], "name"), text(data["trigger"], "trigger").strip()
+            ).name
+        }
 
     def export(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Files for other programs."""
-        return {"files": links(self.shelf.export(str(data["name"]), data["to"], self.exports.folder()))}
+        return {"files": links(self.shelf.export(text(data["name"], "name"), data["to"], self.exports.folder()))}
 
     def remove(self, _: Visitor, name: str) -> dict[str, Any]:
         """Into the bin."""
-        remove(self.studio, str(name))
-        return {"name": str(name)}
+        remove(self.studio, text(name, "name"))
+        return {"name": name}
 
     def restore(self, _: Visitor, name: str) -> dict[str, Any]:
         """Out of the bin."""
-        return {"name": restore(self.studio, str(name))}
+        return {"name": restore(self.studio, text(name, "name"))}
 
     def add(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Import an uploaded file."""
@@ -88,9 +92,11 @@ class LibraryDesk:
 
     def note(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Keep notes and tags beside a concept."""
-        name, text = str(data["name"]), str(data.get("notes") or "")
-        tags = list(dict.fromkeys(tag.strip() for tag in str(data.get("tags") or "").split(",") if tag.strip()))
-        self.shelf.library.note(name, Notes(text, tuple(tags)))
+        name, notes = text(data["name"], "name"), text(data.get("notes") or "", "notes")
+        tags = list(
+            dict.fromkeys(tag.strip() for tag in text(data.get("tags") or "", "tags").split(",") if tag.strip())
+        )
+        self.shelf.library.note(name, Notes(notes, tuple(tags)))
         return {"name": name}
 
     def _lora(self, info: LoraInfo) -> dict[str, Any]:
@@ -121,3 +127,10 @@ class LibraryDesk:
             "notes": kept.text,
             "tags": list(kept.tags),
         }
+
+
+def text(value: Any, what: str) -> str:
+    """A value that is text. Raises InputError for another: `None` would be a name too."""
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {shown(value, 40)}, which is no text; write it in quotes")
+    return value

@@ -27,10 +27,9 @@ def add(
     from spectral_fusion.names import check_name
 
     if not file or not is_lora(file):
-        named = name.strip()
-        if named and named in studio.loras:
-            raise InputError(f"the library has a LoRA {named!r} already; give another name")
-        return Shelf(studio.settings.library).add(file, name=name, trigger=trigger, replace=replace)
+        shelf = Shelf(studio.settings.library)
+        studio.loras.refuse_name(name.strip() or shelf.name_of(file))
+        return shelf.add(file, name=name, trigger=trigger, replace=replace)
     target = name.strip() or Path(file).stem
     try:
         taken = studio.library.path(check_name(target)).exists()
@@ -52,7 +51,19 @@ def remove(studio: Studio, name: str) -> None:
 
 
 def restore(studio: Studio, name: str) -> str:
-    """Out of the bin. Raises InputError where there is none."""
+    """Out of the bin. Raises InputError where there is none, or something else was given its name since."""
     if name in studio.loras.removed() and name not in studio.library.removed():
+        if studio.library.path(name).exists():
+            raise InputError(f"the library has a concept {name!r} again; delete that one first, or rename it")
         return studio.loras.restore(name)
+    studio.loras.refuse_name(name)
     return studio.library.restore(name).name
+
+
+def rename(studio: Studio, name: str, to: str) -> ConceptInfo:
+    """Give a concept another name. Raises InputError where it cannot have that one."""
+    from spectral_fusion.names import check_name
+
+    to = check_name(to)
+    studio.loras.refuse_name(to)
+    return studio.library.rename(name, to)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import same
 from spectral_fusion_app.records import read_record, write_record
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Loras:
     def __contains__(self, name: str) -> bool:
         return any(info.name == name for info in self.list())
 
+    def refuse_name(self, name: str) -> None:
+        """Raises InputError where one has this name, in any case: concepts and LoRAs share one set of names."""
+        if owner := next((info.name for info in self.list() if same(info.name, name)), None):
+            raise InputError(f"the library has a LoRA {owner!r} already; give another name, or delete that one")
+
     def add(
         self, file: Path, shapes: Shapes, base: str, base_name: str, *, name: str = "", trigger: str = ""
     ) -> LoraInfo:
@@ -85,8 +91,7 @@ class Loras:
         except InputError as error:
             raise InputError(str(error).replace(str(file), file.name)) from error
         name = check_name(name.strip() or lora.name)
-        if name in self:
-            raise InputError(f"there is a LoRA {name!r} already; give another name, or delete that one")
+        self.refuse_name(name)
         info = LoraInfo(
             name,
             trigger.strip() or spoken(lora),
@@ -125,6 +130,7 @@ class Loras:
         """Bring one back. Raises InputError where it is not in the bin, or its name is taken again."""
         if name not in self.removed():
             raise InputError(f"no LoRA {name[:100]!r} in the bin, or there is another of its name again")
+        self.refuse_name(name)
         self._move(name, self.folder / BIN, self.folder)
         return name
 
@@ -143,7 +149,9 @@ class Loras:
         """The record goes last on its way in and first on its way out: no record without its file."""
         endings = [".safetensors", ".json"] if target == self.folder else [".json", ".safetensors"]
         for ending in endings:
-            (source / f"{name}{ending}").replace(target / f"{name}{ending}")
+            file, moved = source / f"{name}{ending}", target / f"{name}{ending}"
+            if ending == ".json" or file.exists() or not moved.exists():  # a kill came between the two
+                file.replace(moved)
 
 
 def spoken(lora: LoraFile) -> str:

@@ -93,19 +93,26 @@ class Shelf:
         found = sorted(self.library.list(), key=lambda info: (info.base_name, info.base))
         return [Bands.of(list(members)) for _, members in groupby(found, key=lambda info: info.base)]
 
+    def name_of(self, file: str | Path | None) -> str:
+        """What a concept file calls itself. Raises InputError, which names the file alone and not its folder."""
+        if not file:
+            raise InputError("no file yet; drop a concept, which ends in .safetensors")
+        from spectral_fusion.concept import read_info
+
+        try:
+            return read_info(file).name
+        except InputError as error:
+            raise InputError(str(error).replace(str(file), Path(file).name)) from error
+
     def add(self, file: str | Path | None, *, name: str = "", trigger: str = "", replace: bool = False) -> ConceptInfo:
         """Copy a concept file into the library; empty texts keep what it says of itself.
 
         Raises:
             InputError: nothing was given, it is no concept, or its name or trigger is taken.
         """
-        if not file:
-            raise InputError("no file yet; drop a concept, which ends in .safetensors")
-        from spectral_fusion.concept import read_info
-
-        path = Path(file)
+        known = self.name_of(file)  # also where another name is given: what is no concept is refused first
+        target, path = name.strip() or known, Path(str(file))
         try:
-            target = name.strip() or read_info(path).name
             if self.library.path(target).exists() and not replace:
                 raise InputError(f"the library has a concept {target!r} already; give another name, or replace it")
             return self.library.add(path, name=target, trigger=trigger.strip() or None, force=replace)

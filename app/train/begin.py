@@ -72,6 +72,7 @@ class Begin:
         for name in ("class_images", "validation_images"):
             if values.get(name):
                 values[name] = str(inside(self.settings.folders, values[name]))
+        self.studio.loras.refuse_name(str(values["name"]))
         with self.photos(given.files, given.folder) as photos:
             photos.cards(
                 max(self.studio.size), values["class_word"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from spectral_fusion.concept.images.beside import split_side
+from spectral_fusion.concept.images.table import METADATA, TABLES, read_table
 from spectral_fusion.errors import InputError
+from spectral_fusion.names import key, normal
+from spectral_fusion.reading.pictures import ENDINGS, HEIF
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.settings import Limits
 
 if TYPE_CHECKING:
     from spectral_fusion.concept.images import ImageFolder, Photo
 
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".avif", ".tif", ".tiff")
+PICTURES = (*ENDINGS, *HEIF)
 CAPTIONS = (".txt", ".caption")
-METADATA = "metadata.jsonl"
-MASK_SUFFIX = "-masklabel"
 THUMBNAIL = 192  # px
 
 
@@ -46,7 +49,8 @@ class Photos:
     def upload(cls, folder: Path, files: Sequence[str | Path], limits: Limits) -> Photos:
         """Copy uploaded files into an empty folder, numbered.
 
-        Captions (`a.txt`) and masks (`a-masklabel.png`) stay with their picture.
+        Captions (`a.txt`, or a table of them), masks (`a-masklabel.png`) and side files of other tools stay with their
+        picture.
 
         Raises:
             InputError: nothing was given, or more files, bytes or pixels than allowed.
@@ -57,17 +61,23 @@ class Photos:
         check_limits(paths, limits)
         numbers: dict[str, str] = {}
         names: dict[str, str] = {}
+        stems = {path.stem for path in paths if is_picture(path)}
+        tables = [path for path in paths if path.name.lower() in TABLES]
         for path in paths:
-            stem, mask = path.stem.removesuffix(MASK_SUFFIX), MASK_SUFFIX * path.stem.endswith(MASK_SUFFIX)
+            stem, side = split_side(path.stem, stems) if is_picture(path) else (path.stem, "")
             ending = path.suffix.lower()
             if ending in (*PICTURES, *CAPTIONS):
-                name = f"{numbers.setdefault(stem, f'{len(names) + 1:03d}')}{mask}{ending}"
+                name = f"{numbers.setdefault(key(stem), f'{len(names) + 1:03d}')}{side}{ending}"
                 if name in names:  # the same name from another folder
-                    name = f"{len(names) + 1:03d}{mask}{ending}"
+                    name = f"{len(names) + 1:03d}{side}{ending}"
+            elif path in tables:
+                name = path.name.lower()
             else:
                 name = f"other-{len(names) + 1:03d}"  # reported by the scan as no picture
             shutil.copyfile(path, folder / name)
             names[name] = path.name
+        if tables:
+            _rename_rows(folder, names)
         return cls(folder, names)
 
     @classmethod
@@ -127,13 +137,13 @@ class Photos:
             InputError: a key is none of the pictures'.
         """
         keys = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if is_picture(path)}
-        for key, text in captions.items():
-            if key not in keys:
-                raise InputError(f"there is no picture {key[:100]!r} to caption; choose one of those given")
+        for photo, text in captions.items():
+            if photo not in keys:
+                raise InputError(f"there is no picture {photo[:100]!r} to caption; choose one of those given")
             for ending in CAPTIONS:
-                keys[key].with_suffix(ending).unlink(missing_ok=True)
-            if text.strip():
-                keys[key].with_suffix(".txt").write_text(" ".join(text.split()), encoding="utf-8")
+                keys[photo].with_suffix(ending).unlink(missing_ok=True)
+            if text.strip() or any((self.folder / table).is_file() for table in TABLES):  # an empty one is none
+                keys[photo].with_suffix(".txt").write_text(" ".join(text.split()), encoding="utf-8")
 
     def _card(self, scanned: ImageFolder, photo: Photo, warnings: list[str]) -> Card:
         thumbnail = scanned.read(photo)
@@ -149,6 +159,17 @@ class Photos:
         return text.replace(f"{self.folder}/", "").replace(
             str(self.folder), "the upload" if self.names else "the folder"
         )
+
+
+def _rename_rows(folder: Path, names: Mapping[str, str]) -> None:
+    """Let a table of captions name the copies; what it says of others stays, and is told. Raises InputError."""
+    table = read_table(folder)
+    copies = {normal(known): name for name, known in names.items()}
+    rows = {copies.get(name.rpartition("/")[2], name): text for name, text in table.rows.items()}
+    if table.path is not None:
+        table.path.unlink()
+    lines = [json.dumps({"file_name": name, "text": text}) for name, text in rows.items()]
+    (folder / METADATA).write_text("\n".join(lines), encoding="utf-8")
 
 
 def check_limits(files: Sequence[Path], limits: Limits) -> None:
@@ -181,5 +202,5 @@ def is_picture(path: Path) -> bool:
 
 def is_wanted(path: Path) -> bool:
     """Whether a file of a folder is a picture, or may belong to one."""
-    named = path.suffix.lower() in (*PICTURES, *CAPTIONS) or path.name == METADATA
+    named = path.suffix.lower() in (*PICTURES, *CAPTIONS) or path.name in TABLES
     return named and path.is_file() and not path.name.startswith(".")

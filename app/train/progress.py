@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,13 +68,21 @@ def read_points(entries: list[Entry]) -> tuple[tuple[Point, ...], int]:
     points: list[Point] = []
     steps = 0
     for entry in entries:
-        if "step" in entry.data and "steps" in entry.data:
-            data = {name: value for name, value in entry.data.items() if name in ("step", "steps", *FIELDS)}
-            steps = data.pop("steps")
-            while points and points[-1].step >= data["step"]:
-                points.pop()
-            points.append(Point(time=entry.time, **data))
+        data = {name: value for name, value in entry.data.items() if name in FIELDS}
+        step, last = entry.data.get("step"), entry.data.get("steps")
+        if type(step) is not int or type(last) is not int or not _is_number(data.get("loss")):
+            continue
+        if not all(data.get(name) is None or _is_number(data[name]) for name in ("probe_loss", "likeness")):
+            continue
+        steps = last
+        while points and points[-1].step >= step:
+            points.pop()
+        points.append(Point(step=step, time=entry.time, **data))
     return tuple(points), steps
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def smoothed(points: Sequence[Point]) -> list[float]:

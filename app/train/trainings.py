@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from spectral_fusion.atomic import atomic_folder
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import same
 from spectral_fusion.training import TrainConfig
@@ -129,10 +130,11 @@ class Trainings(Runs[Training]):
         with self._lock:
             self._refuse_too_many()
             folder = self.root / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{config.name}"
+            with atomic_folder(folder) as part:
+                shutil.copytree(images, part / IMAGES)
+                (part / SETTINGS).write_text(to_toml(given), encoding="utf-8")
+                write_record(part / RECORD, {"name": config.name, "library": str(self.library), "force": force})
             try:
-                shutil.copytree(images, folder / IMAGES)
-                (folder / SETTINGS).write_text(to_toml(given), encoding="utf-8")
-                write_record(folder / RECORD, {"name": config.name, "library": str(self.library), "force": force})
                 training = Training(folder)
                 self._run_or_wait(training, resume=False)
             except BaseException:  # a full disk, for one
@@ -170,7 +172,7 @@ class Trainings(Runs[Training]):
                     running.process.stop()
             elif waiting:
                 training = Training(waiting[0].parent)
-                resume = waiting[0].read_text(encoding="utf-8") == RESUME
+                resume = waiting[0].read_bytes() == RESUME.encode()
                 waiting[0].unlink(missing_ok=True)
                 training.run(resume=resume)
 

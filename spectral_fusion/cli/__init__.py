@@ -3,8 +3,13 @@
 Only argument parsing is imported here; a verb imports torch when it runs, so `--help` answers at once.
 """
 
+import io
 import os
+import re
+import sys
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +35,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "app": page.app,
 }
 GROUPS = {"concepts": concepts.app}
+NO_MEMORY = re.compile(r"out of memory|(can't|cannot|not enough|failed to) (allocate )?memory", re.IGNORECASE)
 
 
 class Group(TyperGroup):
@@ -37,10 +43,13 @@ class Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            refuse_empty_paths(self, [*ctx._protected_args, *ctx.args])
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of a pipe had enough, such as `head`
-        except (InputError, OSError) as error:
+        except (InputError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+                raise
             if ctx.params["debug"]:
                 raise
             typer.echo(f"error: {error_line(error)}", err=True)
@@ -50,8 +59,34 @@ class Group(TyperGroup):
             raise typer.Exit(130) from None
 
 
-def error_line(error: InputError | OSError) -> str:
+def refuse_empty_paths(group: TyperGroup, args: list[str]) -> None:
+    """Raises InputError where a flag that takes a path was given an empty text, which would mean the present folder.
+
+    That is what a shell makes of a variable that is not set: `--library "$LIBRARY"`.
+    """
+    if "" not in args:
+        return
+    commands, options = [*group.commands.values()], []
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        options += command.params
+    paths = [option for option in options if getattr(option, "type_descriptor", None) and _is_path(option)]
+    flags = {flag for option in paths for flag in option.opts if flag.startswith("-")}
+    for before, value in pairwise(args):
+        if value == "" and before in flags:
+            raise InputError(f"{before} is empty; give a path, or leave the flag out")
+
+
+def _is_path(option: Any) -> bool:
+    return getattr(option.type_descriptor, "annotation", None) is Path
+
+
+def error_line(error: Exception) -> str:
     """The one line for a user: an OSError as reason and file, without its number."""
+    if isinstance(error, (MemoryError, RuntimeError)):
+        return (
+            "there is not enough memory for this; ask for smaller pictures, a smaller batch or rank, or close programs"
+        )
     if isinstance(error, OSError) and error.strerror:
         return printable(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
     return printable(str(error))
@@ -94,4 +129,7 @@ app = build_app()
 def main() -> None:
     """Entry point of the console script and of `python -m spectral_fusion`."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reports packages that are not needed here
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files that are no text
     app(prog_name="spectral-fusion")

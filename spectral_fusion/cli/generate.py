@@ -71,6 +71,8 @@ def generate(
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
+    from spectral_fusion.picture.files import check_folder
+
     prompt, chosen = _read_prompt(prompt, concepts, weights, library)
     control = read_control(controlnet, control_image, control_scale, control_start, control_end)
     settings = _settings(
@@ -92,6 +94,7 @@ def generate(
         upscale_strength=upscale_strength,
         detail=detail,
     )
+    check_folder(out)
     if grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen, low_memory)

@@ -1,12 +1,13 @@
 """Concepts as the command line names them, for the verbs that fuse."""
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, printable
 from spectral_fusion.names import key
 
 if TYPE_CHECKING:
@@ -54,12 +55,20 @@ def select_loras(paths: list[str] | None, weights: list[float] | None, base: "Ba
     weights = weights or [1.0] * len(paths)
     if len(weights) != len(paths):
         raise InputError(f"{len(paths)} LoRAs and {len(weights)} LoRA weights; give one weight per file, in order")
+    if odd := [weight for weight in weights if not math.isfinite(weight)]:
+        raise InputError(f"the LoRA weight {odd[0]} is no number; give one such as 0.8")
+    files = [Path(path).resolve() for path in paths]
+    if twice := [path for path, file in zip(paths, files, strict=True) if files.count(file) > 1]:
+        raise InputError(f"LoRA {twice[0]} is named twice; name it once, with the weight you want")
     shapes = {name: tuple(layer.weight.shape) for name, layer in base.layers().items()}
     loras = [read_lora(path, shapes) for path in paths]
     for lora in loras:
         if lora.unmatched:
             keys = ", ".join(lora.unmatched[:8]) + (", ..." if len(lora.unmatched) > 8 else "")
-            typer.echo(f"note: {len(lora.unmatched)} keys of {lora.name} fit no layer of this base: {keys}", err=True)
+            typer.echo(
+                f"note: {len(lora.unmatched)} keys of {lora.name} fit no layer of this base: {printable(keys)}",
+                err=True,
+            )
     return dict(zip(loras, weights, strict=True))
 
 

@@ -1,9 +1,9 @@
 """Looking through a library: what is wrong with it, what of that was mended, and what its owner must do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from spectral_fusion.concept.claim import Claim
 from spectral_fusion.concept.holdings import CLAIM, TRAINING, TRASH, Holdings, folders, mend_library, take_stock
@@ -11,6 +11,7 @@ from spectral_fusion.concept.locks import is_training
 from spectral_fusion.concept.read import FILE_NAME, read_info, rewrite
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import key
+from spectral_fusion.spectral import Band
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -94,15 +95,47 @@ def _fills(file: Path, claim: Claim) -> bool:
 
 def _shared(root: Path, stock: Holdings) -> Iterator[Finding]:
     """Triggers and bands that two own."""
-    for (first, one), (second, other) in combinations(stock.triggers(), 2):
-        if first != second and key(one) == key(other):
+    first: dict[str, str] = {}
+    for name, trigger in stock.triggers():
+        owner = first.setdefault(key(trigger), name)
+        if owner != name:
             yield Finding(
-                root / second, f"has the trigger {other} of {first!r}; give it another with `concepts rename`"
+                root / name, f"has the trigger {trigger} of {owner!r}; give it another with `concepts rename`"
             )
-    for info in stock.concepts:
-        for name in stock.sharing(info):
-            if name > info.name:
-                yield Finding(root / name, f"shares a band with {info.name!r}, so these two cannot be fused together")
+    held = [Held(info.name, info.base, info.band, info.directions) for info in stock.concepts]
+    held += [Held(name, claim.base, claim.band) for name, claim in stock.claims]
+    for one, other in sorted(meetings(held)):
+        yield Finding(root / other, f"shares a band with {one!r}, so these two cannot be fused together")
+
+
+class Held(NamedTuple):
+    """A band that somebody has. `directions`: of a concept's smallest layer; 0 of a training, not known yet."""
+
+    name: str
+    base: str
+    band: Band
+    directions: int = 0
+
+
+def meetings(held: Iterable[Held]) -> set[tuple[str, str]]:
+    """The names of each two whose bands may meet, as `ConceptInfo.may_share_band`; not every pair is looked at."""
+    bases: dict[str, list[Held]] = {}
+    for one in held:
+        bases.setdefault(one.base, []).append(one)
+    return {pair for same_base in bases.values() for pair in _meetings(same_base)}
+
+
+def _meetings(held: list[Held]) -> Iterator[tuple[str, str]]:
+    """Those of one base: their spans are passed from the first direction on, for each size of a smallest layer."""
+    for directions in {one.directions for one in held}:
+        spans = [(one.band.within(directions), one) for one in held if one.directions <= directions]
+        present: list[tuple[range, Held]] = []
+        for span, one in sorted(spans, key=lambda pair: pair[0].start):
+            present = [(other, owner) for other, owner in present if other.stop > span.start]
+            for _, owner in present:
+                if max(owner.directions, one.directions) == directions and owner.name != one.name:
+                    yield min(owner.name, one.name), max(owner.name, one.name)
+            present.append((span, one))
 
 
 def _trash(folder: Path) -> Iterator[Finding]:

@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
+from spectral_fusion.concept.checks import MAX_VECTORS
 from spectral_fusion.concept.file import Concept
 from spectral_fusion.concept.joint import Overlap
 from spectral_fusion.concept.lora_names import NUMBERED, NUMBERED_TARGETS, LayerNames, split_key
-from spectral_fusion.concept.lora_tensors import to_factors
+from spectral_fusion.concept.lora_tensors import measure, refuse_foreign, to_factors
 from spectral_fusion.concept.read import find_file, read_tensors
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.reading import open_tensors, parse_json, read_text
 from spectral_fusion.spectral import Factors, delta_overlap
 
@@ -149,16 +150,16 @@ def _group(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]],
 
 def _fit(path: Path, layer: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor], scale: float) -> Factors:
     try:
-        factors = to_factors(tensors, scale)
+        refuse_foreign(tensors)
+        needed, got = (shape[0], math.prod(shape[1:])), measure(tensors)
+        if needed == got:
+            return to_factors(tensors, scale)
     except InputError as error:
         raise InputError(f"{path}: {layer!r} holds {error}") from error
-    needed, got = (shape[0], math.prod(shape[1:])), (len(factors.up), factors.down.shape[1])
-    if needed != got:
-        raise InputError(
-            f"{path} changes {layer!r} of shape {got[0]} x {got[1]}, this base has {needed[0]} x {needed[1]}; "
-            "load the base it was made for"
-        )
-    return factors
+    raise InputError(
+        f"{path} changes {layer!r} of shape {got[0]} x {got[1]}, this base has {needed[0]} x {needed[1]}; "
+        "load the base it was made for"
+    )
 
 
 class _Scales:
@@ -177,7 +178,7 @@ class _Scales:
         own = f"{part}." if f"{part}.lora_alpha" in self.config else ""
         alpha = self.config.get(f"{own}lora_alpha")
         for pattern, value in (self.config.get(f"{own}alpha_pattern") or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", path):
+            if path == pattern or path.endswith(f".{pattern}") or _matches(pattern, path):
                 alpha = value
         if alpha is None or "down" not in tensors:
             return 1.0
@@ -195,12 +196,28 @@ def _config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
         settings = parse_json(text, source) if text else {}
         for key, value in settings.items():
             if key.endswith("alpha_pattern"):
-                [re.compile(pattern) for pattern in value or {}]
+                for pattern, alpha in (value or {}).items():
+                    _check_pattern(pattern, alpha)
             elif key.endswith("lora_alpha") and not math.isfinite(float(value)):
                 raise ValueError(f"{key} is {value}")
     except (ValueError, TypeError, AttributeError, re.error) as error:  # bad JSON is an InputError, a ValueError too
         raise InputError(f"{source} cannot be read ({error}); get the LoRA again") from error
     return settings
+
+
+def _check_pattern(pattern: str, alpha: Any) -> None:
+    """Raises ValueError: not what PEFT takes, or an expression that may take for ever to match."""
+    re.compile(pattern)
+    if not math.isfinite(float(alpha)):
+        raise ValueError(f"the alpha of {pattern!r} is {alpha}")
+    plain = re.sub(r"\\.", "", pattern)
+    if len(pattern) > 200 or len(re.findall(r"[*+{]", plain)) > 2 or re.search(r"\)[*+{]", plain):
+        raise ValueError(f"the pattern {shown(pattern)} repeats too much")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Whether PEFT means this layer, where the pattern is more than a name."""
+    return re.fullmatch(r"[\w.]+", pattern) is None and re.fullmatch(rf"(.*\.)?({pattern})", path) is not None
 
 
 def _check_numbered(path: Path, groups: Mapping[str, object], metadata: Mapping[str, str]) -> None:
@@ -212,9 +229,12 @@ def _check_numbered(path: Path, groups: Mapping[str, object], metadata: Mapping[
 
 
 def _rows(token: str, tensor: Tensor, path: Path) -> Tensor:
-    rows = tensor.float().reshape(-1, tensor.shape[-1]) if tensor.ndim else tensor.float()
-    if rows.ndim != 2 or not rows.isfinite().all():
-        raise InputError(f"{path}: the vectors of {token} are no finite rows; get the LoRA again")
+    rows = tensor.float().reshape(-1, tensor.shape[-1]) if tensor.numel() and tensor.ndim else tensor.float()
+    fits = tensor.is_floating_point() and rows.ndim == 2 and 1 <= len(rows) <= MAX_VECTORS and rows.shape[1]
+    if not fits or not rows.isfinite().all():
+        raise InputError(
+            f"{path}: the vectors of {token} are no finite rows, at most {MAX_VECTORS}; get the LoRA again"
+        )
     return rows
 
 

@@ -1,9 +1,10 @@
 """What lies in the folder of a library: concepts, claims of trainings, and what can be read as neither."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from spectral_fusion.atomic import Leftover, mend
 from spectral_fusion.concept.claim import Claim
@@ -17,6 +18,9 @@ from spectral_fusion.spectral import Band
 CLAIM = "claim.json"
 TRASH = ".trash"
 TRAINING = "training"
+TRIES = 4  # to read a file that others may move away and back
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def take_stock(root: Path, reader: Reader | None = None) -> Holdings:
         file, claim = folder / FILE_NAME, folder / CLAIM
         try:
             if FILE_NAME in names:
-                concepts.append(reader.info(folder))
+                concepts.append(_steady(lambda: reader.info(folder), file))  # noqa: B023  # called at once
                 if NOTES in names and (own := reader.tags(folder)):
                     tags[concepts[-1].name] = own
         except (InputError, OSError) as error:
@@ -123,11 +127,22 @@ def take_stock(root: Path, reader: Reader | None = None) -> Holdings:
                 unreadable.append(Unreadable(normal(folder.name), file, printable(str(error))))
         try:
             if CLAIM in names:
-                claims.append((normal(folder.name), Claim.load(claim)))
+                claims.append((normal(folder.name), _steady(lambda: Claim.load(claim), claim)))  # noqa: B023
         except (InputError, OSError) as error:
             if os.path.lexists(claim):
                 broken.append(Unreadable(normal(folder.name), claim, printable(str(error))))
     return Holdings(tuple(concepts), tuple(claims), tuple(unreadable), tuple(broken), tags)
+
+
+def _steady(read: Callable[[], T], path: Path) -> T:
+    """What is read of a file. Once more where that fails: it may have gone away and come back in between."""
+    for left in reversed(range(TRIES)):
+        try:
+            return read()
+        except (InputError, OSError):
+            if not left or not os.path.lexists(path):
+                raise
+    raise AssertionError  # never: the last try returns or raises
 
 
 def read_entry(folder: Path) -> ConceptInfo:

@@ -24,6 +24,7 @@ FOREIGN = (
     ("bias_", "a LoRA with sparse biases"),
     ("scale", "a LoRA with a learned scale"),
 )
+LARGEST_RANK = 16384  # of a product; no layer has more directions
 HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
 
@@ -37,11 +38,10 @@ def to_factors(tensors: Mapping[str, Tensor], scale: float | None = None) -> Fac
     Raises:
         InputError: a half is missing, the method is no product of thin matrices, or a value is not finite.
     """
-    for start, kind in FOREIGN:
-        if any(name.startswith(start) for name in tensors):
-            raise InputError(f"{kind}; LoRA, LoCon, LoHa and decomposed LoKr can be read. Merge it elsewhere")
+    refuse_foreign(tensors)
     if any(not torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
         raise InputError("NaN or infinity; the file is damaged or its training failed, get another")
+    measure(tensors)
     double = {name: tensor.double() for name, tensor in tensors.items()}
     if any(name.startswith("hada_") for name in double):
         factors, rank = _loha(double)
@@ -54,6 +54,60 @@ def to_factors(tensors: Mapping[str, Tensor], scale: float | None = None) -> Fac
         raise InputError(f"an alpha of shape {tuple(alpha.shape)}; it is one number")
     number = float(alpha) / rank if alpha is not None else 1.0 if scale is None else scale
     return Factors((factors.up * number).float(), factors.down.float())
+
+
+def refuse_foreign(tensors: Mapping[str, Tensor]) -> None:
+    """Raises InputError, which names the method, where it is no product of thin matrices."""
+    for start, kind in FOREIGN:
+        if any(name.startswith(start) for name in tensors):
+            raise InputError(f"{kind}; LoRA, LoCon, LoHa and decomposed LoKr can be read. Merge it elsewhere")
+
+
+def measure(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """The sides of a layer's delta, (out, in * kernel), from the shapes alone.
+
+    Raises:
+        InputError: a half is missing, is no matrix of numbers, or does not fit the other; or the rank is beyond reason.
+    """
+    for name, tensor in tensors.items():
+        if not name.startswith(("down", "up", "mid", "hada_", "lokr_")):
+            continue
+        if not tensor.is_floating_point() or tensor.ndim < 2 or not tensor.numel():
+            kind = f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+            raise InputError(f"{name} of shape {kind}, not a matrix of floats; the file is damaged, download it again")
+    sides = {name: (len(tensor), tensor[0].numel()) for name, tensor in tensors.items() if tensor.ndim > 1}
+    if any(name.startswith("hada_") for name in tensors):
+        _need(tensors, *HADA)
+        (out, inner), other = _product(sides, *HADA[:2]), _product(sides, *HADA[2:])
+        if (out, inner) != other:
+            raise InputError(f"products of shapes {out, inner} and {other}; the file is not whole, download it again")
+        rank = sides["hada_w1_b"][0] * sides["hada_w2_b"][0]
+    elif any(name.startswith("lokr_") for name in tensors):
+        if "lokr_w2" in tensors:
+            raise InputError("LoKr with a full second matrix, which is no low-rank update; merge it elsewhere")
+        _need(tensors, "lokr_w2_a", "lokr_w2_b")
+        if "lokr_w1" not in tensors:
+            _need(tensors, "lokr_w1_a", "lokr_w1_b")
+        first = sides["lokr_w1"] if "lokr_w1" in tensors else _product(sides, "lokr_w1_a", "lokr_w1_b")
+        second = _product(sides, "lokr_w2_a", "lokr_w2_b")
+        out, inner, rank = first[0] * second[0], first[1] * second[1], first[1] * sides["lokr_w2_b"][0]
+    else:
+        _need(tensors, "down", "up")
+        rank, inner = sides["down"]
+        out = sides["up"][0]
+        if (mid := tensors.get("mid")) is not None:
+            inner *= mid[0][0].numel()
+    if rank > LARGEST_RANK:
+        raise InputError(f"rank {rank}, and no layer has more than {LARGEST_RANK} directions; get another file")
+    return out, inner
+
+
+def _product(sides: Mapping[str, tuple[int, int]], left: str, right: str) -> tuple[int, int]:
+    """The sides of a product. Raises InputError where its halves do not fit."""
+    (rows, inner), (other, columns) = sides[left], sides[right]
+    if inner != other:
+        raise InputError(f"halves of ranks {inner} and {other}; the file is not whole, download it again")
+    return rows, columns
 
 
 def _need(tensors: Mapping[str, Tensor], *names: str) -> list[Tensor]:
@@ -86,8 +140,6 @@ def _loha(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
 
 def _lokr(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
     """`kron(w1, w2_a w2_b) = kron(w1, w2_a) kron(1, w2_b)`: rank r times the columns of w1."""
-    if "lokr_w2" in tensors:
-        raise InputError("LoKr with a full second matrix, which is no low-rank update; merge it elsewhere")
     w2_a, w2_b = _need(tensors, "lokr_w2_a", "lokr_w2_b")
     if "lokr_w1" in tensors:
         w1 = tensors["lokr_w1"]

@@ -26,6 +26,7 @@ from spectral_fusion.settings import CHECKED, NonNegative, PositiveInt, checked
 
 MAX_SEED = 2**64 - 1
 MAX_UPSCALE = 4
+MAX_EDGE = 8192  # pixels
 
 
 @checked
@@ -49,9 +50,9 @@ class GenerateConfig:
     """Of the first picture; the next ones count up."""
     num_images: PositiveInt = 1
     """Each picture is denoised on its own, so a seed gives the same picture in whatever company."""
-    height: PositiveInt | None = None
+    height: Annotated[int, Field(ge=1, le=MAX_EDGE)] | None = None
     """In pixels, a multiple of 8; None: the base's own size."""
-    width: PositiveInt | None = None
+    width: Annotated[int, Field(ge=1, le=MAX_EDGE)] | None = None
     regions: tuple[InstanceOf[Region], ...] = ()
     """Prompts and concepts that rule in places; `prompt` rules outside."""
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -1,6 +1,8 @@
 """Pictures on disk: written with their settings, and the settings read back."""
 
+import os
 import re
+from os.path import exists
 from pathlib import Path
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -46,6 +48,15 @@ def save_picture(
     return path
 
 
+def check_folder(folder: Path) -> None:
+    """Raises InputError where pictures cannot be written into this folder, there or not: before they are made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
+    if not there.is_dir():
+        raise InputError(f"{there} is a file; give a folder for the pictures")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there} cannot be written to; give another folder for the pictures")
+
+
 def save_numbered(image: Image.Image, folder: Path, name: str, parameters: Parameters | str) -> Path:
     """Save a picture as `<number>-<name>`, the number one more than any in the folder; no file is ever replaced.
 
@@ -54,6 +65,7 @@ def save_numbered(image: Image.Image, folder: Path, name: str, parameters: Param
     Args:
         name: with its ending: `1234.png`.
     """
+    check_folder(folder)
     mend(folder, lambda target: NUMBERED.fullmatch(target) is not None)
     number = next_number(folder)
     while True:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from spectral_fusion.atomic import refuse_undecodable
 from spectral_fusion.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def open_tensors(path: Path, *, framework: str = "pt", device: str = "cpu") -> I
         InputError: no such file, a pickle, empty, cut off, no safetensors file, or a tensor of an impossible shape.
     """
     refuse_pickle(path)
+    refuse_undecodable(path)
     try:
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")

@@ -358,7 +358,7 @@ def test_each_visitor_sees_and_stops_his_own_jobs_and_finds_them_again(desk: Des
 
 def test_progress_brings_a_preview_once(ann: Asking) -> None:
     id = ann("create", form(steps=20, pictures=8))["id"]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         job = ann("jobs")["jobs"][-1]
         if "preview" in job:

@@ -13,6 +13,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion.picture import read_parameters
 from spectral_fusion_app.create.desk import Desk
 from spectral_fusion_app.library.desk import LibraryDesk
+from spectral_fusion_app.page import mend_folders
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
@@ -106,3 +107,34 @@ def test_a_lora_with_a_taken_name_or_that_is_none_is_refused(studio: Studio, lib
     (studio.loras.folder / "gone.json").write_text("[", encoding="utf-8")
     assert {info.name for info in studio.loras.list()} <= {"soft_light_v2"}
     assert [info.name for info in studio.library.list()] == ["rex", "tom"]
+
+
+def test_a_concept_and_a_lora_never_have_one_name(studio: Studio, library: Asking) -> None:
+    library("add", {"path": sent(studio, "style.safetensors"), "name": "kit"})
+    assert "has a LoRA 'kit'" in library("rename", {"name": "tom", "to": "KIT"})["error"]
+    assert "no text" in library("rename", {"name": "tom", "to": None})["error"]
+    file = make_concept(tiny_base(), "kit", band=6).save(studio.settings.out / "sent" / "kit.safetensors")
+    assert "has a LoRA 'kit'" in library("add", {"path": str(file)})["error"]
+    library("remove", "kit")
+    library("add", {"path": str(file)})
+    assert "a concept 'kit' again" in library("restore", "kit")["error"]
+    library("remove", "kit")
+    library("add", {"path": sent(studio, "style.safetensors"), "name": "kit"})
+    assert "has a LoRA 'kit'" in library("restore", "kit")["error"]
+    assert {card["name"] for card in library("library")["concepts"]} >= {"rex", "tom", "kit"}
+    library("remove", "kit")
+
+
+def test_what_a_kill_left_of_a_lora_between_two_moves_comes_back(studio: Studio, library: Asking) -> None:
+    library("add", {"path": sent(studio, "style.safetensors"), "name": "half"})
+    folder = studio.loras.folder
+    (folder / ".trash").mkdir(exist_ok=True)
+    (folder / "half.json").rename(folder / ".trash" / "half.json")
+    assert "half" in studio.loras.removed()
+    studio.loras.restore("half")
+    assert "half" in studio.loras
+    leftover = folder / ".half.safetensors.abcdefgh.part"
+    leftover.write_bytes(b"half")
+    mend_folders(studio.settings)
+    assert not leftover.exists()
+    library("remove", "half")

@@ -94,6 +94,7 @@ def test_a_pasted_seed_is_kept_and_an_upper_case_trigger_is_the_same(server: Ser
 
 
 def test_reload_in_the_middle_finds_form_and_job_again_and_cancels_it(server: Server, visit: Visit, page: Page) -> None:
+    before = len(server.pictures)
     write(page, prompt="a <rex> dog on a long road", steps=150, pictures=36, width=64, height=64)
     page.locator("#weight-rex").fill("0.25")
     page.click("#generate")
@@ -102,10 +103,9 @@ def test_reload_in_the_middle_finds_form_and_job_again_and_cancels_it(server: Se
     expect(page.locator("#f-prompt")).to_have_value("a <rex> dog on a long road")
     expect(page.locator("#weight-rex")).to_have_value("0.25")
     expect(page.locator(".status")).to_contain_text("of 150")
-    began = time.monotonic()
     page.keyboard.press("Escape")
     idle(page)
-    assert time.monotonic() - began < 20
+    assert len(server.pictures) < before + 36, "the others were not made any more"
     expect(page.locator("#generate")).to_be_enabled()
 
 

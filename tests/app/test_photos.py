@@ -136,9 +136,47 @@ def test_a_server_folder_outside_the_roots_is_refused_and_so_are_links_out(sent:
 
 
 def test_the_endings_are_those_that_a_training_reads() -> None:
-    from spectral_fusion.concept.images import captions, folder, picture
+    from spectral_fusion.concept.images import captions, picture
     from spectral_fusion_app.train import photos
 
-    assert photos.PICTURES == picture.ENDINGS
+    assert (*picture.ENDINGS, *picture.HEIF) == photos.PICTURES
     assert photos.CAPTIONS == captions.ENDINGS
-    assert (photos.METADATA, photos.MASK_SUFFIX) == (captions.METADATA, folder.MASK_SUFFIX)
+
+
+def test_side_files_of_other_tools_are_no_photos_and_captions_find_their_picture(sent: Path, upload: Upload) -> None:
+    for name in ("0-condlabel.png", "0-masklabel1.png", "1_mask.png", "2.depth.png"):
+        (sent / name).write_bytes((sent / "0.png").read_bytes())
+    (sent / "0.png").rename(sent / "Cafe\u0301.png")
+    (sent / "CAF\u00c9.txt").write_text("a <TOK> dog", encoding="utf-8")
+    cards, others = upload(*sorted(sent.iterdir())).cards(64)
+    assert sorted((card.name, card.caption) for card in cards) == [
+        ("1.png", ""), ("2.png", ""), ("Cafe\u0301.png", "a <TOK> dog")
+    ]  # fmt: skip
+    assert sorted(line.split()[2] for line in others) == [
+        "0-condlabel.png", "0-masklabel1.png", "1_mask.png", "2.depth.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("server", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.csv", "file_name,text\n0.png,a red dog\n./gone.png,x\n"),
+        ("metadata.jsonl", '{"file_name": "0.png", "text": "a red dog"}\n{"file_name": "gone.png", "text": "x"}'),
+    ],
+)
+def test_a_table_of_captions_comes_along(
+    sent: Path, upload: Upload, tmp_path: Path, server: bool, name: str, text: str
+) -> None:
+    (sent / name).write_text(text, encoding="utf-8")
+    if server:
+        (tmp_path / "copies").mkdir()
+        photos = Photos.from_server(tmp_path / "copies", str(sent), [tmp_path], Limits())
+    else:
+        photos = upload(*sorted(sent.iterdir(), reverse=True))
+    cards, others = photos.cards(64)
+    assert sorted((card.name, card.caption) for card in cards) == [("0.png", "a red dog"), ("1.png", ""), ("2.png", "")]
+    assert len(others) == 1
+    assert "gone.png, which is not there" in others[0]
+    photos.write_captions({card.key: "" for card in cards})
+    assert [card.caption for card in photos.cards(64)[0]] == [""] * 3, "a caption that was taken away stays away"

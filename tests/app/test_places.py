@@ -228,12 +228,12 @@ def test_the_head_tells_news_and_asks_before_others_lose_their_base(studio: Stud
     Library(studio.settings.library).add(make_concept(tiny_base(), "kit", band=4))
     assert ann("look")["library"] != before["library"]
     Library(studio.settings.library).remove("kit")
-    job = studio.line.submit(BOB, lambda job: job._cancelled.wait(20))
+    job = studio.line.submit(BOB, lambda job: job._cancelled.wait(60))
     assert "would lose" in ann("load", {"base": "toybox"})["confirm"]
     assert "confirm" not in bob("load", {"base": "nosuch/../model"})
     assert "may use" in ann("load", {"base": "/etc", "sure": True})["error"]
     studio.cancel(BOB)
-    job.wait(20)
+    job.wait(60)
 
 
 def test_no_listener_is_drawn_anew_with_a_part_of_the_page(tmp_path: Path) -> None:

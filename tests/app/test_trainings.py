@@ -14,9 +14,9 @@ import pytest
 from concepts import make_concept
 from spectral_fusion.concept import Library
 from spectral_fusion.errors import InputError
-from spectral_fusion.journal import Journal
+from spectral_fusion.journal import Entry, Journal
 from spectral_fusion_app.processes import VerbProcess
-from spectral_fusion_app.train.progress import ACTIVE
+from spectral_fusion_app.train.progress import ACTIVE, read_points
 from spectral_fusion_app.train.trainings import Training, Trainings, to_toml
 from tiny import tiny_base
 from training import draw_photos
@@ -277,3 +277,14 @@ def test_a_training_runs_apart_survives_its_server_and_can_be_cancelled_and_resu
     assert Library(found.library).info("rex").class_word == "dog"
     with pytest.raises(InputError, match="finished"):
         restarted.resume(found.id)
+
+
+@pytest.mark.parametrize(
+    "data", [{"step": "1", "steps": 3, "loss": 1.0}, {"step": 1, "steps": 3}, {"step": 1, "steps": 3, "loss": "x"},
+             {"step": 1, "steps": None, "loss": 1.0}, {"step": 1, "steps": 3, "loss": float("nan")},
+             {"step": 1, "steps": 3, "loss": 1.0, "likeness": "x"}],
+)  # fmt: skip
+def test_a_step_that_says_no_numbers_is_left_out(data: dict[str, Any]) -> None:
+    good = [Entry(float(step), {"step": step, "steps": 3, "loss": 1.0}) for step in (1, 2)]
+    points, steps = read_points([good[0], Entry(1.5, data), good[1]])
+    assert ([point.step for point in points], steps) == ([1, 2], 3)

@@ -52,10 +52,9 @@ def shelves(folder: Path, name: str) -> list[Shelf]:
     return [Shelf.of(path) for path in (folder, *([folder.parent / name] if folder.name in PICTURES_FOLDERS else []))]
 
 
-def find_caption(stem: str, places: list[Shelf]) -> Path | None:
-    """The caption file of the picture called `stem`; a further one of the same picture counts as used too."""
-    found = [file for place in places for ending in CAPTIONS if (file := place.take(stem + ending))]
-    return found[0] if found else None
+def find_captions(stem: str, places: list[Shelf]) -> list[Path]:
+    """The caption files of the picture called `stem`, the one that counts first."""
+    return [file for place in places for ending in CAPTIONS if (file := place.take(stem + ending))]
 
 
 def find_mask(stem: str, places: list[Shelf]) -> Path | None:
@@ -68,8 +67,14 @@ def find_mask(stem: str, places: list[Shelf]) -> Path | None:
 
 def side_file(stem: str, stems: set[str]) -> bool:
     """Whether a picture called `stem` is no photo but a mask or a condition that another tool keeps beside one."""
-    paired = PAIRED.fullmatch(stem)
-    return LABELLED.fullmatch(stem) is not None or (paired is not None and paired["stem"] in stems)
+    return split_side(stem, stems)[1] != ""
+
+
+def split_side(stem: str, stems: set[str]) -> tuple[str, str]:
+    """The picture that a side file called `stem` belongs to, and the rest of its name; an empty rest for a photo."""
+    labelled, paired = LABELLED.fullmatch(stem), PAIRED.fullmatch(stem)
+    found = labelled or (paired if paired is not None and paired["stem"] in stems else None)
+    return (found["stem"], stem[found.end("stem") :]) if found else (stem, "")
 
 
 def _key(name: str) -> str:

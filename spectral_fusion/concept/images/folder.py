@@ -1,11 +1,12 @@
 """Scanning a folder of pictures by the conventions of kohya, OneTrainer, Mix-of-Show and Hugging Face `imagefolder`."""
 
 from dataclasses import dataclass, field, replace
+from os.path import exists
 from pathlib import Path
 
 from PIL import Image
 
-from spectral_fusion.concept.images.beside import MASK_SUFFIX, Shelf, find_caption, find_mask, shelves, side_file
+from spectral_fusion.concept.images.beside import MASK_SUFFIX, Shelf, find_captions, find_mask, shelves, side_file
 from spectral_fusion.concept.images.captions import read_caption, tidy
 from spectral_fusion.concept.images.layout import PICTURES_FOLDERS, Layout, class_of, find_layout, kohya_prefix
 from spectral_fusion.concept.images.picture import (
@@ -177,8 +178,15 @@ def _scan_one(folder: Path, background: str, tables: list[Table]) -> ImageFolder
 
 
 def _caption(file: Path, places: list[Shelf], tables: list[Table], notes: list[str]) -> str | None:
-    if beside := find_caption(file.stem, places):
+    if captions := find_captions(file.stem, places):
+        beside, *others = captions
         caption = read_caption(beside)
+        notes += [f"left out: {other}, since {beside.name} has the caption of {file.name}" for other in others]
+        notes += [
+            f"left out: what {table.path} says of {file.name}, since {beside.name} has its caption"
+            for table in tables
+            if table.caption(file) not in (None, caption)
+        ]
         if caption is None:
             notes.append(f"{beside} is empty: a caption is made from the class word")
         return caption
@@ -237,8 +245,8 @@ def _left_out(entries: tuple[tuple[Path, str], ...], tables: list[Table]) -> lis
 def _missing(table: Table, photos: tuple[Photo, ...]) -> list[str]:
     """A line for each picture that a table names and that is not there, or for a table that names none of them."""
     keys = {table.key(photo.path) for photo in photos}
-    gone = [name for name in table.rows if name not in keys and table.path and not (table.path.parent / name).exists()]
-    notes = [f"{table.path} names {name}, which is not there" for name in gone]
+    gone = [name for name in table.rows if name not in keys and table.path and not exists(table.path.parent / name)]
+    notes = [f"{table.path} names {name[:200]}, which is not there" for name in gone]
     if table.path and not keys & table.rows.keys():
         notes.insert(0, f"{table.path} is not used: it names none of the pictures")
     return _shortened(notes)

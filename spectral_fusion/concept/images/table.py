@@ -39,7 +39,7 @@ def read_table(folder: Path) -> Table:
     """The table in `folder`; an empty one where there is none.
 
     Raises:
-        InputError: it cannot be read, a row names no picture or has no caption, or there are two tables.
+        InputError: it cannot be read, a row lacks picture or caption, a picture has two, or there are two tables.
     """
     found = [folder / name for name in TABLES if (folder / name).is_file()]
     if len(found) > 1:
@@ -47,7 +47,12 @@ def read_table(folder: Path) -> Table:
     if not found:
         return Table()
     rows = _csv_rows(found[0]) if found[0].suffix == ".csv" else _json_rows(found[0])
-    return Table(found[0], dict(_caption(where, row) for where, row in rows))
+    captions: dict[str, str] = {}
+    for where, row in rows:
+        name, text = _caption(where, row)
+        if captions.setdefault(name, text) != text:
+            raise InputError(f"{where} names {shown(name)} again, with another caption; remove one of the two")
+    return Table(found[0], captions)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,6 +66,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path, largest=LARGEST)))
     try:
         for row in reader:
+            if None in row:
+                raise InputError(
+                    f"{path} line {reader.line_num} has more values than there are columns; put quotes round a text "
+                    "with commas"
+                )
             yield f"{path} line {reader.line_num}", {str(key).strip(): value for key, value in row.items()}
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not CSV ({error}); mend it") from None
