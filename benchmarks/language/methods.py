@@ -29,7 +29,7 @@ from spectral_fusion.spectral import Mode, Triplets, all_triplets
 
 Place = Literal["top", "middle", "bottom", "random"]
 PLACES: tuple[Place, ...] = ("top", "middle", "bottom", "random")
-RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
+RANKS = (*range(1, 9), *range(10, 33, 2), *range(36, 65, 4))
 BLOCKS = (2, 4, 8, 16, 32)
 
 
