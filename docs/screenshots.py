@@ -1,10 +1,11 @@
-"""Takes pictures of every place, light and dark, from a phone to a wide screen, into docs/screenshots.
+"""Takes pictures of every place in every state, light and dark, from a phone to a wide screen, into docs/screenshots.
 
-    python docs/screenshots.py              # toybox and the shipped concepts
-    python docs/screenshots.py --library concepts --base toybox
+    python docs/screenshots.py                                          # what is not there yet
+    python docs/screenshots.py --again --places create train            # these anew
+    python docs/screenshots.py --states error --widths 390 --schemes dark
 
-Starts a server of its own in a folder that is thrown away, and makes a picture with two concepts. Needs Chromium and
-playwright (`pip install -e .[dev]`).
+Starts servers of its own in a folder that is thrown away, on a copy of the shipped concepts, and does in each place
+what leads to its states: empty, first, busy, done, error. Needs Chromium and playwright (`pip install -e .[dev]`).
 """
 
 from __future__ import annotations
@@ -19,43 +20,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
 
-import typer
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from screenshot_states import LONG, PLACES, STATES, Visitor, way_to
 
 FOLDER = Path(__file__).parent / "screenshots"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-WIDTHS = {1440: 1000, 390: 844, 768: 1000, 2560: 1400}
-EVERY_PLACE = (1440, 390)
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-PLACES = ("create", "train", "library", "lab")
+HEIGHTS = {390: 844, 768: 1000, 1440: 1000, 2560: 1400}
+SCHEMES = ("light", "dark")
 TALLEST = 2400
+COLOURS = 128
+Shot = tuple[int, str, Path]
+"""Width, scheme and file of a picture."""
+Lengths = tuple[int, int]
+"""Steps of the training and of the comparison that are waited for."""
+MOST = 12_000_000  # bytes of the whole folder
 SECONDS = 60.0
 
 
 @contextmanager
-def serve(base: str, library: Path) -> Iterator[str]:
+def serve(base: str, library: Path, out: Path) -> Iterator[str]:
     """The address of a page of its own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    with TemporaryDirectory() as out:
-        flags = ["--port", str(port), "--out", out, "--base", base, "--library", str(library)]
-        process = subprocess.Popen([sys.executable, "-m", "spectral_fusion", "app", *flags])
-        try:
-            wait_for(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30)
+    flags = ["--port", str(port), "--out", str(out), "--base", base, "--library", str(library)]
+    process = subprocess.Popen([sys.executable, "-m", "spectral_fusion", "app", *flags])
+    try:
+        wait_for(url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def wait_for(url: str) -> None:
     """Until the page is there."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + 4 * SECONDS
     while True:
         try:
             urllib.request.urlopen(url, timeout=10).close()
@@ -66,89 +69,107 @@ def wait_for(url: str) -> None:
             time.sleep(0.2)
 
 
-def make_picture(page: Page) -> None:
-    """The first visit's picture: two examples, a region each."""
-    page.click("[data-do=welcome]")
-    page.wait_for_selector(".strip [role=option]")
-    page.wait_for_function("document.querySelector('#cancel').disabled")
-    page.click("#made summary")
-    page.wait_for_selector("#made dd")
+def open_page(browser: Browser, url: str, place: str) -> Page:
+    """A visit of its own, at a place, once the base is there."""
+    page = browser.new_context(viewport={"width": 1440, "height": HEIGHTS[1440]}).new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(url)
+    page.wait_for_selector(".state.ready", timeout=LONG)
+    page.wait_for_selector(".create.ready")
+    page.click(f"#tab-{place}-button")
+    return page
 
 
-def edit(page: Page) -> None:
-    """The newest picture is started from, and a stroke says where it may change."""
-    page.click("#edit")
-    page.wait_for_selector(".brush:not([hidden])")
-    area = page.locator(".frame").bounding_box()
-    assert area
-    for number, (x, y) in enumerate(((0.62, 0.3), (0.78, 0.42), (0.74, 0.7))):
-        page.mouse.move(area["x"] + x * area["width"], area["y"] + y * area["height"])
-        if not number:
-            page.mouse.down()
-    page.mouse.up()
-
-
-def fill(page: Page, place: str, library: Path) -> None:
-    """What a visitor would give a place: photos to train on, a concept to look at, concepts to compare."""
-    if place == "train":
-        page.set_input_files("#train-files", sorted(library.glob("*/images/??.png"))[:6])
-        page.locator(".photo").nth(5).wait_for()
-    if place == "library":
-        page.locator("#shelf .concept").first.click()
-    if place == "lab":
-        for number in range(3):
-            page.locator("#fuse-concepts button").nth(number).click()
-        page.wait_for_selector("#fuse-check table")
-
-
-def shoot(page: Page, name: str) -> None:
+def shoot(page: Page, path: Path) -> None:
     """One screenshot of the whole page, in few colours so that it stays small."""
     page.evaluate("window.scrollTo(0, 0)")
-    page.wait_for_timeout(800)
-    path = FOLDER / f"{name}.png"
-    page.screenshot(path=path, full_page=True)
-    with Image.open(path) as image:
-        image.crop((0, 0, image.width, min(image.height, TALLEST))).quantize(128).save(path, optimize=True)
-    typer.echo(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+    page.wait_for_timeout(500)
+    part = path.with_suffix(".part.png")
+    page.screenshot(path=part, full_page=True)
+    with Image.open(part) as image:
+        shown = image.convert("RGB").crop((0, 0, image.width, min(image.height, TALLEST)))
+    shown.quantize(COLOURS, dither=Image.Dither.NONE).save(part, "PNG", optimize=True)
+    part.replace(path)
+    print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
+
+
+def wanted(
+    places: list[str], states: list[str], widths: list[int], schemes: list[str], *, again: bool
+) -> dict[tuple[str, str], list[Shot]]:
+    """(state, place) -> width, scheme and file of each picture that is to be taken, states in their order."""
+    found: dict[tuple[str, str], list[Shot]] = {}
+    for state in STATES:
+        for place in PLACES:
+            shots = [(w, s, FOLDER / f"{place}-{state}-{w}-{s}.png") for w in widths for s in schemes]
+            left = [shot for shot in shots if again or not shot[2].exists()]
+            if left and state in states and place in places:
+                found[state, place] = left
+    return found
+
+
+def take(browser: Browser, url: str, library: Path, state: str, place: str, shots: list[Shot], steps: Lengths) -> None:
+    """One place in one state, in all widths and schemes."""
+    page = open_page(browser, url, place)
+    visitor = Visitor(page, library, *steps)
+    try:
+        way_to(visitor, place, state)()
+        for width, scheme, path in shots:
+            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+            page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
+            shoot(page, path)
+        page.set_viewport_size({"width": 1440, "height": HEIGHTS[1440]})
+        visitor.calm(place)
+    finally:
+        page.context.close()
 
 
 def main(
-    base: Annotated[str, typer.Option(help="As of spectral-fusion app.")] = "toybox",
-    library: Annotated[Path, typer.Option(help="Folder of concepts.")] = Path("concepts"),
-) -> None:
-    """Take all of them."""
+    places: list[str],
+    states: list[str],
+    widths: list[int],
+    schemes: list[str],
+    *,
+    again: bool,
+    base: str,
+    library: Path,
+    steps: Lengths,
+) -> int:
+    """Take what is asked for; returns how many states failed. One that fails does not keep the others back."""
     FOLDER.mkdir(exist_ok=True)
-    with serve(base, library.resolve()) as url, sync_playwright() as playwright:
+    asked, failed = wanted(places, states, widths, schemes, again=again), 0
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        for width, height in WIDTHS.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(SECONDS * 1000)
-            page.goto(url)
-            page.wait_for_selector(".state.ready")
-            page.wait_for_selector(".create.ready .chips button")
-            if page.locator(".welcome").is_visible():
-                both(page, f"first-{width}")
-                make_picture(page)
-            if width in EVERY_PLACE:
-                page.click("#tab-create-button")
-                edit(page)
-                both(page, f"paint-{width}")
-                page.click("#done-paint")
-                page.click("#reuse")
-            for place in PLACES if width in EVERY_PLACE else PLACES[:1]:
-                page.click(f"#tab-{place}-button")
-                fill(page, place, library)
-                both(page, f"{place}-{width}")
-            page.close()
+        for empty in (True, False):
+            own = Path(folder) / ("empty" if empty else "full") / "concepts"
+            own.mkdir(parents=True) if empty else shutil.copytree(library, own)
+            todo = {key: shots for key, shots in asked.items() if (key[0] == "empty") == empty}
+            if not todo:
+                continue
+            with serve(base, own, own.parent / "out") as url:
+                for (state, place), shots in todo.items():
+                    try:
+                        take(browser, url, own, state, place, shots, steps)
+                    except Exception as error:  # the next state may go well; the run ends with an error all the same
+                        failed += 1
+                        print(f"{place}-{state}: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
         browser.close()
-
-
-def both(page: Page, name: str) -> None:
-    """A place in light and in dark."""
-    for scheme in SCHEMES:
-        page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
-        shoot(page, f"{name}-{scheme}")
+    size = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
+    print(f"{size / 1e6:.1f} MB in {FOLDER}" + (f", more than {MOST / 1e6:.0f}" if size > MOST else ""))
+    return failed
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(description="Take screenshots of the page; those that are there are kept.")
+    for name, every in (("places", PLACES), ("states", STATES), ("schemes", SCHEMES)):
+        parser.add_argument(f"--{name}", nargs="+", choices=every, default=list(every))
+    parser.add_argument("--widths", nargs="+", type=int, choices=list(HEIGHTS), default=list(HEIGHTS))
+    parser.add_argument("--again", action="store_true", help="also what is there")
+    parser.add_argument("--base", default="toybox", help="as of spectral-fusion app")
+    parser.add_argument("--library", type=Path, default=Path("concepts"), help="folder of concepts")
+    parser.add_argument("--train-steps", type=int, default=200, help="of the training that is waited for")
+    parser.add_argument("--compare-steps", type=int, default=20, help="of the comparison that is waited for")
+    given = vars(parser.parse_args())
+    lengths = (given.pop("train_steps"), given.pop("compare_steps"))
+    sys.exit(main(**given, steps=lengths) > 0)

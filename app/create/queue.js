@@ -12,6 +12,7 @@ async function submit(form) {
   $("#generate").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was asked for. Try again when the connection is back.");
   if (answer.error) return problem(answer.error, answer.field);
+  $(".welcome").hidden = true;
   state.lastSeed = String(answer.seed);
   if (answer.notes?.length) problem(answer.notes.join("; "), "prompt");
   await look();

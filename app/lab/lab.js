@@ -120,13 +120,14 @@ async function load() {
     const answer = await ask("lab");
     if (answer && !answer.error) {
       busy = answer.evaluations.some(one => one.active);
-      if (JSON.stringify(answer.concepts) !== JSON.stringify(names)) {
+      const first = !$(".methods input");
+      if (first || JSON.stringify(answer.concepts) !== JSON.stringify(names)) {
         names = answer.concepts;
         chosen = chosen.filter(name => names.includes(name));
         drawChips();
         check();
       }
-      if (!$(".methods input")) $(".methods").append(...answer.methods.map((method, at) => make("label", {className: "check"}, make("input", {type: "checkbox", value: method, checked: at === 0}), ` ${method.replace("-", " ")}`)));
+      if (first) $(".methods").append(...answer.methods.map((method, at) => make("label", {className: "check"}, make("input", {type: "checkbox", value: method, checked: at === 0}), ` ${method.replace("-", " ")}`)));
       drawEvaluations(answer.evaluations);
     }
   }

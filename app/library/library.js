@@ -57,6 +57,7 @@ async function load(name = chosen) {
   concepts = answer.concepts;
   draw();
   $("#bands").innerHTML = answer.bands;
+  $(".room").hidden = !answer.bands;
   const broken = Object.entries(answer.unreadable);
   $("#broken").hidden = !broken.length;
   $("#broken ul").replaceChildren(...broken.map(([name, why]) => make("li", {}, make("b", {}, name), ` ${why} `,

@@ -56,7 +56,9 @@ def evaluate(
     check_choices(wanted, sampler)
     listed = subject_list(subjects, photos, images, prompts)
     concepts = chosen_concepts(names, listed, library)
-    folders = photo_folders(concepts, images if listed is None else listed.folders(_names(concepts), photos), library)
+    if listed is not None and photos is not None:
+        images = listed.folders(_names(concepts), photos)
+    folders = photo_folders(concepts, images, library)
     given = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
     settings = evaluate_config(given, listed, concepts, prompts, seeds)
     opening = partial(open_base, base, device, precision, prediction_type, concepts)
