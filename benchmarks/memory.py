@@ -18,7 +18,7 @@ from published_bases import BASES, write_folder
 from report import write_report
 from spectral_fusion.base.outline import outline
 from spectral_fusion.training.config import TrainConfig
-from spectral_fusion.training.fitting import fits_down, predicted
+from spectral_fusion.training.fitting import first_fits, fits_down, predicted
 from spectral_fusion.training.memory import GB
 
 CARDS = (8, 12, 16, 24)  # GB
@@ -144,10 +144,10 @@ def fits() -> list[list[object]]:
         for name in BASES:
             home = write_folder(name, Path(folder) / name)
             config, opened = TrainConfig(base=str(home), **SUBJECT), partial(outline, home)
-            down = list(fits_down(config, "gpu", open_outline=opened))
-            row: list[object] = [name, f"{down[0].prediction.peak / GB:.1f}"]
-            for card in CARDS:
-                fit = next((fit for fit in down if fit.prediction.peak <= card * GB), None)
+            plain = predicted(config, "gpu", open_outline=opened)
+            row: list[object] = [name, f"{plain.peak / GB:.1f}"]
+            found = first_fits(fits_down(config, "gpu", open_outline=opened), [card * GB for card in CARDS])
+            for fit in found.values():
                 row.append("does not fit" if fit is None else f"{words(fit.flags)}: {fit.prediction.peak / GB:.1f}")
             print(*row, sep=" | ", flush=True)
             rows.append(row)

@@ -162,7 +162,9 @@ def test_small_and_telling_layers_stay_as_they_are() -> None:
     linear = torch.nn.Linear(128, 64)
     assert is_chosen("blocks.0.attn.to_q", linear)
     assert not is_chosen("time_embedding.linear_1", linear)
+    assert not is_chosen("down_blocks.0.resnets.0.time_emb_proj", linear)
     assert not is_chosen("proj_out", linear)
+    assert is_chosen("single_transformer_blocks.3.proj_out", linear)
     assert not is_chosen("blocks.0.attn.to_q", torch.nn.Linear(100, 64))
     assert not is_chosen("conv", torch.nn.Conv2d(64, 64, 1))
     assert [stored_bytes(linear, scheme) for scheme in LIBRARY] == [8192 + 256, 8192 + 256, 4096 + 512]

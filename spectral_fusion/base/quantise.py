@@ -8,6 +8,7 @@ are float32; they are not quantised in turn.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -24,7 +25,8 @@ Scheme = Literal["int8", "fp8", "nf4"]
 LIBRARY = {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}
 BITS = {"int8": 8, "fp8": 8, "nf4": 4}
 SMALLEST = 64  # inputs or outputs of a layer that is worth it, and whole blocks for nf4
-KEPT = ("embed", "proj_out", "adaLN", "norm")  # small, and much depends on them: times, sizes, the last layer
+# The first and last layers, and those of times and sizes, stay as they are: small, and much depends on them.
+IN_BLOCK = re.compile(r"\.\d+\.(?!.*emb)")
 
 
 def check_scheme(scheme: str) -> None:
@@ -67,8 +69,8 @@ def quantise(base: Base, scheme: Scheme) -> Quantised:
 
 
 def is_chosen(path: str, layer: nn.Module) -> bool:
-    """Whether a layer of the denoiser is quantised: linear, large, and none of those that much depends on."""
-    if not isinstance(layer, nn.Linear) or any(word in path for word in KEPT):
+    """Whether a layer of the denoiser is quantised: linear, large, and in one of its blocks."""
+    if not isinstance(layer, nn.Linear) or not IN_BLOCK.search(path):
         return False
     return layer.in_features % SMALLEST == layer.out_features % SMALLEST == 0
 

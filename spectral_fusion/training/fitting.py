@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,8 +60,19 @@ def first_fit(
     others: bool = False,
 ) -> Fit | None:
     """The first of `ladder` that fits into `room` bytes; None where none does."""
-    fits = fits_down(config, kind, open_outline=open_outline, others=others)
-    return next((fit for fit in fits if fit.prediction.peak <= room), None)
+    return first_fits(fits_down(config, kind, open_outline=open_outline, others=others), [room])[room]
+
+
+def first_fits(down: Iterable[Fit], rooms: Sequence[float]) -> dict[float, Fit | None]:
+    """The first that fits into each of several rooms; none is asked for that no room needs."""
+    found: dict[float, Fit | None] = dict.fromkeys(rooms)
+    for fit in down:
+        for room in rooms:
+            if found[room] is None and fit.prediction.peak <= room:
+                found[room] = fit
+        if all(found.values()):
+            break
+    return found
 
 
 def fits_down(

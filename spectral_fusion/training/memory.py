@@ -125,22 +125,18 @@ def predict(
 
 def _works(base: Base, config: ResolvedConfig, learning: Mapping[str, nn.Module], traces: Traces) -> dict[str, int]:
     """The most bytes of each kind of work, beyond what is held; and those of the trained numbers."""
-    makes: dict[str, Callable[[], int]] = {
-        "step": lambda: _step(base, config, learning),
-        "encode": lambda: _encode(base, config),
-        "draw": lambda: _draw(base, config),
-        "decode": lambda: _decode(base, config),
+    size = (config.resolution, config.batch_size // config.gradient_accumulation)
+    makes: dict[tuple, Callable[[], int]] = {
+        ("trained",): lambda: 4 * sum(p.numel() for m in learning.values() for p in m.parameters() if p.requires_grad),
+        ("step", *size, config.gradient_checkpointing): lambda: _step(base, config, learning),
+        ("encode", config.resolution): lambda: _encode(base, config),
+        ("draw", *size): lambda: _draw(base, config),
+        ("decode", config.resolution): lambda: _decode(base, config),
     }
-    size = (config.resolution, config.batch_size // config.gradient_accumulation, config.gradient_checkpointing)
-    with _adapted(base, config):
-        found = {
-            "trained": 4 * sum(p.numel() for model in learning.values() for p in model.parameters() if p.requires_grad)
-        }
-        for kind, make in makes.items():
-            if (key := (kind, *size)) not in traces:
-                traces[key] = make()
-            found[kind] = traces[key]
-    return found
+    if missing := [key for key in makes if key not in traces]:
+        with _adapted(base, config):
+            traces |= {key: makes[key]() for key in missing}
+    return {key[0]: traces[key] for key in makes}
 
 
 def _saved(model: nn.Module, scheme: str) -> int:
