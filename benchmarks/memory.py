@@ -2,6 +2,7 @@
 
 python benchmarks/memory.py            # both parts, docs/results/memory.md
 python benchmarks/memory.py --measure  # the first part alone, printed
+python benchmarks/memory.py --fits     # the second part alone, printed
 """
 
 import argparse
@@ -17,7 +18,7 @@ from published_bases import BASES, write_folder
 from report import write_report
 from spectral_fusion.base.outline import outline
 from spectral_fusion.training.config import TrainConfig
-from spectral_fusion.training.fitting import first_fit, predicted
+from spectral_fusion.training.fitting import first_fits, fits_down, predicted
 from spectral_fusion.training.memory import GB
 
 CARDS = (8, 12, 16, 24)  # GB
@@ -25,16 +26,11 @@ SUBJECT: dict[str, Any] = {"name": "rex", "class_word": "dog"}
 SHORT = {"steps": 2, "distillation_prompts": 0}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "toybox, batch 4": ("toybox", {"batch_size": 4}),
-    "toybox, batch 16": ("toybox", {"batch_size": 16}),
     "middle, 256 px, batch 4": ("middle", {"batch_size": 4, "resolution": 256}),
     "middle, 512 px, batch 2": ("middle", {"batch_size": 2, "resolution": 512}),
     "middle, 512 px, batch 2, checkpointing": (
         "middle",
         {"batch_size": 2, "resolution": 512, "gradient_checkpointing": True},
-    ),
-    "middle, 512 px, batch 4, in 2 parts": (
-        "middle",
-        {"batch_size": 4, "resolution": 512, "gradient_accumulation": 2},
     ),
 }
 TARGET = ("to_q", "to_k", "to_v", "to_out.0")
@@ -43,10 +39,14 @@ TARGET = ("to_q", "to_k", "to_v", "to_out.0")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--fits", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         measure(**json.loads(arguments.child))
+        return
+    if arguments.fits:
+        fits()
         return
     rows = measured_rows()
     if arguments.measure:
@@ -72,7 +72,14 @@ def measured_rows() -> list[list[object]]:
             line = subprocess.run([sys.executable, __file__, "--child", child], check=True, capture_output=True)
             took, start = json.loads(line.stdout.splitlines()[-1])
             error = (told.peak - took) / took
-            row = [name, told.worst, f"{told.peak / GB:.2f}", f"{took / GB:.2f}", f"{error:+.0%}", f"{start / GB:.2f}"]
+            row: list[object] = [
+                name,
+                told.worst,
+                f"{told.peak / GB:.2f}",
+                f"{took / GB:.2f}",
+                f"{error:+.0%}",
+                f"{start / GB:.2f}",
+            ]
             print(*row, flush=True)
             rows.append(row)
     return rows
@@ -139,8 +146,8 @@ def fits() -> list[list[object]]:
             config, opened = TrainConfig(base=str(home), **SUBJECT), partial(outline, home)
             plain = predicted(config, "gpu", open_outline=opened)
             row: list[object] = [name, f"{plain.peak / GB:.1f}"]
-            for card in CARDS:
-                fit = first_fit(config, "gpu", card * GB, open_outline=opened)
+            found = first_fits(fits_down(config, "gpu", open_outline=opened), [card * GB for card in CARDS])
+            for fit in found.values():
                 row.append("does not fit" if fit is None else f"{words(fit.flags)}: {fit.prediction.peak / GB:.1f}")
             print(*row, sep=" | ", flush=True)
             rows.append(row)
@@ -152,8 +159,15 @@ def words(flags: tuple[str, ...]) -> str:
 
 
 def report(measured: list[list[object]]) -> None:
-    heads = ["random base, fp32 on a CPU", "phase that takes most", "predicted", "measured", "error", "before"]
-    table = [heads, ["---", "---", *["---:"] * 4], *measured]
+    heads: list[object] = [
+        "random base, fp32 on a CPU",
+        "phase that takes most",
+        "predicted",
+        "measured",
+        "error",
+        "before",
+    ]
+    table: list[list[object]] = [heads, ["---", "---", *["---:"] * 4], *measured]
     lines = "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in table)
     write_report("memory", TITLE, ["base", "plain", *(f"{card} GB" for card in CARDS)], fits(), REMARKS + lines)
 

@@ -151,7 +151,7 @@ def test_switches_are_tried_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> No
     assert flags[20] == ()
     assert flags[15] == ("--gradient-checkpointing",)
     assert flags[10] == ("--low-memory",)
-    assert flags[8] == ("--low-memory", "--resolution 768")
+    assert flags[8] == ("--low-memory", "--quantize nf4", "--resolution 768")
     assert flags[7] is None
     assert {"gradient_checkpointing": True} not in list(
         ladder(replace(asked, gradient_checkpointing=True), "gpu", batch=1, size=512)

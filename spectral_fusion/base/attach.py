@@ -10,10 +10,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
+from spectral_fusion.adapter.kinds import matrix_shape
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import plain_name
 from spectral_fusion.concept.file import BASIS, Concept, LayerTensors
-from spectral_fusion.concept.fingerprint import same_weight, weight_fingerprint
+from spectral_fusion.concept.fingerprint import same_weight
 from spectral_fusion.concept.metadata import check_weight
 from spectral_fusion.errors import InputError
 from spectral_fusion.spectral import Band, Triplets, as_matrix
@@ -113,7 +114,7 @@ def collect(
     config = next(m.peft_config[adapter] for m in base.parts.values() if adapter in getattr(m, "peft_config", {}))
     layers = {plain_name(key): module for key, module in found.items()}
     _refuse_patterns(layers, adapter, config)
-    weights = {key: module.get_base_layer().weight for key, module in layers.items()}
+    plain = {key: module.get_base_layer() for key, module in layers.items()}
     return Concept(
         name=name,
         trigger=trigger,
@@ -125,9 +126,9 @@ def collect(
         family=base.family,
         base_name=base_name,
         text_parts=tuple(base.texts),
-        directions=smallest_directions(weights.values()),
-        fingerprints={key: weight_fingerprint(weight) for key, weight in weights.items()},
-        kernels={key: tuple(w.shape[2:]) for key, w in weights.items() if w.ndim == 4},
+        directions=min(min(matrix_shape(layer)) for layer in plain.values()),
+        fingerprints={key: base.layer_fingerprint(key, layer) for key, layer in plain.items()},
+        kernels={key: layer.kernel_size for key, layer in plain.items() if isinstance(layer, nn.Conv2d)},
         training=training or {},
         layers={key: _tensors(module, adapter) for key, module in layers.items()},
         embeddings={
@@ -166,7 +167,7 @@ def check_fits(base: Base, *concepts: Concept) -> dict[str, nn.Module]:
         for name in concept.layers:
             if name not in adapted:
                 _check_shape(concept, name, present)
-                adapted[name] = weight_fingerprint(present[name].weight)
+                adapted[name] = base.layer_fingerprint(name, present[name])
             _check_fingerprint(concept, name, adapted[name], base)
     return {name: present[name] for name in adapted}
 
@@ -174,9 +175,9 @@ def check_fits(base: Base, *concepts: Concept) -> dict[str, nn.Module]:
 def _check_shape(concept: Concept, name: str, present: dict[str, nn.Module]) -> None:
     if name not in present:
         raise InputError(f"concept {concept.name!r} adapts {name!r}, which this base lacks; {_advice(concept)}")
-    weight, basis = present[name].weight, concept.layers[name].basis
+    layer, basis = present[name], concept.layers[name].basis
     needed = (len(basis.U), len(basis.V), *concept.kernels.get(name, ()))
-    got = (*as_matrix(weight).shape, *weight.shape[2:])
+    got = (*matrix_shape(layer), *(layer.kernel_size if isinstance(layer, nn.Conv2d) else ()))
     if needed != got:
         raise InputError(
             f"concept {concept.name!r} needs {name!r} of shape {needed}, this base has {got}; {_advice(concept)}"

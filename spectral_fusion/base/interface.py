@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -27,9 +28,29 @@ from spectral_fusion.base.regions import Box, Region, side_by_side
 from spectral_fusion.base.samplers import steps_that_fit
 from spectral_fusion.base.texts import TextPart
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
+from spectral_fusion.concept.fingerprint import weight_fingerprint
 from spectral_fusion.errors import InputError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What a base was before its denoiser was quantised.
+
+    Attributes:
+        scheme: "int8", "fp8" or "nf4".
+        fingerprint: of the base.
+        layers: the fingerprint of each quantised layer's weight, `<part>.<path>`.
+        errors: how far each of these weights moved, over its own norm.
+    """
+
+    scheme: str
+    fingerprint: str
+    layers: Mapping[str, str]
+    errors: Mapping[str, float]
+
+
 Embeddings = Mapping[str, Tensor]
 """The vectors of one trigger, (n, width), by the name of the text part that they belong to."""
 
@@ -43,6 +64,7 @@ class Base(ABC):
         family: short name of the family, as concept files carry it.
         pipeline: the diffusers pipeline whose models these are.
         fused: names of the concepts that are fused into the weights now.
+        quantised: how the denoiser's weights were quantised, and what they were before; None: they are plain.
     """
 
     family: str
@@ -50,6 +72,7 @@ class Base(ABC):
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self.pipeline = pipeline
         self.fused: tuple[str, ...] = ()
+        self.quantised: Quantised | None = None
         self._offloaded_from: torch.device | None = None
 
     # What it consists of
@@ -124,7 +147,13 @@ class Base(ABC):
     @property
     def fingerprint(self) -> str:
         """Tells this base from others, in whatever precision: see `concept.fingerprint`."""
-        return fingerprint_of(self.parts.values())
+        return self.quantised.fingerprint if self.quantised else fingerprint_of(self.parts.values())
+
+    def layer_fingerprint(self, name: str, layer: nn.Module) -> str:
+        """The fingerprint of a layer's weight, of a quantised one as it was before."""
+        if self.quantised and name in self.quantised.layers:
+            return self.quantised.layers[name]
+        return weight_fingerprint(layer.weight)
 
     def layers(self) -> dict[str, nn.Module]:
         """The linear and convolution layers that concepts can adapt, by name."""
@@ -410,8 +439,16 @@ class Base(ABC):
             yield
 
     def save(self, folder: str) -> None:
-        """Write a folder that a stock diffusers pipeline loads."""
+        """Write a folder that a stock diffusers pipeline loads. Raises InputError where the weights are quantised."""
+        self.refuse_quantised("saved")
         self.pipeline.save_pretrained(folder)
+
+    def refuse_quantised(self, what: str) -> None:
+        """Raises InputError where the weights are quantised: there is no exact way back from those."""
+        if self.quantised:
+            raise InputError(
+                f"this base is quantised to {self.quantised.scheme}, and cannot be {what}; open it without --quantize"
+            )
 
     # Judging
 

@@ -27,8 +27,11 @@ def base_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """The type of its first weight; diffusers' own `dtype` walks through all modules, which a denoising step feels."""
-    return next(model.parameters()).dtype
+    """The type of its first weight; diffusers' own `dtype` walks through all modules, which a denoising step feels.
+
+    Weights in 4 bits count as whole numbers and are passed over.
+    """
+    return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
 
 
 def fingerprint_of(models: Iterable[nn.Module]) -> str:

@@ -17,9 +17,13 @@ class MergedWeights:
     Args:
         layers: names of layers of the base.
         delta: the delta of a layer.
+
+    Raises:
+        InputError: the base is quantised.
     """
 
     def __init__(self, base: Base, layers: Sequence[str], delta: Callable[[str], Factors]) -> None:
+        base.refuse_quantised("fused into")
         present = base.layers()
         self._parameters: list[nn.Parameter] = [present[name].weight for name in layers]
         self._merged: list[Tensor] = [

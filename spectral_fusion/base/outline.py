@@ -107,7 +107,7 @@ def blank_condition(base: Base, count: int, dtype: torch.dtype) -> Condition:
     """What a denoiser is told by `count` prompts of usual length, as shapes."""
     config = base.denoiser.config
     width = next(config[name] for name in WIDTHS if config.get(name))
-    kind = {"dtype": dtype, "device": "meta"}
+    kind: dict[str, Any] = {"dtype": dtype, "device": "meta"}
     embeds = torch.empty(count, TEXT.get(base.family, CLIP_WORDS), width, **kind)
     pooled = config.get("pooled_projection_dim")
     if base.family == "sdxl":

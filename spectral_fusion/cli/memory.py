@@ -32,7 +32,7 @@ def memory(
     **given: Any,
 ) -> None:
     """Predict the memory that `train` would take with these flags, and the switches that make it fit."""
-    from spectral_fusion.training.fitting import first_fit, predicted
+    from spectral_fusion.training.fitting import first_fits, fits_down, predicted
     from spectral_fusion.training.memory import GB
 
     chosen = {"name": "subject", "class_word": "subject"} | {k: v for k, v in given.items() if v is not None}
@@ -41,7 +41,9 @@ def memory(
     if bad := [size for size in sizes if size <= 0]:
         raise InputError(f"--vram {bad[0]:g} is no size of a card; give it in GB, such as --vram 12")
     found = predicted(settings, device, others=beside)
-    fits = {size: first_fit(settings, device, size * GB, others=beside) for size in sizes}
+    rooms = [size * GB for size in sizes]
+    found_for = first_fits(fits_down(settings, device, others=beside), rooms) if sizes else {}
+    fits = {size: found_for[size * GB] for size in sizes}
     if as_json:
         typer.echo(json.dumps(_facts(found, fits), indent=2))
         return

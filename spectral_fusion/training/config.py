@@ -150,6 +150,13 @@ class TrainConfig:
         bool,
         Speed("Gradient checkpointing, a base in its files' own precision, and on the GPU only what trains."),
     ] = False
+    quantize: Annotated[
+        Literal["int8", "fp8", "nf4"] | None,
+        Speed(
+            "Hold the denoiser's linear layers in 8 or 4 bits: int8 and fp8 need torchao, nf4 bitsandbytes.",
+            shapes_result=True,
+        ),
+    ] = None
     cache_latents: Annotated[bool | None, Speed("Encode each picture once. Default: unless crops are random.")] = None
     cache_text: Annotated[bool | None, Speed("Encode each caption once. Default: where only the UNet learns.")] = None
 
@@ -222,7 +229,7 @@ class TrainConfig:
         """
         kept = {name for name, item in settings().items() if item.shapes_result}
         # Without effect where they are 0, and so left out: files stay as they were before there were such settings.
-        kept -= {name for name in ("ema_decay", "early_stopping_patience") if not getattr(self, name)}
+        kept -= {name for name in ("ema_decay", "early_stopping_patience", "quantize") if not getattr(self, name)}
         if self.early_stopping_patience:
             kept |= {"validate_every", "validation_images"}
         values: dict[str, Any] = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from spectral_fusion.base.interface import Base, Embeddings, words
+from spectral_fusion.base.live import live_deltas
 from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.spectral import Factors, sum_factors
 from spectral_fusion.training.config import ResolvedConfig
@@ -61,6 +62,15 @@ def merged_subjects(base: Base, subjects: Sequence[TrainedSubject]) -> MergedWei
     )
 
 
+def live_subjects(base: Base, subjects: Sequence[TrainedSubject]) -> Callable[[], AbstractContextManager[None]]:
+    """The same beside weights that nothing can be added to, the quantised ones: slower, and as exact."""
+    names = list(dict.fromkeys(name for subject in subjects for name in subject.layers))
+    deltas = {
+        name: sum_factors([subject.factors(name) for subject in subjects if name in subject.layers]) for name in names
+    }
+    return lambda: live_deltas(base, deltas)
+
+
 @contextmanager
 def contexts(
     base: Base, config: ResolvedConfig, others: Sequence[TrainedSubject] = (), predictions: Predictions | None = None
@@ -77,14 +87,14 @@ def contexts(
         if not others:
             yield [Context(alone)]
             return
-        merged = merged_subjects(base, others)
+        within = live_subjects(base, others) if base.quantised else merged_subjects(base, others).present
         with words(base, {other.trigger: other.embeddings for other in others}):
             together = []
             if config.distillation_prompts:
                 captions = context_captions(base, config, others)
-                with merged.present():
+                with within():
                     together = [Distillation(base_predictions(base, captions, config), config.seed)]
-            yield [Context(alone), Context(together, merged.present)]
+            yield [Context(alone), Context(together, within)]
 
 
 def context_captions(base: Base, config: ResolvedConfig, others: Sequence[TrainedSubject]) -> list[str]:

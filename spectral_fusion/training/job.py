@@ -13,8 +13,9 @@ from PIL import Image
 
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.base.attach import attach, detach, smallest_directions
-from spectral_fusion.base.interface import DTYPES, Base
+from spectral_fusion.base.interface import DTYPES, Base, Quantised
 from spectral_fusion.base.load import open_base, own_dtype
+from spectral_fusion.base.quantise import check_scheme, quantise
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
@@ -65,6 +66,10 @@ def train_concept(
         InputError: something that was given cannot be used, or there is not enough memory.
     """
     check_name(config.name)
+    if config.quantize is not None:
+        check_scheme(config.quantize)
+        if base is not None:
+            raise InputError("a loaded base is not quantised by its training; give base by name, or leave out quantize")
     if config.trigger is not None:
         check_trigger(config.trigger)
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
@@ -186,6 +191,8 @@ class _Job:
         bases = decompose({name: layer.weight for name, layer in target_layers(self.base, self.config).items()}, band)
         if self.cast:
             self.base.cast(DTYPES[self.config.precision])
+            if self.config.quantize is not None:
+                _tell_errors(quantise(self.base, self.config.quantize))
             if self.config.low_memory:
                 learning = [part for part in self.base.parts if self.config.learns(part)]
                 self.base.place(processes().device, learning)
@@ -261,6 +268,18 @@ class _Keeper:
             "loop": rest,
         }
         Checkpoint(loop.step, tensors, facts).save(self.home.checkpoint)
+
+
+def _tell_errors(quantised: Quantised) -> None:
+    worst = max(quantised.errors, key=quantised.errors.__getitem__)
+    logger.info(
+        "%d layers are in %s; a weight moved by %.2f %% of its norm in the mean, the most by %.2f %% (%s)",
+        len(quantised.errors),
+        quantised.scheme,
+        100 * sum(quantised.errors.values()) / len(quantised.errors),
+        100 * quantised.errors[worst],
+        worst,
+    )
 
 
 def _save_picture(picture: Image.Image, path: Path) -> None:

@@ -10,7 +10,7 @@ trained: the adapters in float32, `(out + in) * rank * 4` where additive, once a
 states: of the optimizer, in parts of `trained`: AdamW 2, in 8 bits 0.5, Prodigy 4; the moving average is one more.
 merged: the adapted weights with other concepts in them, where the new one is trained beside others.
 work: gradients and activations in a step; the autoencoder's and the denoiser's without gradients elsewhere. They are
-    counted in a run on the meta device, see `base.traced`, at the picture size, batch and checkpointing of the training.
+    counted in a run on the meta device, see `base.traced`, at the training's picture size, batch and checkpointing.
 spare: what the device's own libraries take, and what an allocator cannot use.
 """
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from spectral_fusion.base.attach import spectral_layers
 from spectral_fusion.base.interface import DTYPES, Base
 from spectral_fusion.base.outline import blank_condition
+from spectral_fusion.base.quantise import is_chosen, stored_bytes
 from spectral_fusion.base.quiet import quietly
 from spectral_fusion.base.traced import AsOnDevice, LiveBytes, backward, bytes_of, tensors_of
 from spectral_fusion.spectral import Band, as_matrix
@@ -36,9 +37,13 @@ from spectral_fusion.training.model import spectral_adapter, target_layers
 Kind = Literal["gpu", "cpu"]
 GB = 1e9
 STATES = {"adamw": 2.0, "adamw8bit": 0.5, "prodigy": 4.0}
-SPARE = {"gpu": (0.7 * GB, 0.05), "cpu": (0.75 * GB, 0.02)}  # bytes, and a share of the rest
+SPARE = {"gpu": (0.7 * GB, 0.05), "cpu": (0.55 * GB, 0.02)}  # bytes, and a share of the rest
 DECOMPOSED = 3  # copies of the largest layer in float32 while its band is found
 ADAPTER = "predicted"
+
+
+Traces = dict[tuple, int]
+"""Bytes of work that was counted, by what it was."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,13 @@ class Prediction:
 
 
 def predict(
-    base: Base, config: ResolvedConfig, *, kind: Kind, stored: torch.dtype = torch.float16, others: bool = False
+    base: Base,
+    config: ResolvedConfig,
+    *,
+    kind: Kind,
+    stored: torch.dtype = torch.float16,
+    others: bool = False,
+    traces: Traces | None = None,
 ) -> Prediction:
     """The memory of a training with these settings, by the formula above.
 
@@ -71,43 +82,67 @@ def predict(
         kind: of the device that trains.
         stored: the type of the base's files.
         others: whether the concept is trained beside others.
+        traces: work of the same base and precision that was counted already, to be shared and added to.
     """
-    gpu, low = kind == "gpu", config.low_memory
-    precision = DTYPES[config.precision]
+    low, precision = config.low_memory, DTYPES[config.precision]
+    adapted = [layer.weight for layer in target_layers(base, config).values()]
+    bands = sum((sum(as_matrix(weight).shape) + 1) * config.rank * 4 for weight in adapted)
     models = [*base.parts.values(), *base.frozen]
-    adapted = target_layers(base, config)
-    weights_of_adapted = [layer.weight.numel() for layer in adapted.values()]
-    loaded = sum(bytes_of(model, stored if low else torch.float32) for model in models)
     files = sum(bytes_of(model, stored) for model in models)
-    bands = sum((sum(as_matrix(layer.weight).shape) + 1) * config.rank * 4 for layer in adapted.values())
-    opening = {"weights": loaded, "bands": bands, "decomposition": DECOMPOSED * 4 * max(weights_of_adapted)}
-    if not gpu:
-        opening["files, mapped"] = files
+    loaded = files if low else sum(bytes_of(model, torch.float32) for model in models)
+    found = 4 * DECOMPOSED * max(weight.numel() for weight in adapted)
+    phases = {"opening": {"weights": loaded, "bands": bands, "decomposition": found}}
+    if kind == "cpu":
+        phases["opening"]["files, mapped"] = files
     base.cast(precision)
     learning = {name: model for name, model in base.parts.items() if config.learns(name)}
-    placed = list(learning.values()) if gpu and low else models
-    held = {"weights": sum(map(bytes_of, placed)), "bands": bands}
-    with _adapted(base, config):
-        trained = 4 * sum(p.numel() for model in learning.values() for p in model.parameters() if p.requires_grad)
-        work = _step(base, config, learning)
+    on_card = kind == "gpu" and low
+    held = {"weights": sum(map(bytes_of, learning.values() if on_card else models)), "bands": bands}
+    if config.quantize is not None:
+        held["weights"] -= _saved(base.denoiser, config.quantize)
+    merged = sum(weight.numel() for weight in adapted) * precision.itemsize
+    work = _works(base, config, learning, {} if traces is None else traces)
+    trained = work.pop("trained")
     states = {
         "adapters": 2 * trained,
         "optimizer": int(STATES[config.optimizer] * trained),
         "moving average": trained if config.ema_decay else 0,
-        "merged weights": sum(weights_of_adapted) * precision.itemsize if others else 0,
+        "merged weights": merged if others and config.quantize is None else 0,
     }
-    gradients = {"gradients": min(trained, work), "activations": max(0, work - trained)}
-    phases = {"opening": opening, "training": held | states | gradients}
-    if gpu and low:
-        phases.pop("opening")
-        phases["drawing"] = held | states | {"activations": _draw(base, config, decode=False)}
+    if config.quantize is not None:  # one layer's weight at a time is unpacked
+        work["step"] += precision.itemsize * max(weight.numel() for weight in adapted)
+    gradients = min(trained, work["step"])
+    phases["training"] = held | states | {"gradients": gradients, "activations": work["step"] - gradients}
+    if on_card:
+        del phases["opening"]
+        phases["drawing"] = held | states | {"activations": work["draw"]}
     else:
-        phases["encoding"] = held | states | {"activations": _encode(base, config)}
-        phases["drawing"] = held | states | {"activations": _draw(base, config, decode=True)}
-    return Prediction(
-        {name: _with_spare(phase, kind) for name, phase in phases.items()},
-        ram=loaded + files if gpu and low else 0,
-    )
+        phases["encoding"] = held | states | {"activations": work["encode"]}
+        phases["drawing"] = held | states | {"activations": max(work["draw"], work["decode"])}
+    spared = {name: _with_spare(phase, kind) for name, phase in phases.items()}
+    return Prediction(spared, ram=loaded + files if on_card else 0)
+
+
+def _works(base: Base, config: ResolvedConfig, learning: Mapping[str, nn.Module], traces: Traces) -> dict[str, int]:
+    """The most bytes of each kind of work, beyond what is held; and those of the trained numbers."""
+    size = (config.resolution, config.batch_size // config.gradient_accumulation)
+    makes: dict[tuple, Callable[[], int]] = {
+        ("trained",): lambda: 4 * sum(p.numel() for m in learning.values() for p in m.parameters() if p.requires_grad),
+        ("step", *size, config.gradient_checkpointing): lambda: _step(base, config, learning),
+        ("encode", config.resolution): lambda: _encode(base, config),
+        ("draw", *size): lambda: _draw(base, config),
+        ("decode", config.resolution): lambda: _decode(base, config),
+    }
+    if missing := [key for key in makes if key not in traces]:
+        with _adapted(base, config):
+            traces |= {key: makes[key]() for key in missing}
+    return {key[0]: traces[key] for key in makes}
+
+
+def _saved(model: nn.Module, scheme: str) -> int:
+    """Bytes that quantising takes off a model."""
+    chosen = [layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and is_chosen(path, layer)]
+    return sum(layer.weight.numel() * layer.weight.element_size() - stored_bytes(layer, scheme) for layer in chosen)
 
 
 def _with_spare(phase: dict[str, int], kind: Kind) -> dict[str, int]:
@@ -192,16 +227,18 @@ def _encode(base: Base, config: ResolvedConfig) -> int:
 
 
 @torch.no_grad()
-def _draw(base: Base, config: ResolvedConfig, *, decode: bool) -> int:
-    """Denoising with guidance, of a batch where the base's own predictions are kept; then one picture."""
+def _draw(base: Base, config: ResolvedConfig) -> int:
+    """Denoising with guidance, of a batch where the base's own predictions are kept."""
     count, dtype = 2 * (config.batch_size if config.distillation_prompts else 1), DTYPES[config.precision]
-    found = _traced(base, dtype, lambda: base.predict(*_problem(base, config, count, dtype)))
-    if not decode:
-        return found
+    return _traced(base, dtype, lambda: base.predict(*_problem(base, config, count, dtype)))
+
+
+@torch.no_grad()
+def _decode(base: Base, config: ResolvedConfig) -> int:
     vae = base.frozen[0]
     kind = next(vae.parameters()).dtype
     channels, height, width = base.latent_shape(config.resolution, config.resolution)
     packed = channels // vae.config.latent_channels  # of FLUX.2, whose latents are squares of four
     side = int(packed**0.5)
     latents = torch.empty(1, channels // packed, height * side, width * side, device="meta", dtype=kind)
-    return max(found, _traced(base, kind, lambda: vae.decode(latents)))
+    return _traced(base, kind, lambda: vae.decode(latents))

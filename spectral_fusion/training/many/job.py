@@ -96,11 +96,13 @@ def check_writable(library: Library) -> None:
 
 def _setup(requests: Sequence[Request], where: Where) -> Setup:
     configs = [request.config for request in requests]
-    for name in ("base", "prediction_type", "low_memory"):
+    for name in ("base", "prediction_type", "low_memory", "quantize"):
         values = {getattr(config, name) for config in configs}
         if len(values) > 1:
             raise InputError(f"one run has one {name}, not {' and '.join(map(str, values))}; run train-many for each")
     first = configs[0]
+    if first.quantize is not None:
+        raise InputError("train-many does not quantise bases; leave out quantize, or run train for each")
     return Setup(first.base, first.prediction_type, first.low_memory, where.threads or torch.get_num_threads())
 
 
