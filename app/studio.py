@@ -54,7 +54,6 @@ class Studio:
     def __init__(self, settings: AppSettings) -> None:
         limits = settings.limits
         self.settings = settings
-        self.models = Models(settings)
         self.history = History(settings.pictures)
         self.starts = Starts(settings.starts, limits.edge)
         self.line = Line(limits.waiting, limits.waiting_each)
@@ -68,6 +67,11 @@ class Studio:
     def fingerprint(self) -> str:
         """Of the loaded base; empty where there is none."""
         return self._engine.fingerprint if self._engine else ""
+
+    @property
+    def models(self) -> Models:
+        """What visitors may name."""
+        return Models(self.settings)
 
     @property
     def library(self) -> Library:
