@@ -41,7 +41,7 @@ class Subjects:
             known = self._kept.pop(file, None)
             if known is not None and known[0] == stamp:
                 self._kept[file] = known
-                return known[1]  # type: ignore[no-any-return]  # what `read` returned
+                return known[1]  # what `read` returned
         found = read()
         with self._lock:
             self._kept[file] = stamp, found

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ldm import ldm_tensors, miniature
 from spectral_fusion.base.bundled import BUNDLED
@@ -194,3 +194,36 @@ def test_toybox_is_the_default_and_its_damage_has_a_remedy(
         open_base()
     shared_base.pipeline.save_pretrained(tmp_path / "weights")
     assert np.array_equal(picture(open_base()), picture(shared_base))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("model_index.json", "[]"),
+        ("model_index.json", "5"),
+        ("model_index.json", "[" * 5000),
+        ("scheduler/scheduler_config.json", '{"num_train_timesteps": "x"}'),
+        ("unet/config.json", "["),
+        ("unet/config.json", "[]"),
+        ("unet/config.json", '{"cross_attention_dim": "x"}'),
+        ("unet/diffusion_pytorch_model.safetensors", ""),
+    ],
+)
+def test_a_folder_whose_files_are_damaged_is_one_line(
+    shared_base: StableDiffusion, tmp_path: Path, file: str, text: str
+) -> None:
+    shared_base.pipeline.save_pretrained(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError) as caught:
+        open_base(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_lacks_a_weight_is_refused_by_its_name(shared_base: StableDiffusion, tmp_path: Path) -> None:
+    shared_base.pipeline.save_pretrained(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["conv_in.weight"]
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=r"lacks 1 weights, first unet\.conv_in\.weight"):
+        open_base(str(tmp_path))

@@ -1,6 +1,7 @@
 """A library heals: what kills leave is finished or undone, one bad entry takes no other down, nothing is lost."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -331,3 +332,13 @@ def test_a_file_that_comes_back_while_it_is_read_is_no_broken_one(
     assert names(library) == ["rex"]
     assert failed
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("change", [{"trigger": "<a\x1b[31m>"}, {"trigger": None}, {"base": 5}, {"base": "a\x1b"}])
+def test_a_claim_that_says_no_trigger_or_base_is_shown_as_unreadable(library: Library, change: dict) -> None:
+    (library.root / "kit").mkdir(parents=True)
+    record = {"trigger": "<kit>", "base": "b", "band": 0, "rank": 1} | change
+    (library.root / "kit" / "claim.json").write_text(json.dumps(record))
+    stock = library.stock()
+    assert stock.claims == ()
+    assert stock.broken_claims[0].reason.isprintable()

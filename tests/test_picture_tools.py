@@ -308,3 +308,9 @@ def test_an_existing_picture_is_kept_where_that_is_asked_for(tmp_path: Path) -> 
     path = save_picture(Image.new("RGB", (16, 16)), tmp_path / "a.png", "p")
     with pytest.raises(FileExistsError):
         save_picture(Image.new("RGB", (16, 16)), path, "p", exclusive=True)
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "1e999"])
+def test_a_weight_that_is_no_number_is_refused(weight: str) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        _ = Parameters("a dog", settings={"Concepts": f"rex: {weight}"}).weights

@@ -1,6 +1,5 @@
 """Loading a diffusers folder, or a repository of the hub, which diffusers reads alike."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from diffusers import (
 from safetensors import SafetensorError
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import read_json
 
 CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
     "StableDiffusionPipeline": (
@@ -35,6 +35,11 @@ CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
 """Pipelines that are loaded here, and what is left out of each."""
 
 
+# What diffusers, transformers and torch raise over settings and weights that are damaged, or of another kind than said.
+DAMAGED = (OSError, ValueError, RuntimeError, TypeError, AttributeError, LookupError, SafetensorError)
+LARGEST_CONFIG = 2**20  # bytes
+
+
 def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     """A folder or a hub id. The autoencoder comes in float32, to be rounded by the caller where it bears that.
 
@@ -43,7 +48,7 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     """
     try:
         name = DiffusionPipeline.load_config(folder).get("_class_name")
-    except (OSError, ValueError) as error:
+    except DAMAGED as error:
         raise InputError(unreadable(folder, error)) from error
     if name not in CLASSES:
         raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(str(name))}")
@@ -53,11 +58,23 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     for variant in (None, "fp16"):  # many repositories hold the half-precision files alone
         try:
             dtypes = {"default": dtype, "vae": torch.float32}
-            return kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            loaded = kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
+            _check_whole(folder, loaded)
+            return loaded
+        except InputError:
+            raise
+        except DAMAGED as error:
             first = first or error
     assert first is not None
     raise InputError(unreadable(folder, first)) from first
+
+
+def _check_whole(folder: str, loaded: DiffusionPipeline) -> None:
+    """Raises InputError where a weight is in none of the files: it would stay without values."""
+    for part, model in loaded.components.items():
+        missing = [name for name, weight in getattr(model, "named_parameters", dict)() if weight.is_meta]
+        if missing:
+            raise InputError(f"base {folder} lacks {len(missing)} weights, first {part}.{missing[0]}; get it again")
 
 
 def _hint(name: str) -> str:
@@ -68,10 +85,12 @@ def _hint(name: str) -> str:
 
 def _check_not_quantised(folder: str) -> None:
     for file in Path(folder).glob("*/config.json"):
-        config = json.loads(file.read_text(encoding="utf-8")).get("quantization_config")
+        settings = read_json(file, largest=LARGEST_CONFIG)
+        config = settings.get("quantization_config") if isinstance(settings, dict) else None
         if config:
+            tool = config.get("quant_method") if isinstance(config, dict) else None
             raise InputError(
-                f"base {folder} is quantised by {config.get('quant_method', 'some tool')} ({file.parent.name}); its "
+                f"base {folder} is quantised by {tool or 'some tool'} ({file.parent.name}); its "
                 "weights cannot be decomposed, give the folder that it was quantised from"
             )
 
@@ -86,4 +105,5 @@ def unreadable(folder: str, error: Exception) -> str:
     pickled = [p.name for p in path.glob("*/*.bin") if not list(p.parent.glob("*.safetensors"))]
     if pickled:
         return f"base {folder} holds pickled weights ({pickled[0]}), which are never opened; get its .safetensors files"
-    return f"base {folder} cannot be loaded ({str(error).strip().splitlines()[0][:200]}); get it again"
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return f"base {folder} cannot be loaded ({said}); get it again"

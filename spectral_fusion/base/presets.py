@@ -57,8 +57,8 @@ TINY: dict[str, Any] = {
     "caption_dropout": 0.0,
     "checkpoint_every": 50,
 }
-# Pictures of 128 px show more of a subject, so there is more to learn: see docs/results/recipe.md. The uppermost level has
-# 64 directions a layer, which would leave room for four concepts; without it there are ten.
+# Pictures of 128 px show more of a subject, so there is more to learn: see docs/results/recipe.md. The uppermost level
+# has 64 directions a layer, which would leave room for four concepts; without it there are ten.
 MINIATURE: dict[str, Any] = TINY | {
     "rank": 16,
     "exclude_modules": ("down_blocks.0", "up_blocks.2"),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from spectral_fusion.atomic import atomic_file
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
+from spectral_fusion.names import check_trigger
 from spectral_fusion.reading import read_json
 from spectral_fusion.spectral import Band, Side
 
@@ -33,7 +34,10 @@ class Claim:
         try:
             record = read_json(path)
             band = Band(record["band"], record["rank"], record.get("side", "top"))
-            return cls(str(record["trigger"]), str(record["base"]), band)
+            base = record["base"]
+            if not isinstance(base, str) or not base.isprintable():
+                raise ValueError(f"the base {shown(base)} is no text")
+            return cls(check_trigger(record["trigger"]), base, band)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
 

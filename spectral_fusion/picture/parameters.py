@@ -1,6 +1,7 @@
 """The settings of a picture as text, and back; texts of other tools too."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,9 +77,15 @@ class Parameters:
         listed = self.settings.get("Concepts", "")
         try:
             pairs = (item.rpartition(":") for item in listed.split(",") if item.strip())
-            return {name.strip(): float(weight) for name, _, weight in pairs}
+            return {name.strip(): _finite(weight) for name, _, weight in pairs}
         except ValueError as error:
             raise InputError(f"the picture's concepts {shown(listed)} cannot be read; choose them by hand") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def format_weights(weights: Mapping[str, float]) -> str:
