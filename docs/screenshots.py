@@ -166,7 +166,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", nargs="+", choices=every, default=list(every))
     parser.add_argument("--widths", nargs="+", type=int, choices=list(HEIGHTS), default=list(HEIGHTS))
     parser.add_argument("--again", action="store_true", help="also what is there")
-    parser.add_argument("--base", default="toybox", help="as of spectral-fusion app")
+    parser.add_argument("--base", default="toybox128", help="as of spectral-fusion app")
     parser.add_argument("--library", type=Path, default=Path("concepts"), help="folder of concepts")
     parser.add_argument("--train-steps", type=int, default=200, help="of the training that is waited for")
     parser.add_argument("--compare-steps", type=int, default=20, help="of the comparison that is waited for")

@@ -98,9 +98,8 @@ def tell(data: Data) -> str:
     mean = {key: fmean(row[key] for row in rows) for key in ("own writes", "own reads")}
     top = {side: fmean(sum(row[side][: len(row[side]) // 10]) for row in rows) for side in SIDES}
     end = {side: fmean(sum(row[side][-(len(row[side]) // 10) :]) for row in rows) for side in SIDES}
-    text = f"""The six shipped concepts, trained on toybox with additive adapters in bands 10 to 15 of rank 8, seen
-from the full spectrum of the weights that they change. Those bands count from the top: they lie at the lower end of
-layers with 128 directions, and in the middle of those with 192, which makes the two humps. An additive adapter is
+    text = f"""The {len(rows)} shipped concepts, trained on toybox128 with additive adapters in bands of its smallest
+singular values, seen from the full spectrum of the weights that they change. An additive adapter is
 anchored in its band and free to leave it: of a delta's energy {mean["own writes"]:.2f} is written in the concept's
 own directions and {mean["own reads"]:.2f} is read from them, on average over concepts and layers. The top tenth of
 the spectrum gets {top["writes"]:.2f} of what is written and gives {top["reads"]:.2f} of what is read; the bottom
