@@ -50,6 +50,12 @@ class Engine:
         """Width and height in pixels of the pictures that it was trained on."""
         return self.base.size, self.base.size
 
+    def places(self, count: int) -> list[list[float]]:
+        """Boxes for so many subjects side by side."""
+        from spectral_fusion.evaluate.boxes import region_boxes
+
+        return [list(box) for box in region_boxes(self.base.places(count))]
+
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the weights of its layers, by name: what a LoRA file is read for."""

@@ -15,6 +15,7 @@ MODULES = (
     "spectral_fusion.concept.claim",
     "spectral_fusion.concept.community",
     "spectral_fusion.concept.images",
+    "spectral_fusion.evaluate",
     "spectral_fusion.fusion",
     "spectral_fusion.generation",
     "spectral_fusion.base.load",

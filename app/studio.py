@@ -115,6 +115,10 @@ class Studio:
         """Width and height in pixels of the pictures that the base was trained on; (64, 64) where none is loaded."""
         return self._engine.size if self._engine else (64, 64)
 
+    def places(self, count: int) -> list[list[float]]:
+        """Boxes (left, top, right, bottom) where the base puts so many subjects side by side; none while it loads."""
+        return self._engine.places(count) if self._engine else []
+
     def concepts(self) -> list[ConceptInfo]:
         """The library's concepts that fit the base; none while it loads."""
         if not self.fingerprint:
