@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from ldm import ldm_tensors, miniature
 from spectral_fusion.base.bundled import BUNDLED
 from spectral_fusion.base.clip_tokenizer import clip_tokenizer
+from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.base.load import open_base
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
@@ -185,11 +186,11 @@ def test_bases_that_do_not_exist(base: str) -> None:
         open_base(base)
 
 
-def test_toybox_is_the_default_and_its_damage_has_a_remedy(
+def test_the_default_is_bundled_and_its_damage_has_a_remedy(
     shared_base: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = replace(BUNDLED["toybox"], weights=tmp_path / "weights")
-    monkeypatch.setitem(BUNDLED, "toybox", moved)
+    moved = replace(BUNDLED[DEFAULT], weights=tmp_path / "weights")
+    monkeypatch.setitem(BUNDLED, DEFAULT, moved)
     with pytest.raises(InputError, match="reinstall"):
         open_base()
     shared_base.pipeline.save_pretrained(tmp_path / "weights")

@@ -19,6 +19,7 @@ from spectral_fusion.cli.progress import StepBar
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.journal import Journal
+from spectral_fusion.names import check_name
 from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _train(
         chosen = (stopped_settings(shelf, name) or finished_settings(shelf, name) or {}) | chosen
     folder, chosen = read_images(images, chosen)
     settings = build_config(chosen, folder)
+    check_name(settings.name)  # before anything is said
     with _Watcher(shelf, settings.name, folder, logs=logs, journal=journal) as watcher:
         watcher.predict_memory(settings)
         concept = train_concept(folder, settings, library=shelf, resume=resume, force=force, on_progress=watcher)

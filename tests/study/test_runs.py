@@ -31,7 +31,8 @@ def test_a_run_is_read_as_it_was_written() -> None:
 
 def test_the_published_runs_are_those_of_the_default_settings(tmp_path: Path) -> None:
     runs = [Run.from_line(line) for line in (RESULTS / "fusion-study" / RUNS).read_text(encoding="utf-8").splitlines()]
-    assert {run.study for run in runs} == {Laboratory(tmp_path, open_base(), ColourScorers(), Settings()).digest}
+    laboratory = Laboratory(tmp_path, open_base("toybox"), ColourScorers(), Settings())
+    assert {run.study for run in runs} == {laboratory.digest}
 
 
 def test_what_was_added_is_there_again(tmp_path: Path) -> None:
