@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import functools
 import inspect
@@ -13,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.modules import import_once
+from spectral_fusion_app.modules import import_once, imported
 from spectral_fusion_app.typed import checked
 
 DISK = {
@@ -62,7 +61,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         @functools.wraps(listener)
         async def stream(*args: Any, **kwargs: Any) -> Any:
             try:
-                await asyncio.to_thread(import_once)  # seconds, once: the other requests go on
+                await imported()
                 args, kwargs = prepare(args, kwargs)
                 async for update in listener(*args, **kwargs):
                     yield update
@@ -89,7 +88,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         @functools.wraps(listener)
         async def answer(*args: Any, **kwargs: Any) -> Any:
             try:
-                await asyncio.to_thread(import_once)  # seconds, once: the other requests go on
+                await imported()
                 args, kwargs = prepare(args, kwargs)
                 return await listener(*args, **kwargs)
             except Exception as error:

@@ -6,6 +6,7 @@ break it: one of them gets a module that is half there, and an ImportError.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
 
@@ -40,3 +41,9 @@ def import_once() -> None:
         for name in MODULES[len(_imported) :]:
             importlib.import_module(name)
             _imported.append(name)
+
+
+async def imported() -> None:
+    """The same for a coroutine: other requests go on meanwhile, and no thread is taken once all is imported."""
+    if len(_imported) < len(MODULES):
+        await asyncio.to_thread(import_once)
