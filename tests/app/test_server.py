@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +55,13 @@ def wait_until_ready(client: Client) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the base does not load")
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < until, "it does not come"
+        time.sleep(0.05)
 
 
 def test_the_api_describes_itself(user: Client) -> None:
@@ -145,8 +152,10 @@ def listen(server: Server, event: str) -> http.client.HTTPConnection:
 
 @pytest.mark.slow
 def test_forty_who_wait_stop_no_listener_and_leave_when_they_are_gone(server: Server, user: Client) -> None:
+    before = len(server.pictures)
     long = user.submit(prompt=PROMPT, steps=150, num_images=36, api_name="/generate")
-    waiting = [listen(server, post(server, "a dog")) for _ in range(50)]  # some come before the long one, and are made
+    wait_until(lambda: len(server.pictures) > before)  # it runs: those who come now wait
+    waiting = [listen(server, post(server, "a dog")) for _ in range(42)]
     other = client(server)
     assert len(other.predict(api_name="/concepts")) == 2
     with pytest.raises(AppError, match="40 requests are waiting"):
