@@ -29,7 +29,7 @@ def demo(
             base=base,
             scorers=load_scorers(base),
             detector=load_detector(base),
-            methods=METHODS if compare else METHODS[:2],
+            methods=METHODS if compare else METHODS[:1],
             config=config,
             on_progress=tell,
         )
