@@ -117,7 +117,7 @@ def test_the_detail_pass_draws_each_subject_by_itself(base: StableDiffusion) -> 
 
 def test_crops_and_their_edges() -> None:
     assert crop_box(Region("x", LEFT), (64, 64)) == (0, 0, 64, 64)
-    assert crop_box(Region("x", (0.4, 0.4, 0.6, 0.6)), (100, 100)) == pytest.approx((35, 35, 65, 65), abs=3)
+    assert crop_box(Region("x", (0.4, 0.4, 0.6, 0.6)), (100, 100)) == pytest.approx((38, 38, 62, 62), abs=3)
     edge = np.asarray(soft_edge(Image.new("L", (40, 40), 255)))
     assert edge[20, 20] == 255
     assert edge[0].max() < 40

@@ -23,7 +23,7 @@ from spectral_fusion.generation.fitting import fitted
 
 OnStep = Callable[[DenoisingStep], bool | None]
 GRID = 64  # cells a side in which a region's bounds are looked for
-MARGIN = 0.25  # round a subject, in parts of its size
+MARGIN = 0.08  # round a subject, in parts of its size: the closer, the larger it is drawn; see docs/results/places.md
 SOFT = 0.08  # how wide the edge of what is pasted back fades, in parts of the crop
 
 
