@@ -41,7 +41,7 @@ EXAMPLES = {
     "eve": Example("woman", 6),
     "sam": Example("man", 0),
 }
-CHOSEN = ("tom", "eve", "bot")
+CHOSEN = ("kit", "fin", "eve")
 METHODS = ("spectral-sum", "spectral-mean", "lora-sum", "lora-mean")
 
 
