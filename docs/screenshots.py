@@ -30,7 +30,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 HEIGHTS = {390: 844, 768: 1000, 1440: 1000, 2560: 1400}
 SCHEMES = ("light", "dark")
 TALLEST = 2400
-COLOURS = 128
+COLOURS = 256
 Shot = tuple[int, str, Path]
 """Width, scheme and file of a picture."""
 Lengths = tuple[int, int]
