@@ -59,6 +59,7 @@ function keys(event) {
 async function start(first = true) {
   const desk = await ask("desk");
   if (!desk || desk.error) return setTimeout(() => start(first), 1500);
+  const before = state.desk?.defaults;
   state.desk = desk;
   field("sampler").replaceChildren(...desk.samplers.map(name => make("option", {value: name}, name)));
   for (const [name, most] of [["steps", desk.limits.steps], ["width", desk.limits.edge], ["height", desk.limits.edge], ["pictures", desk.limits.pictures]]) field(name).max = most;
@@ -67,7 +68,8 @@ async function start(first = true) {
   $(".cards").replaceChildren();
   drawChips();
   const kept = state.form ?? recall(FORM_KEY) ?? {};
-  const other = state.baseSeen && state.baseSeen !== desk.base;
+  const asBefore = before && kept.width === before.width && kept.height === before.height;  // of the base, or of none yet
+  const other = asBefore || (state.baseSeen && state.baseSeen !== desk.base);
   try { showForm(other ? {...kept, width: desk.defaults.width, height: desk.defaults.height} : kept); }
   catch { showForm({}); }  // what an older page kept
   state.baseSeen = desk.base;

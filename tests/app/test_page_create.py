@@ -29,6 +29,11 @@ def regions(picture: Path) -> list[tuple[str, list[float]]]:
     return [(record["prompt"], record["box"]) for record in records]
 
 
+def test_a_page_opened_while_the_base_loads_takes_its_size_once_it_is_there(page: Page) -> None:
+    expect(page.locator("#f-width")).to_have_value("32")
+    expect(page.locator("#f-height")).to_have_value("32")
+
+
 def test_a_newcomer_presses_once_and_sees_two_subjects(server: Server, visit: Visit) -> None:
     page = visit.page
     expect(page.get_by_role("heading", level=1)).to_have_text("Spectral Fusion")
