@@ -6,10 +6,10 @@ python benchmarks/places.py report runs/places       # a table from these, and s
 
 import argparse
 import itertools
-import json
 import random
 from pathlib import Path
 
+from lines import Lines
 from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Library
 from spectral_fusion.concept.images import ImageFolder
@@ -43,28 +43,26 @@ def run(arguments: argparse.Namespace) -> None:
         guidance_scale=arguments.guidance_scale,
     )
     out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    done = {tuple(json.loads(line)["key"]) for line in _lines(out)}
-    with (out / "runs.jsonl").open("a", encoding="utf-8") as file:
-        for name in arguments.concepts:
-            if ("alone", name) not in done:
-                photos = Photos.of([folders[name]], scorers)
-                values = alone(base, concepts[name], photos.embeddings, scorers, config, detector)
-                print(json.dumps({"key": ["alone", name], "values": values}), file=file, flush=True)
-        for count, own in chosen_sets(arguments.concepts, arguments.sets):
-            photos = Photos.of([folders[name] for name in own], scorers)
-            for way in arguments.ways:
-                if (way, *own) in done:
-                    continue
-                found = gather(base, [concepts[name] for name in own], way, photos, scorers, config, detector)
-                for place, picture in enumerate(found.pictures[:: arguments.seeds]):
-                    picture.image.save(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png")
-                record = {key: getattr(found, key) for key in FIGURES}
-                print(json.dumps({"key": [way, *own], "count": count, **record}), file=file, flush=True)
+    runs = runs_in(out)
+    for name in arguments.concepts:
+        if {"key": ["alone", name]} not in runs:
+            photos = Photos.of([folders[name]], scorers)
+            values = alone(base, concepts[name], photos.embeddings, scorers, config, detector)
+            runs.add({"key": ["alone", name], "values": values})
+    for count, own in chosen_sets(arguments.concepts, arguments.sets):
+        photos = Photos.of([folders[name] for name in own], scorers)
+        for way in arguments.ways:
+            if {"key": [way, *own]} in runs:
+                continue
+            found = gather(base, [concepts[name] for name in own], way, photos, scorers, config, detector)
+            for place, picture in enumerate(found.pictures[:: arguments.seeds]):
+                picture.image.save(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png")
+            record = {key: getattr(found, key) for key in FIGURES}
+            runs.add({"key": [way, *own], "count": count, **record})
 
 
 def report(arguments: argparse.Namespace) -> None:
-    records = [json.loads(line) for line in _lines(Path(arguments.out))]
+    records = list(runs_in(Path(arguments.out)))
     alone_by_name = {r["key"][1]: sum(r["values"]) / len(r["values"]) for r in records if r["key"][0] == "alone"}
     print(
         "| in one picture | way | identity | over alone | nearest photo right | all right | confusion | s a picture |"
@@ -83,9 +81,8 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"\nalone: {', '.join(f'{name} {value:.2f}' for name, value in alone_by_name.items())}")
 
 
-def _lines(out: Path) -> list[str]:
-    path = out / "runs.jsonl"
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def runs_in(out: Path) -> Lines:
+    return Lines(out / "runs.jsonl", ("key",))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from lines import Lines
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Concept
@@ -64,13 +65,12 @@ def run(given: argparse.Namespace) -> None:
     base = open_base(given.base)
     scorers, detector, world = load_scorers(base), load_detector(base), WORLDS[given.base]
     out = Path(given.out)
-    out.mkdir(parents=True, exist_ok=True)
-    done = {json.dumps(line["key"]) for line in lines(out)}
+    runs = runs_in(out)
     shown = EvaluateConfig(prompts=PROMPTS, seeds=given.seeds, guidance_scale=given.guidance_scale)
     for settings in settings_of(given.vary):
         for number in range(given.identities):
             key = [given.base, number, settings]
-            if json.dumps(key) in done:
+            if {"key": key} in runs:
                 continue
             thing = world.identity(FIRST + number)
             folder = out / "images" / f"{given.base}-{number}"
@@ -81,8 +81,7 @@ def run(given: argparse.Namespace) -> None:
             values = alone(base, concept, photos.embeddings, scorers, shown, detector)
             record = {"key": key, "class": thing.name, "identity": values, "seconds": seconds}
             record |= {"ceiling": ceiling(base, photos, scorers), "own": photos.own_similarity()[0]}
-            with (out / "runs.jsonl").open("a", encoding="utf-8") as file:
-                print(json.dumps(record), file=file)
+            runs.add(record)
             print(f"{key}: {fmean(values):.3f} of {record['ceiling']:.3f}, {seconds:.0f} s", flush=True)
 
 
@@ -101,7 +100,7 @@ def trained(base: Base, folder: Path, class_word: str, settings: dict) -> tuple[
 
 def report(given: argparse.Namespace) -> None:
     rows: dict[str, list[dict]] = {}
-    for line in lines(Path(given.out)):
+    for line in runs_in(Path(given.out)):
         rows.setdefault(json.dumps(line["key"][2]), []).append(line)
     print("| settings | identities | identity | over the ceiling | worst | s a training |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -116,9 +115,8 @@ def report(given: argparse.Namespace) -> None:
         )
 
 
-def lines(out: Path) -> list[dict]:
-    path = out / "runs.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+def runs_in(out: Path) -> Lines:
+    return Lines(out / "runs.jsonl", ("key",))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Loading a diffusers folder, or a repository of the hub, which diffusers reads alike."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import (
@@ -17,6 +18,8 @@ from safetensors import SafetensorError
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.reading import read_json
+
+T = TypeVar("T")
 
 CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
     "StableDiffusionPipeline": (
@@ -54,19 +57,37 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
         raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(str(name))}")
     _check_not_quantised(folder)
     kind, left_out = CLASSES[name]
-    first: Exception | None = None
-    for variant in (None, "fp16"):  # many repositories hold the half-precision files alone
+    dtypes = {"default": dtype, "vae": torch.float32}
+
+    def load(variant: str | None) -> DiffusionPipeline:
+        loaded = kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
+        _check_whole(folder, loaded)
+        return loaded
+
+    try:
+        return either_variant(load)
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(unreadable(folder, error)) from error
+
+
+def either_variant(load: Callable[[str | None], T]) -> T:
+    """What `load` returns of a repository's plain files, else of its half-precision ones: many hold those alone.
+
+    Raises what it raised of the plain ones, or an InputError at once.
+    """
+    try:
+        return load(None)
+    except InputError:
+        raise
+    except DAMAGED as error:
         try:
-            dtypes = {"default": dtype, "vae": torch.float32}
-            loaded = kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
-            _check_whole(folder, loaded)
-            return loaded
+            return load("fp16")
         except InputError:
             raise
-        except DAMAGED as error:
-            first = first or error
-    assert first is not None
-    raise InputError(unreadable(folder, first)) from first
+        except DAMAGED:
+            raise error from None
 
 
 def _check_whole(folder: str, loaded: DiffusionPipeline) -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from diffusers import ControlNetModel
-from safetensors import SafetensorError
 
 from spectral_fusion.base.control import ControlNet
+from spectral_fusion.base.folder import DAMAGED, either_variant
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.load import HUB_ID
@@ -32,18 +32,19 @@ def open_controlnet(name: str | Path, base: Base) -> ControlNet:
     except (OSError, ValueError) as error:
         raise InputError(_reason(folder)) from error
     base.check_control(config, str(name))
-    first: Exception | None = None
-    for variant in (None, "fp16"):
-        try:
-            with quietly():
-                model = ControlNetModel.from_pretrained(
-                    folder, torch_dtype=dtype_of(base.denoiser), variant=variant, use_safetensors=True
-                )
-            label = path.resolve().name if path.is_dir() else str(name)
-            return ControlNet(label, model.eval().requires_grad_(False).to(base.device))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            first = first or error
-    raise InputError(_reason(folder, first)) from first
+
+    def load(variant: str | None) -> ControlNetModel:
+        with quietly():
+            return ControlNetModel.from_pretrained(
+                folder, torch_dtype=dtype_of(base.denoiser), variant=variant, use_safetensors=True
+            )
+
+    try:
+        model = either_variant(load)
+    except DAMAGED as error:
+        raise InputError(_reason(folder, error)) from error
+    label = path.resolve().name if path.is_dir() else str(name)
+    return ControlNet(label, model.eval().requires_grad_(False).to(base.device))
 
 
 def _reason(folder: str, error: Exception | None = None) -> str:

@@ -4,7 +4,7 @@ A verb uses them by its annotations alone: every `list` option takes several val
 `config: ConfigFile = None` adds `--config FILE.toml`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -152,3 +152,11 @@ ConfigFile = Annotated[
         help="Read settings from a TOML file; flags override them.",
     ),
 ]
+
+
+def check_together(given: Mapping[str, object]) -> None:
+    """Raises InputError where one of these flags is given and another is not. given: their values; None: left out."""
+    present = [flag for flag, value in given.items() if value is not None]
+    missing = [flag for flag, value in given.items() if value is None]
+    if present and missing:
+        raise InputError(f"{present[0]} is given without {missing[0]}; give both")

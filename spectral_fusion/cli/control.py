@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.cli.command import check_together
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,9 +54,7 @@ def read_control(name: str | None, image: Path | None, scale: float, start: floa
     from spectral_fusion.reading.pictures import load_picture
 
     check_control(scale, start, end)
-    if name is None and image is None:
-        return None
+    check_together({"--controlnet": name, "--control-image": image})
     if name is None or image is None:
-        given, missing = ("--controlnet", "--control-image") if image is None else ("--control-image", "--controlnet")
-        raise InputError(f"{given} is given without {missing}; give both")
+        return None
     return ControlAsked(name, load_picture(image), scale, start, end)

@@ -11,7 +11,8 @@ import typer
 from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.cli import judging as asked
 from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
-from spectral_fusion.cli.command import ConfigFile
+from spectral_fusion.cli.command import ConfigFile, check_together
+from spectral_fusion.cli.drawing import Guidance, Sampler, Steps
 from spectral_fusion.cli.progress import status
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
@@ -35,9 +36,9 @@ def evaluate(
     prompts: asked.Prompts = None,
     seed: asked.Seed = 0,
     seeds: asked.Seeds = None,
-    steps: asked.Steps = 20,
-    guidance_scale: asked.Guidance = 5.0,
-    sampler: asked.Sampler = "DPM++ 2M",
+    steps: Steps = 20,
+    guidance_scale: Guidance = 5.0,
+    sampler: Sampler = "DPM++ 2M",
     base: BaseName = DEFAULT,
     device: Device = None,
     precision: Precision = None,
@@ -119,9 +120,7 @@ def subject_list(
     """
     from spectral_fusion.evaluate.subjects import SUBJECT_LISTS
 
-    if (name is None) != (photos is None):
-        given, missing = ("--subjects", "--photos") if photos is None else ("--photos", "--subjects")
-        raise InputError(f"{given} is given without {missing}; give both")
+    check_together({"--subjects": name, "--photos": photos})
     if name is None:
         return None
     if images or prompts:

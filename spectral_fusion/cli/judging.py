@@ -25,9 +25,6 @@ Methods = Annotated[
 Prompts = Annotated[list[str] | None, Option(help="What to draw; {} stands for the subject.")]
 Seed = Annotated[int, Option(help="The first sampling seed.")]
 Seeds = Annotated[int | None, Option(help="Pictures of each prompt. Default: 3, or the benchmark's.")]
-Steps = Annotated[int, Option(help="Denoising steps.")]
-Guidance = Annotated[float, Option("--guidance-scale", "--cfg-scale", help="How strictly to follow.")]
-Sampler = Annotated[str, Option(help="DPM++ 2M, Euler a, DDIM, UniPC, ...; a wrong one lists them.")]
 Clip = Annotated[str | None, Option(help="Judges text: a CLIP folder or hub id. Default: by the base.")]
 Dino = Annotated[str | None, Option(help="Judges identity: a DINO folder or hub id. Default: by the base.")]
 Faces = Annotated[
