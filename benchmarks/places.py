@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in arguments.concepts:
         if {"key": ["alone", name]} not in runs:
             photos = Photos.of([folders[name]], scorers)
-            values = alone(base, concepts[name], photos.embeddings, scorers, config, detector)
+            values = alone(base, concepts[name], photos, scorers, config, detector)
             runs.add({"key": ["alone", name], "values": values})
     for count, own in chosen_sets(arguments.concepts, arguments.sets):
         photos = Photos.of([folders[name] for name in own], scorers)

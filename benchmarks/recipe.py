@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> None:
                 write_identity(thing, folder, count=6, seed=FIRST + number, world=world)
             photos = Photos.of([ImageFolder.scan(folder)], scorers)
             concept, seconds = trained(base, folder, thing.name, settings)
-            values = alone(base, concept, photos.embeddings, scorers, shown, detector)
+            values = alone(base, concept, photos, scorers, shown, detector)
             record = {"key": key, "class": thing.name, "identity": values, "seconds": seconds}
             record |= {"ceiling": ceiling(base, photos, scorers), "own": photos.own_similarity()[0]}
             runs.add(record)

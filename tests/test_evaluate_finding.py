@@ -15,6 +15,8 @@ from spectral_fusion.evaluate.finding import (
     PretrainedDetector,
     embed_crops,
     load_detector,
+    pairs,
+    seen_subjects,
     settle,
     subject_crops,
 )
@@ -71,6 +73,41 @@ def test_without_a_detector_subjects_are_looked_for_in_their_places() -> None:
     image.paste((0, 0, 255), (20, 0, 40, 40))
     crops = subject_crops([image], ["cat", "dog"], [Box(0, 0.5, 0.4, 0.9), Box(0.6, 0.5, 1, 0.9)], None, 0.0)
     assert [crop.getpixel((2, 2)) for (crop,) in crops] == [(255, 0, 0), (0, 0, 255)]
+
+
+class ByColour:
+    """Finds what it is told; who stands in a box is its mean colour."""
+
+    def __init__(self, *boxes):
+        self.boxes = list(boxes)
+
+    def find_boxes(self, images):
+        return [self.boxes for _ in images]
+
+    def embed_boxes(self, images, boxes):
+        return ColourScorers().embed_identity(
+            [image.crop([round(edge * image.width) for edge in box]) for image, box in zip(images, boxes, strict=True)]
+        )
+
+
+def test_things_of_any_class_are_told_apart_by_their_looks_wherever_they_stand() -> None:
+    image = Image.new("RGB", (40, 40), "black")
+    image.paste((0, 255, 0), (0, 16, 12, 40))
+    image.paste((255, 0, 0), (24, 16, 36, 40))
+    photos = Photos((), torch.eye(3), torch.tensor([0, 1, 2]))  # a red, a green and a blue subject
+    seen = seen_subjects(
+        [image], ["cat", "dog", "car"], [0, 1, 2], photos, [], ColourScorers(), ByColour(LEFT, RIGHT), 0
+    )
+    assert seen.shape == (3, 1, 3)
+    assert photos.similarity(seen[:, 0]).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]  # nobody is blue
+    (alone,) = seen_subjects([image], ["dog"], [1], photos, [], ColourScorers(), ByColour(LEFT, RIGHT), 0)
+    assert alone.tolist() == [[0, 1, 0]]
+
+
+def test_one_thing_is_one_subject() -> None:
+    assert pairs(torch.tensor([[0.9, 0.1], [0.8, 0.7]])) == [(0, 0), (1, 1)]
+    assert pairs(torch.tensor([[0.6], [0.8]])) == [(1, 0)]
+    assert pairs(torch.zeros(2, 0)) == []
 
 
 @pytest.fixture(scope="module")

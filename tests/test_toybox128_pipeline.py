@@ -39,7 +39,7 @@ def test_it_is_known_by_its_weights_and_has_a_judge(toybox128: StableDiffusion) 
     assert toybox128.fingerprint == FINGERPRINT
     assert toybox128.bundled is BUNDLED["toybox128"]
     assert load_scorers(toybox128) is scorers
-    assert load_detector(toybox128) is None  # until its detector misses nothing
+    assert load_detector(toybox128) is scorers
 
 
 def test_subjects_stand_side_by_side_inside_the_picture(toybox128: StableDiffusion) -> None:

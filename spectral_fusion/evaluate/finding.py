@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -15,6 +15,7 @@ from spectral_fusion.base.regions import Box
 from spectral_fusion.boxes import overlap
 from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.scorers import Scorers, loading
+from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.names import key
 
 OWL = "google/owlv2-base-patch16-ensemble"
@@ -37,13 +38,28 @@ class Seen(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds things by their class; `spectral_fusion.toybox128.scorers` is one, `PretrainedDetector` another."""
+    """Finds things by their class; `PretrainedDetector` is one."""
 
     def detect(self, images: Sequence[Image.Image], words: Sequence[str]) -> list[list[Thing]]:
         """[picture]: word, score and box of whatever is seen of these words."""
 
 
-def load_detector(base: Base, name: str | None = None) -> Detector | None:
+@runtime_checkable
+class Finder(Protocol):
+    """Finds whatever stands in a picture, of any class, and says who it is.
+
+    `spectral_fusion.toybox128.scorers` is one. Subjects are then told apart by their looks, as in MuDI's
+    detect-and-compare (arXiv 2404.04243).
+    """
+
+    def find_boxes(self, images: Sequence[Image.Image]) -> list[list[Edges]]:
+        """[picture]: the box of each thing in it."""
+
+    def embed_boxes(self, images: Sequence[Image.Image], boxes: Sequence[Edges]) -> Tensor:
+        """(n, width), unit length: who stands in the box of each picture."""
+
+
+def load_detector(base: Base, name: str | None = None) -> Detector | Finder | None:
     """The model of that name, or the base's own; None where there is neither, and subjects are looked for in places.
 
     Args:
@@ -55,7 +71,7 @@ def load_detector(base: Base, name: str | None = None) -> Detector | None:
     if name is not None:
         return PretrainedDetector(name, device=base.device)
     own = base.scorers()
-    return cast(Detector, own) if own is not None and getattr(own, "DETECTS", False) else None
+    return own if isinstance(own, Finder) else None
 
 
 class PretrainedDetector:
@@ -122,6 +138,54 @@ def _apart(things: Sequence[Seen]) -> list[Edges]:
 
 def _middle(box: Edges) -> float:
     return box[0] + box[2]
+
+
+def seen_subjects(
+    images: Sequence[Image.Image],
+    words: Sequence[str],
+    own: Sequence[int],
+    photos: Photos,
+    places: Sequence[Box],
+    scorers: Scorers,
+    detector: Detector | Finder | None,
+    margin: float,
+) -> Tensor:
+    """(subjects, pictures, width): what is seen of each subject in each picture; zeros where it is missing.
+
+    Args:
+        words, own: the class of each subject, and its number among the concepts of `photos`.
+        places, margin: see `subject_crops`.
+    """
+    if isinstance(detector, Finder):
+        rows = [
+            _matched(detector, image, boxes, own, photos)
+            for image, boxes in zip(images, detector.find_boxes(images), strict=True)
+        ]
+        return torch.stack(rows, dim=1)
+    width = photos.embeddings.shape[1]
+    crops = subject_crops(images, words, places, detector, margin)
+    return torch.stack([embed_crops(scorers, part, width) for part in crops])
+
+
+def _matched(finder: Finder, image: Image.Image, boxes: Sequence[Edges], own: Sequence[int], photos: Photos) -> Tensor:
+    """(subjects, width): each thing is one subject at most, the pair that is most alike first; zeros for the rest."""
+    found = torch.zeros(len(own), photos.embeddings.shape[1])
+    if boxes:
+        seen = finder.embed_boxes([image] * len(boxes), boxes)
+        for subject, thing in pairs(photos.similarity(seen)[:, list(own)].T):
+            found[subject] = seen[thing]
+    return found
+
+
+def pairs(likeness: Tensor) -> list[tuple[int, int]]:
+    """Subjects and things one to one, the pair that is most alike first. likeness: (subjects, things)."""
+    left = likeness.clone()
+    chosen = []
+    for _ in range(min(left.shape)):
+        subject, thing = divmod(int(left.argmax()), left.shape[1])
+        chosen.append((subject, thing))
+        left[subject], left[:, thing] = -torch.inf, -torch.inf
+    return chosen
 
 
 def subject_crops(

@@ -18,7 +18,7 @@ from torch import Tensor
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
-from spectral_fusion.evaluate.finding import Detector, embed_crops, subject_crops
+from spectral_fusion.evaluate.finding import Detector, Finder, seen_subjects
 from spectral_fusion.evaluate.painter import bound_to, joined, regions_of, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
@@ -74,7 +74,7 @@ def gather(
     photos: Photos,
     scorers: Scorers,
     config: EvaluateConfig,
-    detector: Detector | None = None,
+    detector: Detector | Finder | None = None,
 ) -> Gathering:
     """Draw some concepts together and judge the pictures. The base is afterwards as before.
 
@@ -87,12 +87,12 @@ def gather(
     seconds = time.perf_counter() - began
     words, places = [concept.class_word for concept in concepts], base.places(len(concepts))
     identity, nearest, strange = [], [], []
-    for picture in pictures:
-        crops = subject_crops([picture.image], words, places, detector, CROP_MARGIN)
-        seen = embed_crops(scorers, [crop for (crop,) in crops], photos.embeddings.shape[1])
+    images, own = [picture.image for picture in pictures], range(len(concepts))
+    subjects = seen_subjects(images, words, own, photos, places, scorers, detector, CROP_MARGIN)
+    for seen in subjects.unbind(1):
         found = (seen @ photos.embeddings.T).amax(1) >= FOUND
-        own, right, other = judge_crops(photos, seen)
-        identity.append([float(value) if here else 0.0 for value, here in zip(own, found, strict=True)])
+        alike, right, other = judge_crops(photos, seen)
+        identity.append([float(value) if here else 0.0 for value, here in zip(alike, found, strict=True)])
         nearest.append([bool(value) and bool(here) for value, here in zip(right, found, strict=True)])
         strange.append(float(other.mean()))
     return Gathering(
@@ -157,12 +157,16 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
 def alone(
     base: Base,
     concept: Concept,
-    photos: Tensor,
+    photos: Photos,
     scorers: Scorers,
     config: EvaluateConfig,
-    detector: Detector | None = None,
+    detector: Detector | Finder | None = None,
 ) -> list[float]:
-    """Cosines with its own photos of pictures that hold one concept only: (photos, width) -> [picture]."""
+    """[picture]: cosines with its own photos of pictures that hold one concept only.
+
+    Args:
+        photos: of this concept alone.
+    """
     values = []
     for template in config.prompts:
         settings = GenerateConfig(
@@ -174,8 +178,9 @@ def alone(
             num_images=config.seeds,
         )
         images = [picture.image for picture in generate(base, settings, concepts={concept: 1.0})]
-        (crops,) = subject_crops(images, [concept.class_word], base.places(1), detector, ALONE_MARGIN)
-        values += (embed_crops(scorers, crops, photos.shape[1]) @ photos.T).mean(1).tolist()
+        words, places = [concept.class_word], base.places(1)
+        (seen,) = seen_subjects(images, words, [0], photos, places, scorers, detector, ALONE_MARGIN)
+        values += photos.similarity(seen)[:, 0].tolist()
     return values
 
 

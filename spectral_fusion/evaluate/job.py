@@ -9,7 +9,7 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate.config import EvaluateConfig
-from spectral_fusion.evaluate.finding import Detector
+from spectral_fusion.evaluate.finding import Detector, Finder
 from spectral_fusion.evaluate.interference import energy_matrix, overlap_matrix
 from spectral_fusion.evaluate.judge import Judge, mean_of
 from spectral_fusion.evaluate.methods import Adapter, Method
@@ -28,7 +28,7 @@ def evaluate(
     scorers: Scorers,
     config: EvaluateConfig | None = None,
     *,
-    detector: Detector | None = None,
+    detector: Detector | Finder | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> Evaluation:
     """Generate each concept alone, fused, and with the others, by each method; compare with its own photos.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from spectral_fusion.evaluate.finding import Detector, embed_crops, subject_crops
+from spectral_fusion.evaluate.finding import Detector, Finder, seen_subjects
 from spectral_fusion.evaluate.methods import Adapter
 from spectral_fusion.evaluate.painter import Painter, joined
 from spectral_fusion.evaluate.result import Drawing, Scores
@@ -28,28 +27,29 @@ class Judge:
     painter: Painter
     scorers: Scorers
     photos: Photos
-    detector: Detector | None = None
+    detector: Detector | Finder | None = None
     """Finds the subjects; None looks for them where the base puts them."""
 
     def singles(self, drawings: Sequence[Sequence[Drawing]], adapters: Sequence[Adapter]) -> Scores:
         """drawings: [concept][picture], one concept in each picture."""
-        crops = [
-            self._crops(part, [adapter.class_word], MARGIN)[0] for part, adapter in zip(drawings, adapters, strict=True)
+        seen = [
+            self._seen(part, [adapter.class_word], [number], MARGIN)[0]
+            for number, (part, adapter) in enumerate(zip(drawings, adapters, strict=True))
         ]
         aligned = [self.alignment(part, a.class_word, a.name) for part, a in zip(drawings, adapters, strict=True)]
-        return self._scores(crops, drawings, mean_of(aligned))
+        return self._scores(seen, drawings, mean_of(aligned))
 
     def crowd(self, drawings: Sequence[Drawing], adapters: Sequence[Adapter]) -> Scores:
         """All concepts stand in each picture, left to right in the order of the prompt."""
-        crops = self._crops(drawings, [adapter.class_word for adapter in adapters], CROWD_MARGIN)
-        aligned = self.alignment(drawings, joined([adapter.class_word for adapter in adapters]))
-        return self._scores(crops, [drawings] * len(adapters), aligned)
+        words = [adapter.class_word for adapter in adapters]
+        seen = self._seen(drawings, words, range(len(adapters)), CROWD_MARGIN)
+        aligned = self.alignment(drawings, joined(words))
+        return self._scores([*seen], [drawings] * len(adapters), aligned)
 
-    def _crops(
-        self, drawings: Sequence[Drawing], words: Sequence[str], margin: float
-    ) -> list[list[Image.Image | None]]:
-        places = self.painter.base.places(len(words))
-        return subject_crops([drawing.image for drawing in drawings], words, places, self.detector, margin)
+    def _seen(self, drawings: Sequence[Drawing], words: Sequence[str], own: Sequence[int], margin: float) -> Tensor:
+        """(subjects, pictures, width)."""
+        images, places = [drawing.image for drawing in drawings], self.painter.base.places(len(words))
+        return seen_subjects(images, words, own, self.photos, places, self.scorers, self.detector, margin)
 
     def alignment(self, drawings: Sequence[Drawing], words: str, concept: str | None = None) -> list[float]:
         """[seed]: the mean cosine of each picture, in the painter's order, with its prompt about `words`.
@@ -64,20 +64,18 @@ class Judge:
 
     def _scores(
         self,
-        crops: Sequence[Sequence[Image.Image | None]],
+        seen: Sequence[Tensor],
         drawings: Sequence[Sequence[Drawing]],
         alignment: list[float],
     ) -> Scores:
-        """crops, and the drawings that they are of: [concept][picture]."""
-        width = self.photos.embeddings.shape[1]
-        seen = [embed_crops(self.scorers, part, width) for part in crops]
+        """seen: [concept] (pictures, width) of the drawings, [concept][picture]."""
         identity = [
             by_seed(self.photos.similarity(part)[:, number], of)
             for number, (part, of) in enumerate(zip(seen, drawings, strict=True))
         ]
         wanted = torch.cat([torch.full((len(part),), number) for number, part in enumerate(seen)])
         nearest = torch.cat([self.photos.nearest(part) for part in seen])
-        return Scores(identity, alignment, confusion(wanted, nearest, len(crops)))
+        return Scores(identity, alignment, confusion(wanted, nearest, len(seen)))
 
 
 def by_seed(values: Tensor, drawings: Sequence[Drawing]) -> list[float]:

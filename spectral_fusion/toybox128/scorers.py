@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from spectral_fusion.errors import InputError
-from spectral_fusion.names import key
 from spectral_fusion.toybox.data import to_tensor
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import PATTERN_WORDS
@@ -24,8 +23,6 @@ from spectral_fusion.toybox128.world import ACCESSORIES, BACKGROUNDS, CLASSES, C
 Box = tuple[float, float, float, float]
 BATCH = 32
 MIDDLE = (0.1, 0.1, 0.9, 0.9)  # what a crop with the usual margin shows of its subject
-DETECTS = False
-"""Whether the detector is good enough to say that a subject is missing: so far it overlooks too many that are there."""
 
 
 def weights_folder() -> Path:
@@ -58,10 +55,9 @@ def find_things(images: Sequence[Image.Image], folder: Path | None = None) -> li
     return [seen for part in pixels.split(BATCH) for seen in find(detector, part)]
 
 
-def detect(images: Sequence[Image.Image], words: Sequence[str]) -> list[list[tuple[str, float, Box]]]:
-    """[picture]: class, score and box of the things of these classes."""
-    wanted = {key(word) for word in words}
-    return [[(f.name, f.score, f.box) for f in found if key(f.name) in wanted] for _, found in find_things(images)]
+def find_boxes(images: Sequence[Image.Image]) -> list[list[Box]]:
+    """[picture]: the box of each thing, of any class: it is found where it stands, but its class is often misread."""
+    return [[thing.box for thing in found] for _, found in find_things(images)]
 
 
 def embed_identity(images: Sequence[Image.Image]) -> Tensor:
