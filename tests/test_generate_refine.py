@@ -1,6 +1,7 @@
 """Image to image, repainting, the second pass and the detail pass."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -111,8 +112,35 @@ def test_the_detail_pass_draws_each_subject_by_itself(base: StableDiffusion) -> 
     assert change[8:16, :8].mean() > 0
     change[8:16, :8] = 0
     assert not change.any(), "outside the region, its neighbours, not a pixel is changed"
-    assert detail_prompt(config.regions[0], {rex: 1.0}) == "a photo of a <rex> dog"
+    assert detail_prompt("a dog", config.regions[0], {rex: 1.0}) == "a photo of a <rex> dog"
     assert second.parameters.settings["Detail strength"] == "0.5"
+
+
+class Spoken(NamedTuple):
+    """A concept as prompts speak of it."""
+
+    name: str
+    class_word: str
+
+    @property
+    def trigger(self) -> str:
+        return f"<{self.name}>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "first"),
+    [
+        ("a <rex> dog and a <tom> cat on grass", "a <rex> dog on grass"),
+        ("a photo of a <tom> cat, a <rex> and a <tom>", "a photo of a <rex> dog"),
+        ("snow, a <tom> cat that sees a <rex> doghouse", "snow, a <rex> dog doghouse"),
+        ("a (<rex> dog:1.2) and a <tom> cat", "a photo of a <rex> dog"),
+        ("a dog and a <tom> cat on grass", "a photo of a <rex> dog"),
+    ],
+)
+def test_a_crop_is_told_of_its_own_subject_and_of_the_ground(prompt: str, first: str) -> None:
+    concepts = {Spoken("rex", "dog"): 1.0, Spoken("tom", "cat"): 1.0}
+    assert detail_prompt(prompt, Region("", concepts={"rex": 1.0}), concepts) == first
+    assert not detail_prompt(prompt, Region("a tree"), concepts)
 
 
 def test_crops_and_their_edges() -> None:

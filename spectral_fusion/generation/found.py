@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_STEPS = 0.3  # part of the steps that places are read from
 CLAIM = 0.35  # of its own range from lowest to highest, what a concept must claim of a cell to have it
+ROOM = 1.4  # a place is so much larger than what claims it
 CONTRAST = 1.15  # highest over mean of a map: below, the concept is attended to everywhere alike
 
 
@@ -86,7 +88,8 @@ def share_out(maps: Tensor, size: tuple[int, int]) -> list[Tensor] | None:
     """Attention maps (subjects, height, width) as masks of `size` that do not overlap; None where one has no cell.
 
     Each map is smoothed, and put in its own range from 0 to 1. A cell goes to the map that is highest there, if it
-    claims enough of it.
+    claims enough of it. A place is the rectangle over which these claims spread, so that a subject's ears and feet,
+    which its words hardly attend to, have room as well; where rectangles meet, each cell goes to the nearest.
     """
     smooth = F.avg_pool2d(F.pad(maps[None], (1, 1, 1, 1), mode="replicate"), 3, 1)
     if (smooth.amax((2, 3)) < CONTRAST * smooth.mean((2, 3))).any():
@@ -94,9 +97,30 @@ def share_out(maps: Tensor, size: tuple[int, int]) -> list[Tensor] | None:
     grown = F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)[0]
     low, high = grown.amin((1, 2), keepdim=True), grown.amax((1, 2), keepdim=True)
     claims = (grown - low) / (high - low)
-    owner = claims.argmax(0)
-    masks = [((owner == number) & (claims[number] >= CLAIM)).float() for number in range(len(maps))]
+    own = F.one_hot(claims.argmax(0), len(maps)).movedim(-1, 0).bool() & (claims >= CLAIM)
+    if not own.flatten(1).any(1).all():
+        return None
+    away = torch.stack([_away(claim.square() * mask) for claim, mask in zip(claims, own, strict=True)])
+    inside = (away <= 1) & (away.argmin(0) == torch.arange(len(maps))[:, None, None])
+    masks = [mask.float() for mask in inside]
     return masks if all(mask.any() for mask in masks) else None
+
+
+def _away(claim: Tensor) -> Tensor:
+    """(height, width): how far each cell is from a claim's middle, 1 at the edges of the rectangle that it fills.
+
+    Over a rectangle that is claimed evenly the distance from the middle to an edge is the square root of 3 times the
+    standard deviation.
+    """
+    weights = claim / claim.sum()
+    distances = []
+    for axis in (0, 1):
+        share = weights.sum(1 - axis)
+        cells = torch.arange(len(share)) + 0.5
+        middle = (share * cells).sum()
+        spread = (share * (cells - middle) ** 2).sum().sqrt()
+        distances.append((cells - middle).abs() / (ROOM * 3**0.5 * spread).clamp(min=1.0))
+    return torch.maximum(distances[0][:, None], distances[1][None, :])
 
 
 def _words(region: Region, concepts: Mapping[Placeable, float]) -> list[str]:

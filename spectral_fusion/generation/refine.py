@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from spectral_fusion.generation.fitting import fitted
 OnStep = Callable[[DenoisingStep], bool | None]
 GRID = 64  # cells a side in which a region's bounds are looked for
 MARGIN = 0.08  # round a subject, in parts of its size: the closer, the larger it is drawn; see docs/results/places.md
+BRACKETS = set("()[]")  # what a prompt's weights are written with
 SOFT = 0.08  # how wide the edge of what is pasted back fades, in parts of the crop
 
 
@@ -86,7 +88,7 @@ def refine(
         weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
         alone = replace(
             config,
-            prompt=detail_prompt(region, concepts) or region.prompt or config.prompt,
+            prompt=detail_prompt(config.prompt, region, concepts) or region.prompt or config.prompt,
             regions=(),
             control=_cropped(config.control, box, image.size),
             spans={name: span for name, span in config.spans.items() if name in weights},
@@ -117,15 +119,33 @@ def bound_names(config: GenerateConfig) -> set[str]:
     return {name for region in config.regions for name, _ in region.concepts}
 
 
-def detail_prompt(region: Region, concepts: Mapping[Placeable, float]) -> str:
-    """What a crop of one region shows: its own subjects, not what else its prompt tells of; empty without concepts."""
+def detail_prompt(prompt: str, region: Region, concepts: Mapping[Placeable, float]) -> str:
+    """What a crop of one region shows: the picture's prompt with the region's own subjects in the place of all others.
+
+    "a <rex> dog and a <tom> cat on grass" becomes "a <rex> dog on grass". Where the prompt does not name these
+    subjects, or has brackets that this would tear apart, it is "a photo of a <rex> dog"; empty without concepts.
+    """
     names = {name for name, _ in region.concepts}
-    spoken = [
-        f"a {concept.trigger} {getattr(concept, 'class_word', '')}".strip()
+    own = " and a ".join(_spoken(c) for c in concepts if c.name in names and c.trigger)
+    triggers = [c.trigger for c in concepts if c.name in names and c.trigger]
+    if not triggers or BRACKETS & set(prompt) or not all(trigger in prompt for trigger in triggers):
+        return f"a photo of a {own}" if own else ""
+    mentions = [
+        found.span()
         for concept in concepts
-        if concept.name in names and concept.trigger
+        if concept.trigger
+        for found in re.finditer(rf"{re.escape(concept.trigger)}( {re.escape(_class_word(concept))}\b)?", prompt)
     ]
-    return f"a photo of {' and '.join(spoken)}" if spoken else ""
+    return prompt[: min(start for start, _ in mentions)] + own + prompt[max(end for _, end in mentions) :]
+
+
+def _spoken(concept: Placeable) -> str:
+    return f"{concept.trigger} {_class_word(concept)}".strip()
+
+
+def _class_word(concept: Placeable) -> str:
+    """Empty for what has none, such as a LoRA."""
+    return getattr(concept, "class_word", "")
 
 
 def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
