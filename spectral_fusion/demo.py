@@ -12,7 +12,16 @@ from spectral_fusion.atomic import atomic_file, atomic_folder
 from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.evaluate import Detector, EvaluateConfig, Evaluation, Scorers, build_methods, evaluate, train_loras
+from spectral_fusion.evaluate import (
+    Detector,
+    EvaluateConfig,
+    Evaluation,
+    Finder,
+    Scorers,
+    build_methods,
+    evaluate,
+    train_loras,
+)
 from spectral_fusion.fusion import fuse
 from spectral_fusion.report import markdown, write_report, write_sheet
 from spectral_fusion.toybox.draw import write_identity
@@ -60,7 +69,7 @@ def run_demo(
     *,
     base: Base,
     scorers: Scorers,
-    detector: Detector | None = None,
+    detector: Detector | Finder | None = None,
     names: Sequence[str] = CHOSEN,
     methods: Sequence[str] = METHODS,
     config: EvaluateConfig | None = None,

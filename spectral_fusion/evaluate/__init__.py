@@ -1,7 +1,7 @@
 """Scores of concepts alone, fused, and with one another: `evaluate`."""
 
 from spectral_fusion.evaluate.config import EvaluateConfig
-from spectral_fusion.evaluate.finding import Detector, PretrainedDetector, load_detector
+from spectral_fusion.evaluate.finding import Detector, Finder, PretrainedDetector, load_detector
 from spectral_fusion.evaluate.job import evaluate
 from spectral_fusion.evaluate.load import load_scorers
 from spectral_fusion.evaluate.lora import train_loras
@@ -15,6 +15,7 @@ __all__ = [
     "Detector",
     "EvaluateConfig",
     "Evaluation",
+    "Finder",
     "Loras",
     "MethodResult",
     "PretrainedDetector",
