@@ -82,7 +82,7 @@ def refine(
     """
     for region in config.regions:
         box = crop_box(region, image.size)
-        crop, inside = image.crop(box), region_mask(region, image.size).crop(box)
+        crop, inside = cut_out(image, box), region_mask(region, image.size).crop(box)
         side = base.size
         own = dict(region.concepts)
         weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
@@ -94,7 +94,8 @@ def refine(
             spans={name: span for name, span in config.spans.items() if name in weights},
         )
         latents = to_latents(base, crop.resize((side, side), Image.Resampling.LANCZOS))
-        keep = 1 - Painted(torch.from_numpy(np.array(inside)) / 255).mask(*latents.shape[2:])
+        drawn_anew = ImageChops.lighter(inside, beyond(image.size, box))
+        keep = 1 - Painted(torch.from_numpy(np.array(drawn_anew)) / 255).mask(*latents.shape[2:])
         begin = Pass((side, side), seed, Start(latents, config.detail, keep))
         chosen = Live(weights, {name: live.layers[name] for name in weights})
         drawn = base.decode(draw(base, alone, chosen, begin, on_step))[0]
@@ -149,7 +150,11 @@ def _class_word(concept: Placeable) -> str:
 
 
 def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The square round a region with a margin, inside a picture of (width, height); in pixels."""
+    """The square round a region with a margin, in pixels of a picture of (width, height).
+
+    It may reach beyond the picture: a region at its edge is in the middle of the square too, where a base puts what it
+    draws alone.
+    """
     width, height = size
     inside = (region.mask(GRID, GRID) >= 0.25).nonzero()
     if not len(inside):
@@ -158,8 +163,20 @@ def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]
     x, y = (left + right) / 2 / GRID * width, (top + bottom) / 2 / GRID * height
     side = max((right - left) / GRID * width, (bottom - top) / GRID * height) * (1 + 2 * MARGIN)
     half = min(side, width, height) / 2
-    x, y = min(max(x, half), width - half), min(max(y, half), height - half)
     return round(x - half), round(y - half), round(x + half), round(y + half)
+
+
+def cut_out(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """A part of a picture; beyond the picture its outermost pixels go on."""
+    left, top, right, bottom = box
+    before, after = (max(0, -top), max(0, -left)), (max(0, bottom - image.height), max(0, right - image.width))
+    grown = np.pad(np.array(image), (*zip(before, after, strict=True), (0, 0)), mode="edge")
+    return Image.fromarray(grown).crop((left + before[1], top + before[0], right + before[1], bottom + before[0]))
+
+
+def beyond(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """White where a box reaches beyond a picture of (width, height)."""
+    return ImageChops.invert(Image.new("L", size, 255).crop(box))
 
 
 def soft_edge(inside: Image.Image) -> Image.Image:
