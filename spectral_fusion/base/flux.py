@@ -31,7 +31,7 @@ class Flux(FlowTransformer):
         words, pooled, _ = self.pipeline.encode_prompt(list(prompts), None, device=self.device)
         return Condition(words, pooled)
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape
         guidance = condition.extra.get("guidance")
         if guidance is None and self.transformer.config.guidance_embeds:

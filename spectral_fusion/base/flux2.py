@@ -64,7 +64,7 @@ class Flux2Klein(FlowTransformer):
         words, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
         return Condition(words)
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape
         answer = self.transformer(
             hidden_states=noisy.flatten(2).transpose(1, 2).to(dtype_of(self.transformer)),
