@@ -13,6 +13,8 @@ from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import PlacedDelta, Placement, placed
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import JOINT_ATTENTION, FlowTransformer
+from spectral_fusion.base.flux import Flux
+from spectral_fusion.base.flux2 import Flux2Klein
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
 from spectral_fusion.base.sd3 import StableDiffusion3
@@ -24,9 +26,13 @@ from spectral_fusion.generation.bound import Live, concepts_known
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.found import find_places
 from spectral_fusion.spectral import Factors
-from tiny_flow import tiny_sd3
+from tiny_flow import tiny_flux, tiny_klein, tiny_sd3
 
-BASES: dict[str, Callable[[], FlowTransformer]] = {"sd3": lambda: StableDiffusion3(tiny_sd3())}
+BASES: dict[str, Callable[[], FlowTransformer]] = {
+    "sd3": lambda: StableDiffusion3(tiny_sd3()),
+    "flux": lambda: Flux(tiny_flux()),
+    "flux2-klein": lambda: Flux2Klein(tiny_klein()),
+}
 FAMILIES = pytest.mark.parametrize("family", list(BASES))
 ALL, LEFT, RIGHT = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 PROMPT = "a <rex> dog and a <tom> cat"
@@ -113,7 +119,7 @@ def test_one_region_that_is_everything_is_the_plain_way(
     assert not torch.allclose(merged, latents(base, {rex: 0.0, tom: 0.0}, guidance_scale=guidance_scale), atol=1e-3)
 
 
-LAST = {"sd3": "proj_out"}
+LAST = {"sd3": "proj_out", "flux": "proj_out", "flux2-klein": "proj_out"}
 
 
 @FAMILIES

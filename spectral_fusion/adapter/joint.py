@@ -7,7 +7,7 @@ sees, so that for the picture it costs what plain attention costs, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spectral_fusion.adapter.placed import Placement
+from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.sequence import JointSequence
 
 Rotary = tuple[Tensor, Tensor]
@@ -63,14 +63,15 @@ def attend_in_places(image: Heads, text: Heads, sequence: JointSequence) -> tupl
     return read, torch.cat(spoken, 2)
 
 
-class TwoStreams:
-    """Attention whose pictures and texts have projections of their own: of SD 3, and FLUX's first blocks.
-
-    While no places are in the picture, the processor that it stands for does the work.
-    """
+class Placed:
+    """While no places are in the picture, the processor that one of these stands for does the work."""
 
     def __init__(self, inner: Any, placement: Placement) -> None:
         self.inner, self.placement = inner, placement
+
+
+class TwoStreams(Placed):
+    """Attention whose pictures and texts have projections of their own: of SD 3, and FLUX's first blocks."""
 
     def __call__(
         self,
@@ -82,13 +83,119 @@ class TwoStreams:
     ) -> tuple[Tensor, Tensor]:
         sequence = self.placement.sequence
         if sequence is None:
-            further = {} if image_rotary_emb is None else {"image_rotary_emb": image_rotary_emb}
-            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, **further)
+            given = given_of(attention_mask=attention_mask, image_rotary_emb=image_rotary_emb)
+            return self.inner(attn, hidden_states, encoder_hidden_states, **given)
         image, text = two_streams(attn, hidden_states, encoder_hidden_states, image_rotary_emb, sequence.text_first)
         read, spoken = (merged(part) for part in attend_in_places(image, text, sequence))
         if not getattr(attn, "context_pre_only", None):
             spoken = attn.to_add_out(spoken)
         return attn.to_out[1](attn.to_out[0](read)), spoken
+
+
+class OneStream(Placed):
+    """Attention that sees pictures and texts in a row: of FLUX.1's last blocks, and Z-Image."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Rotary | None = None,
+        freqs_cis: Tensor | None = None,
+    ) -> Tensor:
+        sequence = self.placement.sequence
+        if sequence is None:
+            given = given_of(attention_mask=attention_mask, image_rotary_emb=image_rotary_emb, freqs_cis=freqs_cis)
+            return self.inner(attn, hidden_states, **given)
+        if sequence.rotary is not None:
+            freqs_cis = sequence.join(*sequence.rotary, 0)
+        joint = turned(one_stream(attn, hidden_states), image_rotary_emb if freqs_cis is None else freqs_cis)
+        read = in_a_row(joint, sequence)
+        for layer in getattr(attn, "to_out", ()):
+            read = layer(read)
+        return read
+
+
+class ParallelStream(Placed):
+    """Attention beside a feed-forward layer, in one projection: of FLUX.2's last blocks."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Rotary | None = None,
+    ) -> Tensor:
+        sequence = self.placement.sequence
+        if sequence is None:
+            return self.inner(attn, hidden_states, attention_mask, image_rotary_emb)
+        both = attn.to_qkv_mlp_proj(hidden_states)
+        *parts, beside = both.split([attn.inner_dim] * 3 + [attn.mlp_hidden_dim * attn.mlp_mult_factor], dim=-1)
+        joint = normed(attn, parts, (attn.norm_q, attn.norm_k))
+        read = in_a_row(turned(joint, image_rotary_emb), sequence)
+        return attn.to_out(torch.cat([read, attn.mlp_act_fn(beside)], -1))
+
+
+class TextsAlone(Placed):
+    """Attention of texts that no picture is beside: each attends to itself."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        freqs_cis: Tensor | None = None,
+    ) -> Tensor:
+        sequence = self.placement.sequence
+        if sequence is None:
+            return self.inner(attn, hidden_states, **given_of(attention_mask=attention_mask, freqs_cis=freqs_cis))
+        joint = turned(one_stream(attn, hidden_states), freqs_cis if sequence.rotary is None else sequence.rotary[1])
+        parts = [F.scaled_dot_product_attention(*joint.at(text.tokens)) for text in sequence.texts]
+        return attn.to_out[1](attn.to_out[0](merged(torch.cat(parts, 2))))
+
+
+class PictureAlone(Placed):
+    """Attention of pictures that no text is beside: as it is, with the row's own positions."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        freqs_cis: Tensor | None = None,
+    ) -> Tensor:
+        sequence = self.placement.sequence
+        if sequence is not None and sequence.rotary is not None:
+            freqs_cis = sequence.rotary[0][None]
+        return self.inner(attn, hidden_states, **given_of(attention_mask=attention_mask, freqs_cis=freqs_cis))
+
+
+def processor_for(attn: Any, kind: Kind, placement: Placement) -> Placed:
+    """What splits an attention into places.
+
+    Args:
+        kind: what its layers see; those of two streams have layers of two kinds.
+    """
+    if getattr(attn, "add_q_proj", None) is not None:
+        return TwoStreams(attn.processor, placement)
+    if hasattr(attn, "to_qkv_mlp_proj"):
+        return ParallelStream(attn.processor, placement)
+    alone: dict[Kind, type[Placed]] = {"joint": OneStream, "text": TextsAlone, "image": PictureAlone}
+    return alone[kind](attn.processor, placement)
+
+
+def given_of(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None: processors differ in what they take."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def in_a_row(joint: Heads, sequence: JointSequence) -> Tensor:
+    """(batch, tokens, channels): what a row of picture and texts reads, in its order."""
+    image, text = (Heads(*parts) for parts in zip(*(sequence.split(part, 2) for part in joint), strict=True))
+    return merged(sequence.join(*attend_in_places(image, text, sequence), 2))
 
 
 def two_streams(
@@ -107,14 +214,32 @@ def two_streams(
 
 def heads(attn: Any, x: Tensor | None, layers: tuple[str, str, str], norms: tuple[Any, Any]) -> Heads:
     """(batch, tokens, channels) through three layers and two norms."""
-    query, key, value = (getattr(attn, name)(x).unflatten(2, (attn.heads, -1)).transpose(1, 2) for name in layers)
+    return normed(attn, [getattr(attn, name)(x) for name in layers], norms)
+
+
+def one_stream(attn: Any, joint: Tensor) -> Heads:
+    """The heads of a row, (batch, tokens, channels)."""
+    return heads(attn, joint, ("to_q", "to_k", "to_v"), (attn.norm_q, attn.norm_k))
+
+
+def normed(attn: Any, parts: Sequence[Tensor], norms: tuple[Any, Any]) -> Heads:
+    """Queries, keys and values, (batch, tokens, channels) each, as heads."""
+    query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in parts)
     query, key = (part if norm is None else norm(part) for part, norm in zip((query, key), norms, strict=True))
     return Heads(query, key, value)
 
 
 def turned(parts: Heads, rotary: Any) -> Heads:
-    """With queries and keys turned by their rotary positions, (tokens, channels) of cosines and of sines."""
-    query, key = (apply_rotary_emb(part, rotary, sequence_dim=2) for part in parts[:2])
+    """With queries and keys turned by their rotary positions.
+
+    Args:
+        rotary: (tokens, channels) of cosines and of sines, or (tokens, channels / 2) of complex numbers.
+    """
+    if isinstance(rotary, tuple):
+        query, key = (apply_rotary_emb(part, rotary, sequence_dim=2) for part in parts[:2])
+        return Heads(query, key, parts.value)
+    pairs = (torch.view_as_complex(part.float().unflatten(-1, (-1, 2))) for part in parts[:2])
+    query, key = (torch.view_as_real(pair * rotary).flatten(-2).to(parts.value) for pair in pairs)
     return Heads(query, key, parts.value)
 
 

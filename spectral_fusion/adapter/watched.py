@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_fusion.adapter.joint import two_streams
+from spectral_fusion.adapter.joint import given_of, two_streams
 
 FINEST = 32 * 32  # finer layers see edges rather than subjects, and cost most
 
@@ -65,8 +65,8 @@ class WatchedStreams:
         last = hidden_states[-1:], encoder_hidden_states[-1:]  # the last is conditional
         image, text = two_streams(attn, *last, image_rotary_emb, self.text_first)
         self.watch.add(attended(image.query[0], text.key[0])[None])
-        further = {} if image_rotary_emb is None else {"image_rotary_emb": image_rotary_emb}
-        return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, **further)
+        given = given_of(attention_mask=attention_mask, image_rotary_emb=image_rotary_emb)
+        return self.inner(attn, hidden_states, encoder_hidden_states, **given)
 
 
 def attended(query: Tensor, key: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.adapter.joint import TwoStreams, replaced_processors
+from spectral_fusion.adapter.joint import processor_for, replaced_processors
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedStreams
 from spectral_fusion.base.condition import Condition, Posterior
@@ -182,12 +182,16 @@ class FlowTransformer(Base):
             return self.answer(noisy, times, condition)
         times = times.expand(len(noisy))
         plain = len(noisy) // 2 if self._regions.half else 0
-        answers = [self._answer_in_places(noisy[plain:], times[plain:], condition[plain:], self._regions)]
+        answers = [self.answer_in_places(noisy[plain:], times[plain:], condition[plain:], self._regions)]
         if plain:
             answers.insert(0, self.answer(noisy[:plain], times[:plain], condition[:plain]))
         return torch.cat(answers)
 
-    def _answer_in_places(self, noisy: Tensor, times: Tensor, condition: Condition, regions: RegionTexts) -> Tensor:
+    def answer_in_places(self, noisy: Tensor, times: Tensor, condition: Condition, regions: RegionTexts) -> Tensor:
+        """`predict` where each region's text rules in its place.
+
+        times: (n,).
+        """
         own, lengths = condition.embeds, [text.embeds.shape[1] for text in regions.texts]
         size = self.token_grid(noisy.shape[-2], noisy.shape[-1])
         sequence = regions.sequence(size, own.shape[1], lengths, text_first=self.text_first, device=own.device)
@@ -218,37 +222,31 @@ class FlowTransformer(Base):
         return height // self.patch, width // self.patch
 
     def layer_kind(self, layer: str) -> Kind:
-        if self.family != "sd3":
-            super().layer_kind(layer)
         return layer_kind(layer.partition(".")[2], self.joint_blocks)
 
     @contextmanager
     def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
-        if self.family != "sd3":
-            super().read_places(texts, placement)
-        with replaced_processors(self.transformer, lambda _, attn: self._processor(attn, placement)):
+        def processor(name: str, attn: Any) -> Any:
+            return processor_for(attn, layer_kind(f"{name}.to_q", self.joint_blocks), placement)
+
+        with replaced_processors(self.transformer, processor):
             self._regions = RegionTexts(texts, placement, half=half)
             try:
                 yield
             finally:
                 self._regions = None
 
-    def _processor(self, attn: Any, placement: Placement) -> Any | None:
-        """What an attention is to do for regions; None: what it does."""
-        return TwoStreams(attn.processor, placement) if getattr(attn, "add_q_proj", None) is not None else None
-
     @contextmanager
     def watch_words(
         self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
     ) -> Iterator[Callable[[], Tensor | None]]:
-        if self.family != "sd3":
-            super().watch_words(tokens, size)
-        watch = AttentionWatch(tokens, lambda _: self.token_grid(*size))
-        with replaced_processors(self.transformer, lambda _, attn: self._watched(attn, watch)):
+        grid = self.token_grid(*size)
+        watch = AttentionWatch(tokens, lambda _: grid)
+        with replaced_processors(self.transformer, lambda name, attn: self.watched(name, attn, watch)):
             yield watch.mean
 
-    def _watched(self, attn: Any, watch: AttentionWatch) -> Any | None:
-        """What takes notes of an attention; None: nothing does."""
+    def watched(self, name: str, attn: Any, watch: AttentionWatch) -> Any | None:
+        """What takes notes of an attention of picture and text; None: nothing does, as of FLUX's last blocks."""
         has_text = getattr(attn, "add_q_proj", None) is not None
         return WatchedStreams(attn.processor, watch, text_first=self.text_first) if has_text else None
 

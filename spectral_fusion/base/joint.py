@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spectral_fusion.adapter.joint import Rotary
 from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.sequence import JointSequence
 from spectral_fusion.base.condition import Condition
@@ -47,12 +49,19 @@ class RegionTexts:
         padding: int = 0,
         text_first: bool,
         device: torch.device,
+        rotary: Callable[[JointSequence], Rotary] | None = None,
     ) -> JointSequence:
-        """Who reads what in a picture of (height, width) tokens; see `JointSequence.of`."""
+        """Who reads what in a picture of (height, width) tokens; see `JointSequence.of`.
+
+        Args:
+            rotary: the positions of such a row, where the model's own do not serve.
+        """
         case = (*size, own, *lengths, padding)
         if case not in self._known:
             shares = self.placement.masks.shares(*size)
             sequence = JointSequence.of(shares, own, lengths, padding=padding, text_first=text_first)
+            if rotary is not None:
+                sequence = replace(sequence, rotary=rotary(sequence))
             self._known[case] = sequence.on(device)
         return self._known[case]
 
@@ -80,3 +89,9 @@ def word_tokens(tokenizer: Any, text: str, words: Sequence[str], length: int) ->
         for number, (start, stop) in enumerate(encoded["offset_mapping"])
         if any(max(start, first) < min(stop, last) for first, last in spans)
     ]
+
+
+def as_asked(tokenizer: Any, prompt: str, **settings: Any) -> str:
+    """A prompt as a language model's chat template wraps it."""
+    message = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **settings)
