@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 from torch import Tensor
+from typer.testing import CliRunner
 
 from concepts import make_concept
 from spectral_fusion.adapter.masks import Masks
@@ -19,6 +22,7 @@ from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
 from spectral_fusion.base.sd3 import StableDiffusion3
 from spectral_fusion.base.z_image import ZImage
+from spectral_fusion.cli import app
 from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.fusion import fuse
@@ -26,6 +30,7 @@ from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.generation.bound import Live, concepts_known
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.found import find_places
+from spectral_fusion.picture import read_parameters
 from spectral_fusion.spectral import Factors
 from tiny_flow import tiny_flux, tiny_klein, tiny_sd3, tiny_z_image
 
@@ -139,6 +144,41 @@ def test_one_layer_alone_changes_nothing_outside_its_place(bases: dict[str, Flow
     half = plain.shape[-1] // 2
     assert torch.equal(found[..., half:], plain[..., half:])
     assert (found[..., :half] != plain[..., :half]).any(1).all()
+
+
+def test_text_is_changed_for_its_own_place_alone(bases: dict[str, FlowTransformer]) -> None:
+    """SD 3's last block: a delta on what texts say there is heard where its own text is read, and nowhere else."""
+    base, regions, own = (
+        bases["sd3"],
+        [Region("a cat", LEFT), Region("a dog", RIGHT)],
+        bases["sd3"].condition(["a dog"]),
+    )
+    name = "transformer.transformer_blocks.1.attn.add_v_proj"
+    rows, columns = base.layers()[name].weight.shape
+    factors = Factors(torch.ones(rows, 1), torch.ones(1, columns))
+    plain, found = (answer(base, regions, [PlacedDelta({name: factors}, w, 1)], own) for w in (0.0, 1.0))
+    assert torch.equal(found[..., :8], plain[..., :8])
+    assert (found[..., 8:] != plain[..., 8:]).any(1).all()
+
+
+def test_two_attentions_and_norms_as_in_version_35(bases: dict[str, FlowTransformer]) -> None:
+    """And half precision, in which the numbers of places are as the model's."""
+    pipeline = tiny_sd3()
+    torch.manual_seed(0)
+    settings = dict(pipeline.transformer.config) | {"dual_attention_layers": (0,), "qk_norm": "rms_norm"}
+    pipeline.transformer = SD3Transformer2DModel(**settings).eval()
+    base = StableDiffusion3(pipeline)
+    own, name = base.condition(["a dog"]), "transformer.transformer_blocks.0.attn2.to_v"
+    plain = latents(base, {}, prompt="a dog")
+    assert torch.equal(latents(base, {}, Region("a dog", ALL), prompt="a dog"), plain)
+    assert base.layer_kind(name) == "image"
+    assert base.layer_kind("transformer.transformer_blocks.0.norm1.linear") == "whole"
+    regions = [Region("a cat", LEFT), Region("a dog", painted=tensor_text(torch.eye(8)))]
+    full = answer(base, regions, [], own)
+    base.cast(torch.bfloat16)
+    half = answer(base, regions, [], base.condition(["a dog"]))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0, atol=0.1 * full.abs().max().item())
 
 
 @FAMILIES
@@ -312,3 +352,28 @@ def test_more_text_than_z_image_counts_is_refused(bases: dict[str, FlowTransform
     regions = [Region("dog " * 150, (x, 0, x + 0.2, 1)) for x in (0, 0.2, 0.4, 0.6)]
     with pytest.raises(InputError, match="shorten them, or give fewer regions"):
         z_image_latents(bases["z-image"], *regions)
+
+
+def test_regions_and_detail_from_the_command_line(tmp_path: Path) -> None:
+    tiny_sd3().save_pretrained(tmp_path / "sd3")
+    words = [
+        "generate",
+        "a dog and a cat",
+        "--base",
+        str(tmp_path / "sd3"),
+        "--sampler",
+        "Euler",
+        "--steps",
+        "2",
+        "--seed",
+        "1",
+    ]
+    words += ["--device", "cpu", "--out", str(tmp_path / "out"), "--detail", "0.5"]
+    words += ["--region", "a cat", "0,0,0.5,1", "--region", "a dog", "0.5,0,1,1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (picture,) = (tmp_path / "out").glob("*.png")
+    assert [region.prompt for region in GenerateConfig.from_parameters(read_parameters(picture)).regions] == [
+        "a cat",
+        "a dog",
+    ]
