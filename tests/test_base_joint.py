@@ -18,6 +18,7 @@ from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import JOINT_ATTENTION, FlowTransformer
 from spectral_fusion.base.flux import Flux
 from spectral_fusion.base.flux2 import Flux2Klein
+from spectral_fusion.base.merged import MergedWeights
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
 from spectral_fusion.base.sd3 import StableDiffusion3
@@ -86,22 +87,22 @@ def close(first: Tensor, second: Tensor) -> None:
 
 @FAMILIES
 def test_every_layer_is_known_by_what_it_sees(bases: dict[str, FlowTransformer], family: str) -> None:
-    """A delta on any one of them, everywhere, is as if it were in the weight: each hook finds the tokens it is for."""
-    base = bases[family]
-    region = Region(PROMPT, ALL)
-    own = base.condition([PROMPT])
-    plain = answer(base, [region], [], own)
+    """A delta on all of them, in a place that is everything, is as if it were in the weights: each finds its tokens."""
+    base, own = bases[family], bases[family].condition([PROMPT])
+    region, source = Region(PROMPT, ALL), torch.Generator().manual_seed(0)
+    factors = {}
     for name, layer in base.layers().items():
         rows, columns = layer.weight.flatten(1).shape
-        factors = Factors(torch.full((rows, 1), 0.05), torch.full((1, columns), 0.05))
-        inside = answer(base, [region], [PlacedDelta({name: factors}, place=0)], own)
-        with torch.no_grad():
-            before = layer.weight.clone()
-            layer.weight += (factors.up @ factors.down).view_as(layer.weight)
-            merged = answer(base, [region], [], own)
-            layer.weight.copy_(before)
-        close(inside, merged)
+        pair = (torch.randn(*shape, generator=source) for shape in ((rows, 1), (1, columns)))
+        factors[name] = Factors(*(0.1 * part for part in pair))
+    plain = answer(base, [region], [], own)
+    inside, everywhere = (answer(base, [region], [PlacedDelta(factors, place=place)], own) for place in (0, None))
+    with MergedWeights(base, list(factors), factors.__getitem__).present():
+        merged = answer(base, [region], [], own)
+    close(inside, merged)
+    close(everywhere, merged)
     assert torch.equal(answer(base, [region], [], own), plain)
+    assert not torch.allclose(merged, plain, atol=1e-2)
 
 
 @FAMILIES
