@@ -17,7 +17,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 from spectral_fusion.generation.fitting import fitted
-from spectral_fusion.generation.refine import crop_box, detail_prompt, soft_edge, to_latents
+from spectral_fusion.generation.refine import beyond, crop_box, cut_out, detail_prompt, soft_edge, to_latents
 from spectral_fusion.picture import Parameters
 
 CONFIG = GenerateConfig("a photo of a red dog", num_inference_steps=4, height=32, width=32, guidance_scale=3)
@@ -143,8 +143,21 @@ def test_a_crop_is_told_of_its_own_subject_and_of_the_ground(prompt: str, first:
     assert not detail_prompt(prompt, Region("a tree"), concepts)
 
 
+def test_a_crop_goes_on_beyond_the_edge_of_the_picture() -> None:
+    image = Image.new("RGB", (8, 8), "red")
+    image.paste((0, 0, 255), (0, 0, 1, 8))
+    crop = cut_out(image, (-4, 0, 4, 8))
+    assert crop.size == (8, 8)
+    assert {crop.getpixel((x, 3)) for x in range(5)} == {(0, 0, 255)}
+    assert crop.getpixel((5, 3)) == (255, 0, 0)
+    past = np.asarray(beyond((8, 8), (-4, 0, 4, 8)))
+    assert (past[:, :4] == 255).all()
+    assert not past[:, 4:].any()
+    assert cut_out(image, (2, 2, 6, 6)).tobytes() == image.crop((2, 2, 6, 6)).tobytes()
+
+
 def test_crops_and_their_edges() -> None:
-    assert crop_box(Region("x", LEFT), (64, 64)) == (0, 0, 64, 64)
+    assert crop_box(Region("x", LEFT), (64, 64)) == (-16, 0, 48, 64)
     assert crop_box(Region("x", (0.4, 0.4, 0.6, 0.6)), (100, 100)) == pytest.approx((38, 38, 62, 62), abs=3)
     edge = np.asarray(soft_edge(Image.new("L", (40, 40), 255)))
     assert edge[20, 20] == 255

@@ -94,13 +94,13 @@ def refine(
             spans={name: span for name, span in config.spans.items() if name in weights},
         )
         latents = to_latents(base, crop.resize((side, side), Image.Resampling.LANCZOS))
-        drawn_anew = ImageChops.lighter(inside, beyond(image.size, box))
-        keep = 1 - Painted(torch.from_numpy(np.array(drawn_anew)) / 255).mask(*latents.shape[2:])
+        anew = ImageChops.lighter(inside, beyond(image.size, box))
+        keep = 1 - Painted(torch.from_numpy(np.array(anew)) / 255).mask(*latents.shape[2:])
         begin = Pass((side, side), seed, Start(latents, config.detail, keep))
         chosen = Live(weights, {name: live.layers[name] for name in weights})
         drawn = base.decode(draw(base, alone, chosen, begin, on_step))[0]
         image = image.copy()
-        image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(inside))
+        image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(anew))
     return image
 
 
