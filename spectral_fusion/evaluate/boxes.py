@@ -8,7 +8,7 @@ from PIL import Image
 
 from spectral_fusion.base.regions import Box
 
-HEADROOM = 0.25  # above a subject's place, in parts of the picture
+HEADROOM = 0.07  # above a subject's place, in parts of the picture
 
 
 def region_boxes(places: Sequence[Box]) -> list[Box]:
