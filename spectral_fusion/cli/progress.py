@@ -3,6 +3,7 @@
 Logs and pipes get a line for each stage at once, and one now and then while a stage counts.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,28 @@ class PlainLines:
             return
         self.text, self.stage, self.said = text, stage, now
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def heard(name: str, level: int, tell: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Within the `with` block, what a part of the package logs, from this level on, is told.
+
+    name: of the logger: `spectral_fusion.training`.
+    """
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(record)
+
+    logger, ear = logging.getLogger(name), Ear(level)
+    before = logger.level
+    logger.addHandler(ear)
+    logger.setLevel(min(level, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(ear)
 
 
 @contextmanager

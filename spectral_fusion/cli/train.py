@@ -1,23 +1,25 @@
 """`spectral-fusion train`. Its flags are the fields of `TrainConfig`."""
 
 import inspect
+import logging
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
-from spectral_fusion.cli.progress import StepBar
+from spectral_fusion.cli.progress import PlainLines, StepBar, heard
 from spectral_fusion.cli.select import LibraryFolder
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, printable
 from spectral_fusion.journal import Journal
 from spectral_fusion.names import check_name
 from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
@@ -165,19 +167,25 @@ class _Watcher:
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
         self.bar = StepBar(self.console, name, *_columns())
+        self.stages = _Stages(self.console)
+        self.listening = ExitStack()
         self.writer: Any = None
         self.loss: float | None = None
+        self.counting = False
         self.stop = False
 
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
-            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            self._warn(warning)
+        self.listening.enter_context(heard("spectral_fusion", logging.INFO, self._hear))
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
+        self.listening.close()
+        self.stages.stop()
         self.bar.stop()
         for number, handler in self.before.items():
             signal.signal(number, handler)
@@ -198,7 +206,9 @@ class _Watcher:
             warn_of_memory(self.console, config, others=others)
 
     def __call__(self, progress: "Progress") -> None:
+        self.stages.stop()
         self.bar.start()  # now: what is wrong with the input is said on a clean line
+        self.counting = progress.step < progress.steps and not progress.is_over
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         line = f"step {progress.step} of {progress.steps}"
         self.bar.update(progress.step, progress.steps, line, f"loss {self.loss:.4f}")
@@ -229,6 +239,17 @@ class _Watcher:
             line = ["spectral-fusion", "generate", prompt, "--concepts", self.name, *where]
             typer.echo(f"try: {shlex.join(line)}")
 
+    def _hear(self, record: logging.LogRecord) -> None:
+        """What the job logs: what it warns of, and what it does before its first step and after its last."""
+        if record.levelno >= logging.WARNING:
+            self._warn(record.getMessage())
+        elif not self.counting:
+            self.stages(f"{self.name}: {printable(record.getMessage())}", live=self.loss is None)
+
+    def _warn(self, text: str) -> None:
+        line = printable(f"warning: {text}")
+        self.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def _log(self, progress: "Progress") -> None:
         if not self.logs or not self.main:
             return
@@ -254,6 +275,26 @@ class _Watcher:
             raise KeyboardInterrupt  # nothing done yet; or the second time, which goes back to the last checkpoint
         self.stop = True
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
+
+
+class _Stages:
+    """What is done while there is nothing to count: a line that changes on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.lines = console, PlainLines(console)
+        self.live = console.status("")
+
+    def __call__(self, text: str, *, live: bool) -> None:
+        """live: whether the line may change; below a bar it cannot."""
+        if not (live and self.console.is_terminal):
+            self.lines(text)
+            return
+        self.live.update(escape(text))
+        self.live.start()
+
+    def stop(self) -> None:
+        """Take the line away; calling it again does nothing."""
+        self.live.stop()
 
 
 def _of_base(info: "ConceptInfo", base: str) -> bool:

@@ -79,6 +79,7 @@ def train_concept(
             where = {"device": processes().device}
             if config.low_memory:
                 where = {"device": "cpu", "dtype": own_dtype(config.base)}
+            logger.info("loading %s", config.base)
             base = open_base(config.base, prediction_type=config.prediction_type, **where)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
@@ -222,6 +223,7 @@ class _Job:
             return self.class_pictures.read()
 
     def _preview(self, concept: Concept) -> Image.Image:
+        logger.info("drawing a preview")
         attach(self.base, concept)
         try:
             return preview(self.base, self.config)
