@@ -7,6 +7,7 @@ Noisy latents are `(1 - s) x + s n` for a share s of noise, and the model answer
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -58,6 +59,7 @@ class FlowTransformer(Base):
     """
 
     pipeline_class: str
+    weighs_words = False
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         if type(pipeline).__name__ != self.pipeline_class:
@@ -83,6 +85,19 @@ class FlowTransformer(Base):
     def frozen(self) -> list[nn.Module]:
         encoders = (getattr(self.pipeline, f"text_encoder{ending}", None) for ending in ("", "_2", "_3"))
         return [self.vae, *(encoder for encoder in encoders if encoder is not None)]
+
+    @property
+    @abstractmethod
+    def reader(self) -> tuple[Any, int]:
+        """The tokenizer of the text encoder that reads the most, and how many tokens that reads."""
+
+    def told(self, text: str) -> str:
+        """What that tokenizer is given of a text."""
+        return text
+
+    def unread(self, text: str) -> int:
+        tokenizer, most = self.reader
+        return max(0, len(tokenizer(self.told(text), truncation=False, verbose=False).input_ids) - most)
 
     def triggers(self) -> list[str]:
         return sorted(self._triggers)
@@ -201,6 +216,12 @@ class FlowTransformer(Base):
             scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
         else:
             scheduler.set_timesteps(steps, device=self.device)
+
+
+def as_chat(tokenizer: Any, text: str, *, thinking: bool) -> str:
+    """A text as what a user says to a language model, after which it is to answer."""
+    said = [{"role": "user", "content": text}]
+    return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
 
 
 def shifted(share: float, shift: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline
@@ -14,6 +15,7 @@ from spectral_fusion.base.flow import FlowTransformer
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
+MAX_WORDS = 512  # of T5, as the pipeline has it by default
 TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
 
 
@@ -23,6 +25,14 @@ class Flux(FlowTransformer):
     family = "flux"
     pipeline_class = "FluxPipeline"
     pipeline: FluxPipeline
+
+    @property
+    def takes_negative(self) -> bool:
+        return False
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer_2, MAX_WORDS
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline
@@ -11,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, Posterior
-from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
+from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer, as_chat
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
+MAX_WORDS = 512
 
 
 class Flux2Klein(FlowTransformer):
@@ -56,6 +58,17 @@ class Flux2Klein(FlowTransformer):
             return math.exp(many)
         few = 8.73809524e-05 * tokens + 1.89833333
         return math.exp(many + (few - many) * (200 - steps) / 190)
+
+    @property
+    def takes_negative(self) -> bool:
+        return not self.pipeline.config.is_distilled
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer, MAX_WORDS
+
+    def told(self, text: str) -> str:
+        return as_chat(self.pipeline.tokenizer, text, thinking=False)
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin, StableDiffusion3Pipeline
@@ -11,6 +12,8 @@ from torch import Tensor
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
 from spectral_fusion.base.layers import dtype_of
+
+MAX_WORDS = 256  # of T5, as the pipeline has it by default
 
 
 class StableDiffusion3(FlowTransformer):
@@ -27,6 +30,12 @@ class StableDiffusion3(FlowTransformer):
     @property
     def patch(self) -> int:
         return self.transformer.config.patch_size
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        if self.pipeline.text_encoder_3 is None:
+            return self.pipeline.tokenizer, self.pipeline.tokenizer_max_length
+        return self.pipeline.tokenizer_3, MAX_WORDS
 
     def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
         """In equal steps of the scheduler's own range, as SD 3's pipeline does."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ZImagePipeline
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
-from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.flow import FlowTransformer, as_chat
 from spectral_fusion.base.layers import dtype_of
 
 MAX_WORDS = 512
@@ -25,6 +26,13 @@ class ZImage(FlowTransformer):
     @property
     def size(self) -> int:
         return self.vae.config.sample_size
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer, MAX_WORDS
+
+    def told(self, text: str) -> str:
+        return as_chat(self.pipeline.tokenizer, text, thinking=True)
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:

@@ -52,8 +52,11 @@ def evaluate(
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
+    from spectral_fusion.picture.files import check_folder
+
     wanted = methods or ["spectral-sum", "spectral-mean"]
     check_choices(wanted, sampler)
+    check_folder(out, "report")
     listed = subject_list(subjects, photos, images, prompts)
     concepts = chosen_concepts(names, listed, library)
     if listed is not None and photos is not None:

@@ -92,10 +92,14 @@ def _named(prompt: str, chosen: dict["Concept", float]) -> tuple[tuple[str, floa
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Within the `with` block, what a job warns of is said on the standard error stream."""
+    """Within the `with` block, what a job warns of is said on the standard error stream, each line once."""
+    said: set[str] = set()
 
     def tell(record: logging.LogRecord) -> None:
-        typer.echo(printable(f"note: {record.getMessage()}"), err=True)
+        line = printable(f"note: {record.getMessage()}")
+        if line not in said:
+            said.add(line)
+            typer.echo(line, err=True)
 
     with heard("spectral_fusion.generation", logging.WARNING, tell):
         yield

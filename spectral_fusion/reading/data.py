@@ -18,15 +18,19 @@ def read_json(path: Path, *, largest: int = LARGEST) -> Any:
     return parse_json(read_text(path, largest=largest), str(path))
 
 
-def parse_json(text: str, source: str) -> Any:
+def parse_json(text: str, source: str, *, lenient: bool = False) -> Any:
     """The value of a JSON text; `source` names it in errors.
+
+    Args:
+        lenient: NaN and Infinity, which are no JSON and some programs write, are read as null.
 
     Raises:
         InputError: it is no JSON, nested deeper than `DEEPEST`, or holds a number that is not finite or has more than
             `LONGEST_NUMBER` digits, or half a surrogate pair, which no file can hold.
     """
+    constant = (lambda _: None) if lenient else _number
     try:
-        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=constant)
         _check(value, 0)
     except json.JSONDecodeError as error:
         raise InputError(f"{source} is not JSON ({error.msg} at character {error.pos}); mend it") from None

@@ -21,6 +21,7 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band, Triplets, decompose
+from spectral_fusion.training.captions import cut_captions
 from spectral_fusion.training.checkpoint import Checkpoint, read_header
 from spectral_fusion.training.class_pictures import ClassPictures
 from spectral_fusion.training.config import Precision, ResolvedConfig, TrainConfig
@@ -85,7 +86,8 @@ def train_concept(
             config = replace(config, base=base.name or "a loaded pipeline")
         settings = resolve(config, base, processes().device if own else None)
         shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
-        for warning in (*folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
+        cut = cut_captions(base, folder.photos, settings)
+        for warning in (*cut, *folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
