@@ -53,7 +53,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         values = tomllib.loads(text)
-        _check(values, 0)
+        _check(values, 0, nul=False)
     except RecursionError:
         raise InputError(f"{source} is nested too deeply; {DEEPEST} levels are the most") from None
     except ValueError as error:
@@ -74,12 +74,15 @@ def _number(text: str) -> float:
     return value
 
 
-def _check(value: Any, depth: int) -> None:
+def _check(value: Any, depth: int, *, nul: bool = True) -> None:
+    """nul: whether texts may hold the character NUL, which no path can."""
     if isinstance(value, str):
+        if not nul and "\0" in value:
+            raise ValueError("it holds the character NUL")
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError("it holds half a surrogate pair")
     elif isinstance(value, (dict, list)):
         if depth == DEEPEST:
             raise RecursionError
         for item in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check(item, depth + 1)
+            _check(item, depth + 1, nul=nul)
