@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
 
 EVERY = 10.0  # seconds between two plain lines of one stage
@@ -66,6 +67,26 @@ def status(first: str) -> Iterator[Callable[[str], None]]:
     lines = PlainLines(console)
     lines(first)
     yield lines
+
+
+class Stages:
+    """What is done while there is nothing to count: a line that changes on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.lines = console, PlainLines(console)
+        self.live = console.status("")
+
+    def __call__(self, text: str, *, live: bool) -> None:
+        """live: whether the line may change; below a bar it cannot."""
+        if not (live and self.console.is_terminal):
+            self.lines(text)
+            return
+        self.live.update(escape(text))
+        self.live.start()
+
+    def stop(self) -> None:
+        """Take the line away; calling it again does nothing."""
+        self.live.stop()
 
 
 class StepBar:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
-from spectral_fusion.cli.progress import PlainLines, StepBar, heard
+from spectral_fusion.cli.progress import Stages, StepBar, heard
 from spectral_fusion.cli.select import LibraryFolder
 from spectral_fusion.errors import InputError, printable
 from spectral_fusion.journal import Journal
@@ -167,7 +166,7 @@ class _Watcher:
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
         self.bar = StepBar(self.console, name, *_columns())
-        self.stages = _Stages(self.console)
+        self.stages = Stages(self.console)
         self.listening = ExitStack()
         self.writer: Any = None
         self.loss: float | None = None
@@ -275,26 +274,6 @@ class _Watcher:
             raise KeyboardInterrupt  # nothing done yet; or the second time, which goes back to the last checkpoint
         self.stop = True
         self.console.print("stopping after this step; Ctrl-C again stops at once", highlight=False)
-
-
-class _Stages:
-    """What is done while there is nothing to count: a line that changes on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.lines = console, PlainLines(console)
-        self.live = console.status("")
-
-    def __call__(self, text: str, *, live: bool) -> None:
-        """live: whether the line may change; below a bar it cannot."""
-        if not (live and self.console.is_terminal):
-            self.lines(text)
-            return
-        self.live.update(escape(text))
-        self.live.start()
-
-    def stop(self) -> None:
-        """Take the line away; calling it again does nothing."""
-        self.live.stop()
 
 
 def _of_base(info: "ConceptInfo", base: str) -> bool:
