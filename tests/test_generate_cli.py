@@ -263,3 +263,12 @@ def test_flags_without_an_effect_are_named(generate, flags: tuple[str, ...], wor
     notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
     assert len(notes) == bool(words)
     assert all(words in note for note in notes)
+
+
+def test_a_lora_that_is_a_link_to_itself_is_one_line(generate, tmp_path: Path) -> None:
+    path = tmp_path / "loop.safetensors"
+    path.symlink_to(path)
+    result, files = generate("a dog", "--loras", str(path))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert not files

@@ -1,5 +1,6 @@
 """Loading a ControlNet: a diffusers folder, or a repository of the hub."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def open_controlnet(name: str | Path, base: Base) -> ControlNet:
                 folder, torch_dtype=dtype_of(base.denoiser), variant=variant, use_safetensors=True
             )
         )
-        label = path.resolve().name if path.is_dir() else str(name)
+        label = Path(os.path.realpath(path)).name if path.is_dir() else str(name)
         net = ControlNet(label, model.eval().requires_grad_(False).to(base.device))
         _try(net, base)
         return net
