@@ -14,7 +14,7 @@ from PIL import Image
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.base.attach import attach, detach, smallest_directions
 from spectral_fusion.base.interface import DTYPES, Base, Quantised
-from spectral_fusion.base.load import open_base, own_dtype
+from spectral_fusion.base.load import locate, open_base, own_dtype
 from spectral_fusion.base.quantise import check_scheme, quantise
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
@@ -80,6 +80,7 @@ def train_concept(
             where = {"device": processes().device}
             if config.low_memory:
                 where = {"device": "cpu", "dtype": own_dtype(config.base)}
+            locate(config.base)  # what does not exist is said on a clean line
             logger.info("loading %s", config.base)
             base = open_base(config.base, prediction_type=config.prediction_type, **where)
         else:
