@@ -130,6 +130,12 @@ class Engine:
             if count > most:
                 raise InputError(f"{count} tokens in a prompt are more than the {most} that this page allows; cut it")
 
+    def notes(self, config: GenerateConfig) -> list[str]:
+        """A line for each setting that has no effect on this base."""
+        from spectral_fusion.generation.unheeded import unheeded
+
+        return unheeded(self.base, config)
+
     def draw(
         self, config: GenerateConfig, concepts: Mapping[Drawn, float], watch: Callable[[Step], bool]
     ) -> list[Picture]:

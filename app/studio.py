@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectral_fusion.base.asked import ControlAsked
 from spectral_fusion.errors import InputError
 from spectral_fusion_app import engine
-from spectral_fusion_app.create.control import ControlAsked
 from spectral_fusion_app.create.drawing import Drawing, Request
 from spectral_fusion_app.create.history import History
 from spectral_fusion_app.create.starts import Starts
@@ -24,6 +24,7 @@ from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 if TYPE_CHECKING:
     from spectral_fusion.concept import Concept, ConceptInfo, Library
     from spectral_fusion.concept.community import LoraFile
+    from spectral_fusion.generation import GenerateConfig
     from spectral_fusion_app.library.loras import LoraInfo, Loras
 
 logger = logging.getLogger(__name__)
@@ -151,6 +152,10 @@ class Studio:
     def triggers(self) -> list[str]:
         """Triggers that the base knows by itself."""
         return self._engine.triggers if self._engine else []
+
+    def notes(self, config: GenerateConfig) -> list[str]:
+        """A line for each setting that has no effect on the loaded base."""
+        return self._engine.notes(config) if self._engine else []
 
     def submit(self, owner: Visitor, work: Callable[[Engine, Job], Any], label: str = "", about: Any = None) -> Job:
         """Do work with the loaded base, alone, when its turn has come.

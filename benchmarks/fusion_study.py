@@ -12,7 +12,6 @@ no kind of adapter may work in one folder at once: give each its --method, and O
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spectral_fusion.errors import InputError
+from edge import run as run_verbs
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -134,11 +133,7 @@ def _list(laboratory: Any, plan: Any) -> None:
 
 
 def main() -> None:
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_verbs(app)
 
 
 if __name__ == "__main__":

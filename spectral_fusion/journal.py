@@ -12,6 +12,8 @@ from typing import Any, Literal, TextIO, cast, get_args
 
 from spectral_fusion.errors import InputError
 
+BEGIN = b'{"time": '  # of each line
+LONGEST_GAP = 1000  # bytes
 Outcome = Literal["finished", "stopped", "failed"]
 
 
@@ -36,6 +38,7 @@ class Journal:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Journal:
+        self._refuse_other_files()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a" if self.append else "w", encoding="utf-8", buffering=1)
         if self.append:
@@ -52,6 +55,15 @@ class Journal:
             text = str(error) if known else f"{type(error).__name__}: {error}"
             self._line({"outcome": "failed", "data": {"error": text}})
         cast(TextIO, self._file).close()
+
+    def _refuse_other_files(self) -> None:
+        """Raises InputError where a file is there that is no journal: beginning one would empty it."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            first = file.read(LONGEST_GAP).lstrip(b"\n")[: len(BEGIN)]
+        if not BEGIN.startswith(first):  # a kill may have cut it off
+            raise InputError(f"{self.path} is there and is no journal; choose another file for --journal")
 
     def write(self, **data: Any) -> None:
         """Add an event of JSON values."""

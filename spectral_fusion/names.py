@@ -12,7 +12,7 @@ from spectral_fusion.errors import InputError, shown
 
 NAME = re.compile(r"[^\W_][\w-]{0,63}")
 NAME_BYTES = 192  # a file name holds 255, and the trash adds the time of day to a name
-RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # not usable as file names on Windows
+RESERVED = re.compile(r"con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]", re.IGNORECASE)  # not usable as file names on Windows
 TRIGGER = re.compile(r"<[\w-]{1,60}>")
 MENTION = re.compile(r"<[\w-]+>")  # what a text writes like a trigger
 

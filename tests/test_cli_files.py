@@ -72,6 +72,8 @@ def test_keys_are_as_the_flags_are_named(tmp_path: Path, text: str, expected: li
         ("names = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
         ("x = 1 # " + "x" * 70_000, "larger than 64 KiB"),
         ("steps = 4 # \x00", "control character"),
+        ('class = "a\\u0000b"', "holds the character NUL"),
+        ('names = ["a", "\\U00000000"]', "holds the character NUL"),
     ],
 )
 def test_values_have_the_type_of_the_flag(tmp_path: Path, text: str, words: str) -> None:

@@ -1,11 +1,12 @@
 """Long work says how far it is, on a terminal and in a log."""
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
-from spectral_fusion.cli.progress import PlainLines, StepBar, status
+from spectral_fusion.cli.progress import PlainLines, Stages, StepBar, heard, status
 
 
 def console() -> tuple[Console, io.StringIO]:
@@ -52,3 +53,31 @@ def test_a_bar_on_a_terminal_is_lines_elsewhere() -> None:
     bar.stop()
     said = ["rex: step 1 of 2, loss 0.5", "rex: step 2 of 2, loss 0.4"]
     assert file.getvalue().splitlines() == said
+
+
+def test_a_part_of_the_package_is_heard_for_a_while() -> None:
+    told: list[str] = []
+    logger = logging.getLogger("spectral_fusion.somewhere")
+    before = logging.getLogger("spectral_fusion").level
+    with heard("spectral_fusion", logging.INFO, lambda record: told.append(record.getMessage())):
+        logger.info("layer %d of %d", 1, 2)
+        logger.debug("nothing")
+    logger.info("afterwards")
+    assert told == ["layer 1 of 2"]
+    assert logging.getLogger("spectral_fusion").level == before
+
+
+def test_a_stage_is_a_line_that_goes_away_on_a_terminal() -> None:
+    file = io.StringIO()
+    terminal = Console(file=file, width=40, force_terminal=True)
+    stages = Stages(terminal)
+    stages("rex: loading [base]", live=True)
+    stages.stop()
+    stages.stop()
+    assert "loading [base]" in file.getvalue()
+    where, plain = console()
+    lines = Stages(where)
+    for text in ("layer 1 of 3", "layer 2 of 3", "layer 3 of 3", "drawing"):
+        lines(text, live=True)
+    lines.stop()
+    assert plain.getvalue().splitlines() == ["layer 1 of 3", "layer 3 of 3", "drawing"]

@@ -234,3 +234,15 @@ def test_accelerate_launch_on_two_processes_trains_one_concept(base: Path, photo
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(str(library.path("rex"))) == 1
     assert library.info("rex").training["batch_size"] == 2
+
+
+def test_a_training_says_what_it_does_before_its_first_step(train: Callable[..., Result]) -> None:
+    flags = [*QUICK, "--distillation-prompts", "3", "--prior-preservation", "--num-class-images", "2"]
+    result = train("--name", "rex", "--class", "dog", *flags)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("rex: ")]
+    begin = ["loading", "decomposing layer", "drawing class picture", "drawing what is to stay", "encoding", "step 1"]
+    first = [next(number for number, line in enumerate(lines) if line.startswith(f"rex: {text}")) for text in begin]
+    assert first == sorted(first)
+    assert lines[-1] == "rex: drawing a preview"
+    assert all(" of " in line for line in lines[first[1] : first[-1]])

@@ -99,7 +99,12 @@ def run(*arguments: str) -> Result:
 
 
 def test_evaluate_writes_its_files_and_says_where(bench: Path) -> None:
-    result = run("evaluate", "rex", "tom", "--seeds", "1", "--steps", "1", "--prompts", "a {}", "--out", "found")
+    flags = ("--seeds", "1", "--steps", "1", "--prompts", "a {}", "--out", "found")
+    refused = run("evaluate", "rex", "tom", *flags)
+    assert refused.exit_code == 2
+    assert "was trained on tiny, which is not here" in refused.stderr, "not some other base"
+    (bench / "tiny").mkdir()
+    result = run("evaluate", "rex", "tom", *flags)
     assert result.exit_code == 0, result.output
     names = ("report.html", "report.json", "contact-sheet.png")
     assert [line for line in result.stdout.splitlines() if line] == [f"found/{name}" for name in names]
@@ -126,6 +131,13 @@ def test_bad_input_is_one_line_and_exit_code_2(bench: Path, arguments: list[str]
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (bench / "found").exists()
+
+
+def test_a_file_in_the_place_of_the_report_is_said_before_the_work(bench: Path) -> None:
+    (bench / "found").write_text("x")
+    result = run("evaluate", "rex", "tom", "--base", "tiny", "--out", "found/here")
+    assert result.exit_code == 2
+    assert "is a file; give a folder for the report" in result.stderr
 
 
 def test_a_concept_without_photos_is_refused(bench: Path) -> None:

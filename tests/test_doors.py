@@ -21,7 +21,6 @@ ALLOWED = {
     "spectral_fusion/toybox/runner.py": {"safe_open", "json.loads"},  # checkpoints of the base's makers
     "spectral_fusion/base/painted.py": {"Image.open"},  # a mask inside a picture's settings, PNG alone
     "spectral_fusion/identify/header.py": {"json.loads"},  # a base's header, bounded and checked there
-    "spectral_fusion/evaluate/lora.py": {"safe_open", "json.loads"},  # our own baselines
 }
 # To move behind the doors: bases and the page, which have bounds of their own.
 OTHERS = ("spectral_fusion/base/", "spectral_fusion/toybox", "app/")

@@ -242,3 +242,33 @@ def test_a_lora_file_beside_concepts(generate, place: Path, tmp_path: Path) -> N
     assert read_parameters(files[0]).settings["Concepts"] == "rex: 1, style: 1"
     result, _ = generate("a dog", "--loras", str(lora), "--lora-weights", "1", "2")
     assert "1 LoRAs and 2 LoRA weights" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--strength", "0.3"), "--strength has no effect"),
+        (("--upscale-strength", "0.3"), "--upscale-strength has no effect"),
+        (("--control-guidance-end", "0.5"), "no effect without --controlnet"),
+        (("--reduce", "mean"), "--reduce mean has no effect: no concepts"),
+        (("--concepts", "rex", "--concept-steps", "rex:0-0.5", "--reduce", "mean"), "--reduce mean has no effect"),
+        (("--negative", "ugly", "--cfg-scale", "1"), "the negative prompt has no effect"),
+        (("--concepts", "rex", "--reduce", "mean"), ""),
+    ],
+)
+def test_flags_without_an_effect_are_named(generate, flags: tuple[str, ...], words: str) -> None:
+    result, files = generate("a dog", *flags, "-n", "2")
+    assert result.exit_code == 0, result.output
+    assert len(files) == 2
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == bool(words)
+    assert all(words in note for note in notes)
+
+
+def test_a_lora_that_is_a_link_to_itself_is_one_line(generate, tmp_path: Path) -> None:
+    path = tmp_path / "loop.safetensors"
+    path.symlink_to(path)
+    result, files = generate("a dog", "--loras", str(path))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert not files

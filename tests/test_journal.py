@@ -62,3 +62,22 @@ def test_a_line_that_is_no_event_costs_that_line_only(tmp_path: Path, line: str)
     path = tmp_path / "journal.jsonl"
     path.write_text(f'{{"time": 1.0, "data": {{"step": 1}}}}\n{line}\n{{"time": 2.0, "outcome": "finished"}}\n')
     assert [(entry.time, entry.outcome) for entry in read_journal(path)] == [(1.0, None), (2.0, "finished")]
+
+
+@pytest.mark.parametrize("content", [b"a diary", b"\x89PNG\r\n\x1a\n", b'{"step": 1}\n', b"[]\n"])
+@pytest.mark.parametrize("append", [False, True])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes, append: bool) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="no journal"), Journal(path, append=append):
+        pass
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b'{"ti', b'\n{"time": 1.0, "data": {}}\n'])
+def test_a_journal_that_a_kill_cut_off_goes_on(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    with Journal(path, append=True) as journal:
+        journal.write(step=1)
+    assert read_journal(path)[-1].outcome == "finished"

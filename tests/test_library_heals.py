@@ -342,3 +342,20 @@ def test_a_claim_that_says_no_trigger_or_base_is_shown_as_unreadable(library: Li
     stock = library.stock()
     assert stock.claims == ()
     assert stock.broken_claims[0].reason.isprintable()
+
+
+def test_notes_that_are_a_link_to_themselves_do_not_hide_a_concept(library: Library) -> None:
+    notes = library.folder("rex") / "notes.json"
+    notes.symlink_to(notes)
+    stock = library.stock()
+    assert "rex" in [info.name for info in stock.concepts]
+    assert not stock.unreadable
+
+
+def test_a_library_that_is_no_folder_is_said(tmp_path: Path) -> None:
+    """Once a file was taken for a library without concepts."""
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "pipe"):
+        with pytest.raises(InputError, match="is no folder"):
+            Library(tmp_path / name).stock()

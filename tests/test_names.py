@@ -23,7 +23,7 @@ def test_a_name_fits_into_a_file_name() -> None:
         check_name("\U00020000" * 49)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 10**6, "\ud800", "a\x00", None, 3, "rex\n", "nul", "COM1"])
+@pytest.mark.parametrize("name", ["", "x" * 10**6, "\ud800", "a\x00", None, 3, "rex\n", "nul", "COM1", "com¹", "lpt²"])
 def test_what_is_no_name_is_refused_briefly(name: object) -> None:
     for check in (check_name, check_trigger):
         with pytest.raises(InputError) as caught:

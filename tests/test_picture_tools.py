@@ -145,7 +145,7 @@ def test_automatic1111() -> None:
     config = GenerateConfig.from_parameters(parameters)
     assert (config.sampler, config.seed) == ("DPM++ 2M Karras", 2**64 - 1)
     assert (config.width, config.height, config.guidance_scale) == (512, 768, 6.5)
-    assert parameters.left_out == ("Clip skip: '2'", "Hires upscale: '2'")
+    assert parameters.left_out == ("Clip skip: '2'",)
 
 
 def test_forge() -> None:

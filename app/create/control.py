@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from typing_extensions import NotRequired, TypedDict
 
+from spectral_fusion.base.asked import ControlAsked
 from spectral_fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,16 +26,6 @@ class ControlForm(TypedDict):
     scale: NotRequired[float]
     start: NotRequired[float]
     end: NotRequired[float]
-
-
-class ControlAsked(NamedTuple):
-    """A control picture with its pixels, and the ControlNet as the visitor named it."""
-
-    model: str
-    image: Image.Image
-    scale: float
-    start: float
-    end: float
 
 
 class ControlDraft(NamedTuple):

@@ -88,15 +88,13 @@ class Desk:
 
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
-        from spectral_fusion.base.turns import unknown_words
-
         form = check_form(data)
         self.studio.check_loaded()
         concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
         request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
         job = self.studio.generate(visitor, request, dict(form))
-        return {"id": job.id, "seed": request.config.seed, "notes": unknown_words(request.config.prompt)}
+        return {"id": job.id, "seed": request.config.seed, "notes": self.studio.notes(request.config)}
 
     def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Keep a picture of the history, or one that was sent, for others to begin from, or to be controlled by."""

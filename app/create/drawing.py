@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectral_fusion.base.asked import ControlAsked
 from spectral_fusion_app import engine
-from spectral_fusion_app.create.control import ControlAsked
 from spectral_fusion_app.create.grid import Axis, check_axes, write_axes
 from spectral_fusion_app.create.history import History
 from spectral_fusion_app.engine import Engine

@@ -28,9 +28,10 @@ class Starts:
         """Keep a copy of a picture; returns its name. Raises InputError where it cannot be read."""
         from spectral_fusion.atomic import atomic_file
         from spectral_fusion.reading import load_picture
+        from spectral_fusion.reading.modes import as_rgb
 
         try:
-            image = load_picture(file, smallest=8).convert("RGB")
+            image = as_rgb(load_picture(file, smallest=8))
         except InputError as error:
             raise InputError(str(error).replace(str(file), file.name)) from error
         image.thumbnail((self.edge, self.edge))

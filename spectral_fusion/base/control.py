@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading.modes import BLACK, as_rgb
 
 SIDES = ("cross_attention_dim", "in_channels", "block_out_channels", "down_block_types", "layers_per_block")
 """Settings in which a ControlNet and the UNet that it was made for agree."""
@@ -59,7 +60,7 @@ class Control:
     @cached_property
     def pixels(self) -> Tensor:
         """(1, 3, height, width) in [0, 1]."""
-        return torch.from_numpy(np.array(self.image.convert("RGB"))).float().movedim(2, 0)[None] / 255
+        return torch.from_numpy(np.array(as_rgb(self.image, BLACK))).float().movedim(2, 0)[None] / 255
 
     def residuals(self, noisy: Tensor, times: Tensor, embeds: Tensor, **added: Any) -> dict[str, Any]:
         """What the UNet is to add, by the names of its arguments, where it is given the same."""

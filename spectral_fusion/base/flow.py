@@ -26,7 +26,7 @@ from spectral_fusion.adapter.placed import Kind, Placement
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedStreams
 from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.interface import Base, Embeddings
-from spectral_fusion.base.joint import RegionTexts, layer_kind
+from spectral_fusion.base.joint import RegionTexts, layer_kind, word_tokens
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger, same
 
@@ -68,6 +68,7 @@ class FlowTransformer(Base):
     """How the paths of layers begin that see picture and text in a row."""
     text_first = True
     """Whether texts come before the picture in such a row."""
+    weighs_words = False
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         if type(pipeline).__name__ != self.pipeline_class:
@@ -94,6 +95,24 @@ class FlowTransformer(Base):
     def frozen(self) -> list[nn.Module]:
         encoders = (getattr(self.pipeline, f"text_encoder{ending}", None) for ending in ("", "_2", "_3"))
         return [self.vae, *(encoder for encoder in encoders if encoder is not None)]
+
+    @property
+    @abstractmethod
+    def reader(self) -> tuple[Any, int]:
+        """The tokenizer of the text encoder that reads the most, and how many tokens that reads."""
+
+    def told(self, text: str) -> str:
+        """What that tokenizer is given of a text."""
+        return text
+
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        (text,) = self.check_prompts([prompt])
+        tokenizer, most = self.reader
+        return word_tokens(tokenizer, self.told(text), words, most)
+
+    def unread(self, text: str) -> int:
+        tokenizer, most = self.reader
+        return max(0, len(tokenizer(self.told(text), truncation=False, verbose=False).input_ids) - most)
 
     def triggers(self) -> list[str]:
         return sorted(self._triggers)
@@ -277,6 +296,12 @@ class FlowTransformer(Base):
             scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device)
         else:
             scheduler.set_timesteps(steps, device=self.device)
+
+
+def as_chat(tokenizer: Any, text: str, *, thinking: bool) -> str:
+    """A text as what a user says to a language model, after which it is to answer."""
+    said = [{"role": "user", "content": text}]
+    return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
 
 
 def shifted(share: float, shift: float) -> float:

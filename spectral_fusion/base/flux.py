@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline
@@ -11,11 +12,10 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
-from spectral_fusion.base.joint import word_tokens
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
-T5_TOKENS = 512  # as FLUX.1's pipeline has them
+MAX_WORDS = 512  # of T5, as the pipeline has it by default
 TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
 
 
@@ -27,16 +27,20 @@ class Flux(FlowTransformer):
     joint_blocks = ("single_transformer_blocks.",)
     pipeline: FluxPipeline
 
+    @property
+    def takes_negative(self) -> bool:
+        return False
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer_2, MAX_WORDS
+
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
             prompts = self.check_prompts(prompts)
         words, pooled, _ = self.pipeline.encode_prompt(list(prompts), None, device=self.device)
         return Condition(words, pooled)
-
-    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        (text,) = self.check_prompts([prompt])
-        return word_tokens(self.pipeline.tokenizer_2, text, words, T5_TOKENS)
 
     def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline
@@ -11,12 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, Posterior
-from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
-from spectral_fusion.base.joint import as_asked, word_tokens
+from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer, as_chat
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
-LLM_TOKENS = 512  # as the pipeline has them
+MAX_WORDS = 512  # as the pipeline has them
 
 
 class Flux2Klein(FlowTransformer):
@@ -60,17 +60,23 @@ class Flux2Klein(FlowTransformer):
         few = 8.73809524e-05 * tokens + 1.89833333
         return math.exp(many + (few - many) * (200 - steps) / 190)
 
+    @property
+    def takes_negative(self) -> bool:
+        return not self.pipeline.config.is_distilled
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer, MAX_WORDS
+
+    def told(self, text: str) -> str:
+        return as_chat(self.pipeline.tokenizer, text, thinking=False)
+
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
             prompts = self.check_prompts(prompts)
         words, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
         return Condition(words)
-
-    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        (text,) = self.check_prompts([prompt])
-        tokenizer = self.pipeline.tokenizer
-        return word_tokens(tokenizer, as_asked(tokenizer, text, enable_thinking=False), words, LLM_TOKENS)
 
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         return height, width

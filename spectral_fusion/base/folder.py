@@ -14,10 +14,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
     ZImagePipeline,
 )
-from safetensors import SafetensorError
 
-from spectral_fusion.errors import InputError
-from spectral_fusion.reading import read_json
+from spectral_fusion.base.damage import class_name, loading, read_settings
+from spectral_fusion.errors import InputError, shown
 
 T = TypeVar("T")
 
@@ -37,10 +36,9 @@ CLASSES: dict[str, tuple[type[DiffusionPipeline], dict[str, Any]]] = {
 }
 """Pipelines that are loaded here, and what is left out of each."""
 
-
-# What diffusers, transformers and torch raise over settings and weights that are damaged, or of another kind than said.
-DAMAGED = (OSError, ValueError, RuntimeError, TypeError, AttributeError, LookupError, SafetensorError)
-LARGEST_CONFIG = 2**20  # bytes
+INDEX = "model_index.json"
+PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
+SCALES = (1e-4, 1e4)  # of an autoencoder's latents; published ones lie between 0.1 and 2
 
 
 def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
@@ -49,27 +47,24 @@ def load_folder(folder: str, dtype: torch.dtype) -> DiffusionPipeline:
     Raises:
         InputError: it is missing, damaged, pickled, quantised, or a pipeline of another kind.
     """
-    try:
-        name = DiffusionPipeline.load_config(folder).get("_class_name")
-    except DAMAGED as error:
-        raise InputError(unreadable(folder, error)) from error
-    if name not in CLASSES:
-        raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(str(name))}")
-    _check_not_quantised(folder)
-    kind, left_out = CLASSES[name]
-    dtypes = {"default": dtype, "vae": torch.float32}
+    with loading("base", folder, INDEX):
+        local = Path(folder, INDEX)
+        config = read_settings(local) if local.is_file() else DiffusionPipeline.load_config(folder)
+        name = class_name(config, "base", folder)
+        if name not in CLASSES:
+            raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}{_hint(name)}")
+        _check_not_quantised(folder)
+        kind, left_out = CLASSES[name]
+        dtypes = {"default": dtype, "vae": torch.float32}
 
-    def load(variant: str | None) -> DiffusionPipeline:
-        loaded = kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
-        _check_whole(folder, loaded)
+        def load(variant: str | None) -> DiffusionPipeline:
+            loaded = kind.from_pretrained(folder, dtype=dtypes, variant=variant, use_safetensors=True, **left_out)
+            _check_whole(folder, loaded)
+            return loaded
+
+        loaded = either_variant(load)
+        _check_values(folder, loaded)
         return loaded
-
-    try:
-        return either_variant(load)
-    except InputError:
-        raise
-    except DAMAGED as error:
-        raise InputError(unreadable(folder, error)) from error
 
 
 def either_variant(load: Callable[[str | None], T]) -> T:
@@ -81,12 +76,12 @@ def either_variant(load: Callable[[str | None], T]) -> T:
         return load(None)
     except InputError:
         raise
-    except DAMAGED as error:
+    except Exception as error:  # see `damage.loading`
         try:
             return load("fp16")
         except InputError:
             raise
-        except DAMAGED:
+        except Exception:
             raise error from None
 
 
@@ -104,27 +99,39 @@ def _hint(name: str) -> str:
     return "; give a text-to-image model" if "Inpaint" in name or "Pix2Pix" in name else ""
 
 
+def _check_values(folder: str, loaded: DiffusionPipeline) -> None:
+    """Settings that are read only when a picture is made. Raises InputError where one cannot be used."""
+    scheduler, vae = loaded.scheduler.config, loaded.vae.config
+    predicts = scheduler.get("prediction_type", PREDICTIONS[0])
+    if predicts not in PREDICTIONS:
+        raise InputError(f"base {folder} predicts {shown(predicts, 40)}, which is not known; get it again")
+    for name in ("scaling_factor", "shift_factor"):
+        scale = vae.get(name)
+        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+        least = SCALES[0] if name == "scaling_factor" else -SCALES[1]
+        if scale is not None and not (number and least <= scale <= SCALES[1]):
+            raise InputError(f"base {folder} has a {name} of {shown(scale, 40)} (vae); get it again")
+    for part, tokenizer in loaded.components.items():
+        if part.startswith("tokenizer"):
+            _settle_length(tokenizer, loaded.components.get(part.replace("tokenizer", "text_encoder")))
+
+
+def _settle_length(tokenizer: Any, encoder: Any) -> None:
+    """A CLIP tokenizer whose settings are lost knows no length: its encoder's positions are the length."""
+    positions = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+    if not type(encoder).__name__.startswith("CLIP") or not isinstance(positions, int):
+        return
+    length = tokenizer.model_max_length
+    if type(length) is not int or not 2 < length <= positions:
+        tokenizer.model_max_length = positions
+
+
 def _check_not_quantised(folder: str) -> None:
     for file in Path(folder).glob("*/config.json"):
-        settings = read_json(file, largest=LARGEST_CONFIG)
-        config = settings.get("quantization_config") if isinstance(settings, dict) else None
+        config = read_settings(file).get("quantization_config")
         if config:
             tool = config.get("quant_method") if isinstance(config, dict) else None
             raise InputError(
                 f"base {folder} is quantised by {tool or 'some tool'} ({file.parent.name}); its "
                 "weights cannot be decomposed, give the folder that it was quantised from"
             )
-
-
-def unreadable(folder: str, error: Exception) -> str:
-    """One line on why a folder or repository could not be loaded, and what to do."""
-    path = Path(folder)
-    if not path.is_dir():
-        return f"base {folder} is not in the hub's cache, and not to be had; check the id, network and HF_HUB_OFFLINE"
-    if not (path / "model_index.json").is_file():
-        return f"base {folder} is no diffusers folder (model_index.json is missing); give the folder that holds it"
-    pickled = [p.name for p in path.glob("*/*.bin") if not list(p.parent.glob("*.safetensors"))]
-    if pickled:
-        return f"base {folder} holds pickled weights ({pickled[0]}), which are never opened; get its .safetensors files"
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return f"base {folder} cannot be loaded ({said}); get it again"

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -215,6 +215,18 @@ class Base(ABC):
     def token_count(self, prompt: str) -> int:
         """Tokens of a prompt, each trigger counted with all its vectors; the most that any text part reads."""
         return max((len(text.tokenizer.tokenize(text.expand(prompt))) for text in self.texts.values()), default=0)
+
+    weighs_words: ClassVar[bool] = True
+    """Whether `(word:1.3)` weighs a word in `condition`; else brackets are text always."""
+
+    @property
+    def takes_negative(self) -> bool:
+        """Whether a negative prompt has an effect."""
+        return True
+
+    def unread(self, text: str) -> int:
+        """How many tokens at the end of a text are read by no text encoder: 0 where it may be of any length."""
+        return 0
 
     def triggers(self) -> list[str]:
         """Triggers that the base knows now."""

@@ -89,9 +89,3 @@ def word_tokens(tokenizer: Any, text: str, words: Sequence[str], length: int) ->
         for number, (start, stop) in enumerate(encoded["offset_mapping"])
         if any(max(start, first) < min(stop, last) for first, last in spans)
     ]
-
-
-def as_asked(tokenizer: Any, prompt: str, **settings: Any) -> str:
-    """A prompt as a language model's chat template wraps it."""
-    message = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **settings)

@@ -1,16 +1,22 @@
 """Loading a ControlNet: a diffusers folder, or a repository of the hub."""
 
+import os
 from pathlib import Path
 
+import torch
 from diffusers import ControlNetModel
+from PIL import Image
 
-from spectral_fusion.base.control import ControlNet
-from spectral_fusion.base.folder import DAMAGED, either_variant
+from spectral_fusion.base.control import Control, ControlNet
+from spectral_fusion.base.damage import class_name, loading, read_settings
+from spectral_fusion.base.folder import either_variant
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.base.load import HUB_ID
 from spectral_fusion.base.quiet import quietly
 from spectral_fusion.errors import InputError
+
+SETTINGS = "config.json"
 
 
 def open_controlnet(name: str | Path, base: Base) -> ControlNet:
@@ -26,35 +32,27 @@ def open_controlnet(name: str | Path, base: Base) -> ControlNet:
     if not path.is_dir() and not HUB_ID.fullmatch(str(name)):
         raise InputError(f"ControlNet {name} does not exist; give a diffusers folder or a hub id")
     folder = str(path) if path.is_dir() else str(name)
-    try:
-        with quietly():
-            config = ControlNetModel.load_config(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(_reason(folder)) from error
-    base.check_control(config, str(name))
-
-    def load(variant: str | None) -> ControlNetModel:
-        with quietly():
-            return ControlNetModel.from_pretrained(
+    with loading("ControlNet", folder, SETTINGS), quietly():
+        local = Path(folder, SETTINGS)
+        config = read_settings(local) if local.is_file() else ControlNetModel.load_config(folder)
+        class_name(config, "ControlNet", folder)
+        base.check_control(config, str(name))
+        model = either_variant(
+            lambda variant: ControlNetModel.from_pretrained(
                 folder, torch_dtype=dtype_of(base.denoiser), variant=variant, use_safetensors=True
             )
-
-    try:
-        model = either_variant(load)
-    except DAMAGED as error:
-        raise InputError(_reason(folder, error)) from error
-    label = path.resolve().name if path.is_dir() else str(name)
-    return ControlNet(label, model.eval().requires_grad_(False).to(base.device))
+        )
+        label = Path(os.path.realpath(path)).name if path.is_dir() else str(name)
+        net = ControlNet(label, model.eval().requires_grad_(False).to(base.device))
+        _try(net, base)
+        return net
 
 
-def _reason(folder: str, error: Exception | None = None) -> str:
-    """One line on why a ControlNet could not be loaded, and what to do."""
-    path = Path(folder)
-    if not path.is_dir():
-        return f"ControlNet {folder} is not in the hub's cache, and not to be had; check the id and HF_HUB_OFFLINE"
-    if not (path / "config.json").is_file():
-        return f"ControlNet {folder} is no folder of diffusers (config.json is missing); give the folder that holds it"
-    if list(path.glob("*.bin")) and not list(path.glob("*.safetensors")):
-        return f"ControlNet {folder} holds pickled weights, which are never opened; get its .safetensors files"
-    said = str(error).strip().splitlines()[0][:200] if error else "its config.json cannot be read"
-    return f"ControlNet {folder} cannot be loaded ({said}); get it again"
+@torch.no_grad()
+def _try(net: ControlNet, base: Base) -> None:
+    """One step of it at the smallest size: settings that fit no picture show now, and not in the middle of one."""
+    side = base.training_multiple
+    noisy = torch.zeros(1, *base.latent_shape(side, side), device=base.device)
+    time = torch.tensor([base.even_times(1)[0]], device=base.device)
+    control = Control(net, Image.new("RGB", (side, side)))
+    base.predict_controlled(noisy, time, base.condition([""]), control)

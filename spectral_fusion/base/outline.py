@@ -13,7 +13,8 @@ from diffusers import DiffusionPipeline
 
 from spectral_fusion.base.clip_tokenizer import END, clip_tokenizer
 from spectral_fusion.base.condition import Condition
-from spectral_fusion.base.folder import CLASSES, unreadable
+from spectral_fusion.base.damage import class_name, loading, read_settings
+from spectral_fusion.base.folder import CLASSES, INDEX
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.load import base_of, locate
 from spectral_fusion.base.original import text_config, text_layouts
@@ -51,20 +52,17 @@ def outline(base: str | Path) -> Base:
 
 def outline_of(folder: str) -> Base:
     """`outline` of a diffusers folder or a hub id."""
-    try:
-        index = DiffusionPipeline.load_config(folder)
-        name = index.get("_class_name")
+    with loading("base", folder, INDEX):
+        local = Path(folder, INDEX)
+        index = read_settings(local) if local.is_file() else DiffusionPipeline.load_config(folder)
+        name = class_name(index, "base", folder)
         if name not in CLASSES:
             raise InputError(f"base {folder} is a {name}; give one of {', '.join(CLASSES)}")
         kind, left_out = CLASSES[name]
         parts = {part: _part(folder, part, *where) for part, where in index.items() if _is_part(where)}
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(unreadable(folder, error)) from error
-    settings = {key: value for key, value in index.items() if key in ("is_distilled", "force_zeros_for_empty_prompt")}
-    missing = dict.fromkeys(name for name in inspect.signature(kind).parameters if name.startswith("tokenizer"))
-    return base_of(kind(**missing | parts | left_out | settings))
+        settings = {key: index[key] for key in ("is_distilled", "force_zeros_for_empty_prompt") if key in index}
+        missing = dict.fromkeys(name for name in inspect.signature(kind).parameters if name.startswith("tokenizer"))
+        return base_of(kind(**missing | parts | left_out | settings))
 
 
 def _is_part(where: Any) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading.modes import BLACK, as_rgb
 from spectral_fusion.reading.pictures import load_picture
 
 SIDE = 128  # latents of 1024 pixels have as many cells
@@ -30,8 +31,7 @@ def read_mask(path: str | Path) -> str:
 
 def mask_text(image: Image.Image, name: str = "mask") -> str:
     """A mask of any size and mode as text. Raises InputError where nothing of it is white."""
-    alpha = image.convert("RGBA").getchannel("A")
-    grey = Image.composite(image.convert("L"), Image.new("L", image.size), alpha)
+    grey = as_rgb(image, BLACK).convert("L")
     grey.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     if not grey.getbbox():
         raise InputError(f"mask {name} is empty: it is black everywhere; paint white where the region is")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin, StableDiffusion3Pipeline
@@ -13,7 +14,7 @@ from spectral_fusion.base.flow import FlowTransformer
 from spectral_fusion.base.joint import word_tokens
 from spectral_fusion.base.layers import dtype_of
 
-T5_TOKENS = 256  # as SD 3's pipeline has them
+MAX_WORDS = 256  # of T5, as the pipeline has it by default
 
 
 class StableDiffusion3(FlowTransformer):
@@ -31,6 +32,12 @@ class StableDiffusion3(FlowTransformer):
     @property
     def patch(self) -> int:
         return self.transformer.config.patch_size
+
+    @property
+    def reader(self) -> tuple[Any, int]:
+        if self.pipeline.text_encoder_3 is None:
+            return self.pipeline.tokenizer, self.pipeline.tokenizer_max_length
+        return self.pipeline.tokenizer_3, MAX_WORDS
 
     def set_steps(self, scheduler: SchedulerMixin, steps: int) -> None:
         """In equal steps of the scheduler's own range, as SD 3's pipeline does."""
@@ -52,7 +59,7 @@ class StableDiffusion3(FlowTransformer):
         length = pipeline.tokenizer_max_length
         found = word_tokens(pipeline.tokenizer, text, words, length)
         if pipeline.text_encoder_3 is not None:
-            found += [length + place for place in word_tokens(pipeline.tokenizer_3, text, words, T5_TOKENS)]
+            found += [length + place for place in word_tokens(pipeline.tokenizer_3, text, words, MAX_WORDS)]
         return found
 
     def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-from safetensors import SafetensorError
 from transformers import CLIPTokenizer
 
 from spectral_fusion.base.clip_tokenizer import END, clip_tokenizer
@@ -66,9 +65,9 @@ def load_single_file(path: Path, dtype: torch.dtype) -> tuple[DiffusionPipeline,
             source = {"config": folder, "local_files_only": True}
             vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", dtype=torch.float32, **source)
             pipeline = kind.from_single_file(str(path), dtype=dtype, vae=vae, **parts, **source)
-    except InputError:
+    except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, StopIteration, SafetensorError) as error:
+    except Exception as error:  # see `damage.loading`
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"base {path} is {identity.title} with missing or misshapen tensors ({reason}); get it again"

@@ -23,6 +23,8 @@ UNKNOWN = {
     "AND": re.compile(r"(?<!\S)AND(?!\S)"),
     "__name__": re.compile(r"(?<![\w/-])__[\w/-]+?__(?![\w/-])"),
     "{a|b}": re.compile(r"\{[^{}|]*\|[^{}]*\}"),
+    "<word:...>": re.compile(r"<(?!lora:)[a-z]+(\[[^\[\]<>]{0,80}\])?:[^<>]*>"),  # <hypernet:x:1>, <random:a,b>
+    "embedding:name": re.compile(r"(?<![\w:])embedding:[\w/.-]+"),
 }
 
 

@@ -15,8 +15,8 @@ from spectral_fusion.adapter.joint import Rotary
 from spectral_fusion.adapter.sequence import JointSequence
 from spectral_fusion.adapter.watched import AttentionWatch, WatchedRow
 from spectral_fusion.base.condition import Condition
-from spectral_fusion.base.flow import FlowTransformer
-from spectral_fusion.base.joint import RegionTexts, as_asked, for_rows, word_tokens
+from spectral_fusion.base.flow import FlowTransformer, as_chat
+from spectral_fusion.base.joint import RegionTexts, for_rows
 from spectral_fusion.base.layers import dtype_of
 from spectral_fusion.errors import InputError
 
@@ -37,6 +37,13 @@ class ZImage(FlowTransformer):
     def size(self) -> int:
         return self.vae.config.sample_size
 
+    @property
+    def reader(self) -> tuple[Any, int]:
+        return self.pipeline.tokenizer, MAX_WORDS
+
+    def told(self, text: str) -> str:
+        return as_chat(self.pipeline.tokenizer, text, thinking=True)
+
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], *, weighted: bool = False) -> Condition:
         if weighted:
@@ -48,11 +55,6 @@ class ZImage(FlowTransformer):
             embeds[place, : len(words)] = words
             mask[place, : len(words)] = True
         return Condition(embeds, extra={"mask": mask})
-
-    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        (text,) = self.check_prompts([prompt])
-        tokenizer = self.pipeline.tokenizer
-        return word_tokens(tokenizer, as_asked(tokenizer, text, enable_thinking=True), words, MAX_WORDS)
 
     def watched(self, name: str, attn: Any, watch: AttentionWatch) -> Any | None:
         cells = math.prod(watch.sizes(0))

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from spectral_fusion.base.interface import Base
     from spectral_fusion.concept import ConceptInfo
 
-BaseName = Annotated[
-    str, typer.Option("--base", help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id.")
-]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU where there is one.")]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16"] | None, typer.Option(help="Default: fp16 on a GPU, fp32 on the CPU.")

@@ -1,17 +1,12 @@
 """Control pictures, as `generate` takes them on the command line; the flags are called as in diffusers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
+from spectral_fusion.base.asked import ControlAsked
 from spectral_fusion.cli.command import check_together
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from spectral_fusion.base.control import Control
-    from spectral_fusion.base.interface import Base
 
 Option = typer.Option
 ControlNetName = Annotated[
@@ -25,23 +20,6 @@ ControlScale = Annotated[
 ]
 ControlStart = Annotated[float, Option("--control-guidance-start", help="From which part of the steps on it guides.")]
 ControlEnd = Annotated[float, Option("--control-guidance-end", help="Until which part of the steps it guides.")]
-
-
-class ControlAsked(NamedTuple):
-    """A control picture that is read, and the ControlNet that is yet to be loaded."""
-
-    name: str
-    image: "Image.Image"
-    scale: float
-    start: float
-    end: float
-
-    def opened(self, base: "Base") -> "Control":
-        """With the ControlNet loaded for a base. Raises InputError where it does not fit."""
-        from spectral_fusion.base.control import Control
-        from spectral_fusion.base.load_control import open_controlnet
-
-        return Control(open_controlnet(self.name, base), self.image, self.scale, self.start, self.end)
 
 
 def read_control(name: str | None, image: Path | None, scale: float, start: float, end: float) -> ControlAsked | None:

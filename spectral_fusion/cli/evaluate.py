@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.cli import judging as asked
-from spectral_fusion.cli.base import BaseName, Device, Precision, PredictionType, open_base
+from spectral_fusion.cli.base import Device, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile, check_together
-from spectral_fusion.cli.drawing import Guidance, Sampler, Steps
+from spectral_fusion.cli.drawing import BaseOfConcepts, Guidance, Sampler, Steps
 from spectral_fusion.cli.progress import status
 from spectral_fusion.cli.select import LibraryFolder, select_concepts
 from spectral_fusion.errors import InputError
@@ -39,7 +38,7 @@ def evaluate(
     steps: Steps = 20,
     guidance_scale: Guidance = 5.0,
     sampler: Sampler = "DPM++ 2M",
-    base: BaseName = DEFAULT,
+    base: BaseOfConcepts = None,
     device: Device = None,
     precision: Precision = None,
     prediction_type: PredictionType = None,
@@ -53,8 +52,11 @@ def evaluate(
     config: ConfigFile = None,
 ) -> None:
     """Score concepts alone, fused, and with one another; write a report with pictures."""
+    from spectral_fusion.picture.files import check_folder
+
     wanted = methods or ["spectral-sum", "spectral-mean"]
     check_choices(wanted, sampler)
+    check_folder(out, "report")
     listed = subject_list(subjects, photos, images, prompts)
     concepts = chosen_concepts(names, listed, library)
     if listed is not None and photos is not None:
@@ -62,7 +64,7 @@ def evaluate(
     folders = photo_folders(concepts, images, library)
     given = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
     settings = evaluate_config(given, listed, concepts, prompts, seeds)
-    opening = partial(open_base, base, device, precision, prediction_type, concepts)
+    opening = partial(open_base, base_for(base, concepts), device, precision, prediction_type, concepts)
     judging = {"clip": clip, "dino": dino, "faces": faces}
     with Journal(journal) if journal else nullcontext() as book, status("loading") as show:
 

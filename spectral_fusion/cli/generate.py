@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from spectral_fusion.generation import GenerateConfig, Picture
 
 
+STRENGTH, UPSCALE_STRENGTH = 0.6, 0.4
+WHOLE = (1.0, 0.0, 1.0)  # scale, start and end of a control picture that guides all along
+
+
 def generate(
     prompt: asked.Prompt,
     concepts: asked.Concepts = None,
@@ -50,15 +55,15 @@ def generate(
     bind: asked.Bind = True,
     concept_steps: asked.ConceptSteps = None,
     init_image: asked.InitImage = None,
-    strength: asked.Strength = 0.6,
+    strength: asked.Strength = STRENGTH,
     mask: asked.Mask = None,
     controlnet: ControlNetName = None,
     control_image: ControlImage = None,
-    control_scale: ControlScale = 1.0,
-    control_start: ControlStart = 0.0,
-    control_end: ControlEnd = 1.0,
+    control_scale: ControlScale = WHOLE[0],
+    control_start: ControlStart = WHOLE[1],
+    control_end: ControlEnd = WHOLE[2],
     upscale: asked.Upscale = 1.0,
-    upscale_strength: asked.UpscaleStrength = 0.4,
+    upscale_strength: asked.UpscaleStrength = UPSCALE_STRENGTH,
     detail: asked.Detail = 0.0,
     grid: asked.Grid = None,
     out: asked.Out = Path("out"),
@@ -71,65 +76,88 @@ def generate(
     config: ConfigFile = None,
 ) -> None:
     """Generate pictures that hold any number of concepts."""
+    _generate(SimpleNamespace(**locals()))
+
+
+def _generate(flags: Any) -> None:
+    """flags: what `generate` was given, by its parameters' names."""
     from spectral_fusion.picture.files import check_folder
 
-    prompt, chosen = _read_prompt(prompt, concepts, weights, library)
-    control = read_control(controlnet, control_image, control_scale, control_start, control_end)
-    settings = _settings(
-        prompt=prompt,
-        negative_prompt=negative,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        seed=_draw_seed() if seed is None else seed,
-        num_images=num_images,
-        height=height,
-        width=width,
-        regions=read_regions(region or [], region_concepts, chosen, bind=bind),
-        spans=read_spans(concept_steps or []),
-        init_image=init_image,
-        strength=strength,
-        repaint=mask,
-        upscale=upscale,
-        upscale_strength=upscale_strength,
-        detail=detail,
+    prompt, chosen = _read_prompt(flags)
+    control = read_control(
+        flags.controlnet, flags.control_image, flags.control_scale, flags.control_start, flags.control_end
     )
-    check_folder(out)
-    if grid and not chosen:
+    settings = _settings(flags, prompt, chosen)
+    for note in _unused(flags, settings, chosen):
+        typer.echo(f"note: {note}", err=True)
+    check_folder(flags.out)
+    if flags.grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
-    opened = open_base(base_for(base, chosen), device, precision, prediction_type, chosen, low_memory)
+    base = base_for(flags.base, chosen)
+    opened = open_base(base, flags.device, flags.precision, flags.prediction_type, chosen, flags.low_memory)
     settings = replace(settings, control=control and control.opened(opened))
-    beside = select_loras(loras, lora_weights, opened)
-    fusing = {} if beside else {"reduce": reduce, "on_overlap": on_overlap}
-    rows = _generate_rows(opened, settings, chosen | beside, grid or [1.0], fusing, out)
-    if grid:
-        _save_sheet(rows, grid, out)
+    beside = select_loras(flags.loras, flags.lora_weights, opened)
+    fusing = {} if beside else {"reduce": flags.reduce, "on_overlap": flags.on_overlap}
+    rows = _generate_rows(opened, settings, chosen | beside, flags.grid or [1.0], fusing, flags.out)
+    if flags.grid:
+        _save_sheet(rows, flags.grid, flags.out)
 
 
-def _read_prompt(
-    prompt: str, concepts: list[str] | None, weights: list[float] | None, library: Path | None
-) -> tuple[str, dict["Concept", float]]:
+def _read_prompt(flags: Any) -> tuple[str, dict["Concept", float]]:
     """The prompt without its `<lora:...>` tags, and the concepts of the flags and the tags."""
     from spectral_fusion.base.prompt import take_lora_tags
-    from spectral_fusion.base.turns import unknown_words
 
-    for note in unknown_words(prompt):
-        typer.echo(f"note: {note}", err=True)
-    prompt, tagged = take_lora_tags(prompt)
-    return prompt, with_tagged(select_concepts(concepts, weights, library), tagged, library)
+    prompt, tagged = take_lora_tags(flags.prompt)
+    chosen = select_concepts(flags.concepts, flags.weights, flags.library)
+    return prompt, with_tagged(chosen, tagged, flags.library)
 
 
-def _settings(*, init_image: Path | None, repaint: Path | None, **given: Any) -> "GenerateConfig":
+def _settings(flags: Any, prompt: str, chosen: dict["Concept", float]) -> "GenerateConfig":
     """The settings, with the pictures that files hold."""
     from spectral_fusion.base.painted import read_mask
     from spectral_fusion.generation import GenerateConfig
     from spectral_fusion.reading.pictures import load_picture
 
     return GenerateConfig(
-        **given,
-        init_image=None if init_image is None else load_picture(init_image),
-        repaint=None if repaint is None else read_mask(repaint),
+        prompt,
+        flags.negative,
+        num_inference_steps=flags.steps,
+        guidance_scale=flags.guidance_scale,
+        sampler=flags.sampler,
+        seed=_draw_seed() if flags.seed is None else flags.seed,
+        num_images=flags.num_images,
+        height=flags.height,
+        width=flags.width,
+        regions=read_regions(flags.region or [], flags.region_concepts, chosen, bind=flags.bind),
+        spans=read_spans(flags.concept_steps or []),
+        init_image=None if flags.init_image is None else load_picture(flags.init_image),
+        strength=flags.strength,
+        repaint=None if flags.mask is None else read_mask(flags.mask),
+        upscale=flags.upscale,
+        upscale_strength=flags.upscale_strength,
+        detail=flags.detail,
     )
+
+
+def _unused(flags: Any, settings: "GenerateConfig", chosen: dict["Concept", float]) -> Iterator[str]:
+    """A line for each flag that was given and has no effect beside the others."""
+    if flags.init_image is None and flags.strength != STRENGTH:
+        yield "--strength has no effect without --init-image"
+    if flags.upscale == 1 and flags.upscale_strength != UPSCALE_STRENGTH:
+        yield "--upscale-strength has no effect without --upscale"
+    numbers = (flags.control_scale, flags.control_start, flags.control_end)
+    if flags.controlnet is None and numbers != WHOLE:
+        yield "the numbers of a control picture have no effect without --controlnet"
+    if not flags.bind and flags.region_concepts:
+        yield "--region-concepts has no effect with --no-bind"
+    live = flags.loras or settings.spans or any(region.concepts for region in settings.regions)
+    if flags.reduce != "sum" and (live or not chosen):
+        why = (
+            "concepts that act in places, in a part of the steps or beside LoRAs are not fused"
+            if live
+            else "no concepts"
+        )
+        yield f"--reduce {flags.reduce} has no effect: {why}"
 
 
 def _generate_rows(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.cli.progress import heard
+from spectral_fusion.errors import InputError, printable
 from spectral_fusion.names import speaks_of
 
 if TYPE_CHECKING:
@@ -91,15 +92,14 @@ def _named(prompt: str, chosen: dict["Concept", float]) -> tuple[tuple[str, floa
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Within the `with` block, what a job warns of is said on the standard error stream."""
+    """Within the `with` block, what a job warns of is said on the standard error stream, each line once."""
+    said: set[str] = set()
 
-    class Told(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            typer.echo(f"note: {record.getMessage()}", err=True)
+    def tell(record: logging.LogRecord) -> None:
+        line = printable(f"note: {record.getMessage()}")
+        if line not in said:
+            said.add(line)
+            typer.echo(line, err=True)
 
-    logger, handler = logging.getLogger("spectral_fusion.generation"), Told(logging.WARNING)
-    logger.addHandler(handler)
-    try:
+    with heard("spectral_fusion.generation", logging.WARNING, tell):
         yield
-    finally:
-        logger.removeHandler(handler)

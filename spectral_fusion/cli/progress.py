@@ -3,12 +3,14 @@
 Logs and pipes get a line for each stage at once, and one now and then while a stage counts.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
 
 EVERY = 10.0  # seconds between two plain lines of one stage
@@ -33,6 +35,28 @@ class PlainLines:
 
 
 @contextmanager
+def heard(name: str, level: int, tell: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Within the `with` block, what a part of the package logs, from this level on, is told.
+
+    name: of the logger: `spectral_fusion.training`.
+    """
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(record)
+
+    logger, ear = logging.getLogger(name), Ear(level)
+    before = logger.level
+    logger.addHandler(ear)
+    logger.setLevel(min(level, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(ear)
+
+
+@contextmanager
 def status(first: str) -> Iterator[Callable[[str], None]]:
     """What to call with each stage: `training rex: step 3 of 9`."""
     console = Console(stderr=True)
@@ -43,6 +67,26 @@ def status(first: str) -> Iterator[Callable[[str], None]]:
     lines = PlainLines(console)
     lines(first)
     yield lines
+
+
+class Stages:
+    """What is done while there is nothing to count: a line that changes on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.lines = console, PlainLines(console)
+        self.live = console.status("")
+
+    def __call__(self, text: str, *, live: bool) -> None:
+        """live: whether the line may change; below a bar it cannot."""
+        if not (live and self.console.is_terminal):
+            self.lines(text)
+            return
+        self.live.update(escape(text))
+        self.live.start()
+
+    def stop(self) -> None:
+        """Take the line away; calling it again does nothing."""
+        self.live.stop()
 
 
 class StepBar:

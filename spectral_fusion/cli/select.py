@@ -57,7 +57,7 @@ def select_loras(paths: list[str] | None, weights: list[float] | None, base: "Ba
         raise InputError(f"{len(paths)} LoRAs and {len(weights)} LoRA weights; give one weight per file, in order")
     if odd := [weight for weight in weights if not math.isfinite(weight)]:
         raise InputError(f"the LoRA weight {odd[0]} is no number; give one such as 0.8")
-    files = [Path(path).resolve() for path in paths]
+    files = [os.path.realpath(path) for path in paths]
     if twice := [path for path, file in zip(paths, files, strict=True) if files.count(file) > 1]:
         raise InputError(f"LoRA {twice[0]} is named twice; name it once, with the weight you want")
     shapes = {name: tuple(layer.weight.shape) for name, layer in base.layers().items()}

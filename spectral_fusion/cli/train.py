@@ -1,11 +1,12 @@
 """`spectral-fusion train`. Its flags are the fields of `TrainConfig`."""
 
 import inspect
+import logging
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -15,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 
 from spectral_fusion.base.presets import FULL_SIZE, MINIATURE
 from spectral_fusion.cli.command import ConfigFile
-from spectral_fusion.cli.progress import StepBar
+from spectral_fusion.cli.progress import Stages, StepBar, heard
 from spectral_fusion.cli.select import LibraryFolder
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, printable
 from spectral_fusion.journal import Journal
 from spectral_fusion.names import check_name
 from spectral_fusion.training.config import ResolvedConfig, TrainConfig, settings
@@ -165,19 +166,25 @@ class _Watcher:
         self.main = is_main()
         self.console = Console(stderr=True, quiet=not self.main)
         self.bar = StepBar(self.console, name, *_columns())
+        self.stages = Stages(self.console)
+        self.listening = ExitStack()
         self.writer: Any = None
         self.loss: float | None = None
+        self.counting = False
         self.stop = False
 
     def __enter__(self) -> "_Watcher":
         for warning in self.folder.warnings:
-            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            self._warn(warning)
+        self.listening.enter_context(heard("spectral_fusion", logging.INFO, self._hear))
         self.before = {number: signal.signal(number, self._on_signal) for number in STOPPING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
+        self.listening.close()
+        self.stages.stop()
         self.bar.stop()
         for number, handler in self.before.items():
             signal.signal(number, handler)
@@ -198,7 +205,9 @@ class _Watcher:
             warn_of_memory(self.console, config, others=others)
 
     def __call__(self, progress: "Progress") -> None:
+        self.stages.stop()
         self.bar.start()  # now: what is wrong with the input is said on a clean line
+        self.counting = progress.step < progress.steps and not progress.is_over
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         line = f"step {progress.step} of {progress.steps}"
         self.bar.update(progress.step, progress.steps, line, f"loss {self.loss:.4f}")
@@ -228,6 +237,17 @@ class _Watcher:
             prompt = f"a photo of a {info.trigger} {info.class_word}"
             line = ["spectral-fusion", "generate", prompt, "--concepts", self.name, *where]
             typer.echo(f"try: {shlex.join(line)}")
+
+    def _hear(self, record: logging.LogRecord) -> None:
+        """What the job logs: what it warns of, and what it does before its first step and after its last."""
+        if record.levelno >= logging.WARNING:
+            self._warn(record.getMessage())
+        elif not self.counting:
+            self.stages(f"{self.name}: {printable(record.getMessage())}", live=self.loss is None)
+
+    def _warn(self, text: str) -> None:
+        line = printable(f"warning: {text}")
+        self.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _log(self, progress: "Progress") -> None:
         if not self.logs or not self.main:

@@ -1,5 +1,6 @@
 """`spectral-fusion train-many`. Its flags are those of `train`, for all concepts, but for what each has of its own."""
 
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,7 @@ def _request(entry: dict[str, Any], given: dict[str, Any]) -> "Request":
 
     path = entry["images"]
     chosen = given | {name: value for name, value in entry.items() if name != "images"}
-    chosen.setdefault("name", path.resolve().name)
+    chosen.setdefault("name", Path(os.path.realpath(path)).name)
     folder = ImageFolder.scan(path, background=chosen.get("background", "white"), class_word=chosen.get("class_word"))
     try:
         return Request(folder, build_config(chosen, folder))

@@ -70,7 +70,10 @@ class Index(Reader):
 
     def tags(self, folder: Path) -> tuple[str, ...]:
         """The tags beside a concept."""
-        stamp = _stamp(folder / NOTES)
+        try:
+            stamp = _stamp(folder / NOTES)
+        except OSError:  # gone meanwhile, or a link to itself: notes must not hide a concept
+            return ()
         entry = self.entries[folder.name]
         known = entry.get("notes")
         if not (isinstance(known, list) and len(known) == 2 and known[0] == stamp):

@@ -66,8 +66,10 @@ class Library:
     def stock(self) -> Holdings:
         """All that the library holds: concepts, trainings, and what cannot be read, with the reason.
 
-        What killed processes left half-written is finished or undone first.
+        What killed processes left half-written is finished or undone first. Raises InputError where it is no folder.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"the library {self.root} is no folder; give the one that concepts lie in")
         mend_library(self.root)
         return indexed_stock(self.root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,12 +20,15 @@ from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.concept import ConceptInfo
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
+from spectral_fusion.reading import open_tensors, parse_json
 from spectral_fusion.spectral import Band, Factors, as_matrix
 from spectral_fusion.training.config import RENAMED, ResolvedConfig, TrainConfig, settings
 from spectral_fusion.training.context import settings_with
 from spectral_fusion.training.folder import digests, training_facts
 from spectral_fusion.training.loop import Loop, Progress
 from spectral_fusion.training.single import TrainingContext, subject_pictures, train_adapter
+
+logger = logging.getLogger(__name__)
 
 EMBEDDINGS = "embeddings"
 FACTS = "spectral_fusion.comparison"
@@ -73,13 +76,16 @@ class Lora:
 
     @classmethod
     def load(cls, path: Path) -> Lora:
-        """The inverse of `save`."""
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()[FACTS])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+        """The inverse of `save`. Raises InputError where the file is damaged, or none of these."""
+        with open_tensors(path) as file:
+            header, tensors = parse_json(file.metadata.get(FACTS, "null"), str(path)), file.read_all()
+        if not isinstance(header, dict) or header.keys() != {"name", "trigger", "class_word", "facts"}:
+            raise InputError(f"{path} is no LoRA to compare with; delete it, and it is trained again")
         prefix = f"{EMBEDDINGS}."
         embeddings = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
         names = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
+        if len(tensors) != 2 * len(names) or any(f"{name}.lora_B.weight" not in tensors for name in names):
+            raise InputError(f"{path} lacks halves of its layers; delete it, and it is trained again")
         layers = {
             name.replace(PREFIX, "", 1): (tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
             for name in names
@@ -149,7 +155,7 @@ def train_lora(
     """
     config, path = settings_with(base, training_config(concept, base), beside), _file(root, concept.name)
     facts = training_facts(config, images, digests({lora.name: _file(root, lora.name) for lora in beside}))
-    if path.is_file() and (kept := Lora.load(path)).facts == facts:
+    if (kept := _kept(path)) is not None and kept.facts == facts:
         return kept
     lora = train_adapter(
         base,
@@ -163,6 +169,17 @@ def train_lora(
     )
     lora.save(path)
     return lora
+
+
+def _kept(path: Path) -> Lora | None:
+    """The LoRA that was trained earlier; None where there is none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        return Lora.load(path)
+    except InputError as error:
+        logger.warning("%s; it is trained again", error)
+        return None
 
 
 def _file(root: Path, name: str) -> Path:

@@ -21,10 +21,11 @@ from spectral_fusion.base.regions import MAX_REGIONS, Region
 from spectral_fusion.base.samplers import SAMPLERS
 from spectral_fusion.errors import InputError
 from spectral_fusion.picture import Parameters
+from spectral_fusion.picture.parameters import MAX_SEED
 from spectral_fusion.reading import parse_json
+from spectral_fusion.reading.modes import as_rgb
 from spectral_fusion.settings import CHECKED, NonNegative, PositiveInt, checked
 
-MAX_SEED = 2**64 - 1
 MAX_UPSCALE = 4
 MAX_EDGE = 8192  # pixels
 
@@ -183,4 +184,4 @@ def control_numbers(settings: Mapping[str, str]) -> tuple[float, float, float]:
 
 def image_digest(image: Image.Image) -> str:
     """By which pictures name their init image: of its pixels."""
-    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()[:10]
+    return hashlib.sha256(as_rgb(image).tobytes()).hexdigest()[:10]

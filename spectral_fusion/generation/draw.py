@@ -13,6 +13,7 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.generation.bound import Live, bound
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.fitting import fitted
+from spectral_fusion.reading.modes import BLACK
 
 
 class Stopped(Exception):
@@ -55,7 +56,7 @@ def draw(
     shape = base.latent_shape(*begin.size)
     source = torch.Generator().manual_seed(begin.seed)
     guided = config.guidance_scale > 1
-    control = config.control and replace(config.control, image=fitted(config.control.image, begin.size))
+    control = config.control and replace(config.control, image=fitted(config.control.image, begin.size, BLACK))
     with bound(base, config, live, shape[1:]) as (placement, told):
         noise = torch.randn(1, *shape, generator=source, dtype=told.own.embeds.dtype)
         steps = base.denoise(

@@ -2,12 +2,14 @@
 
 from PIL import Image
 
+from spectral_fusion.reading.modes import WHITE, as_rgb
 
-def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture cut to the shape of (height, width) round its middle, and in that size."""
+
+def fitted(image: Image.Image, size: tuple[int, int], background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """A picture cut to the shape of (height, width) round its middle, and in that size; RGB, on that background."""
     height, width = size
     scale = max(width / image.width, height / image.height)
     cut = (width / scale, height / scale)
     left, top = (image.width - cut[0]) / 2, (image.height - cut[1]) / 2
     box = (left, top, left + cut[0], top + cut[1])
-    return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, box=box)
+    return as_rgb(image, background).resize((width, height), Image.Resampling.LANCZOS, box=box)

@@ -20,6 +20,7 @@ from spectral_fusion.generation.draw import Pass, Stopped, draw
 from spectral_fusion.generation.fitting import fitted
 from spectral_fusion.generation.found import with_places
 from spectral_fusion.generation.refine import enlarge, put_back, refine, start_of
+from spectral_fusion.generation.unheeded import unheeded
 from spectral_fusion.picture import Parameters, format_weights
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def generate(
         config = replace(config, notes={**config.notes, "Concepts": format_weights(listed)})
     live = Live.of(concepts)
     _tell_control(base, config, (height, width))
+    for note in unheeded(base, config):
+        logger.warning("%s", note)
     tell_overlaps(config.regions, base.latent_shape(height, width)[1:])
     pictures: list[Picture] = []
     with concepts_known(base, concepts), _memory_advice(width, height):

@@ -75,10 +75,19 @@ def read_header(path: str | Path, what: str = "file") -> Header:
             file.seek(8)
             entries = json.loads(file.read(length).decode("utf-8"))
         return _header(path, entries, size - 8 - length)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         if isinstance(error, InputError):
             raise
-        reason = str(error).splitlines()[0][:100]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise InputError(
             f"{what} {path} ({size} bytes) is not a readable safetensors file ({reason}); download it again"
         ) from error

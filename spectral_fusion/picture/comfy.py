@@ -9,6 +9,7 @@ from spectral_fusion.picture.said import Said, Settings, number_text
 
 FARTHEST = 64  # nodes from one to another
 TEXTS = ("text", "text_g", "string", "value", "prompt", "wildcard_text", "populated_text", "t5xxl")
+NOTHING = "ConditioningZeroOut"  # stands for an empty prompt
 LATENTS = ("latent_image", "samples", "latent", "pixels")
 GOES_ON = ("conditioning", "conditioning_1", "conditioning_to", "positive", "clip", "guider", "text", "string")
 PLAIN = (
@@ -23,6 +24,7 @@ PLAIN = (
     "VAELoader",
     "CLIPSetLastLayer",
     "EmptySD3LatentImage",
+    NOTHING,
     "Note",
     "Reroute",
     "PrimitiveNode",
@@ -112,6 +114,8 @@ def _text(nodes: Graph, value: Any) -> str:
         if node is None:
             return value if isinstance(value, str) else ""
         inputs = _inputs(node)
+        if node["class_type"] == NOTHING:
+            return ""
         if text := next((inputs[key] for key in TEXTS if isinstance(inputs.get(key), str)), None):
             return text
         value = next((inputs[key] for key in (*TEXTS, *GOES_ON) if isinstance(inputs.get(key), list)), None)

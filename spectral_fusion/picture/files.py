@@ -48,13 +48,13 @@ def save_picture(
     return path
 
 
-def check_folder(folder: Path) -> None:
-    """Raises InputError where pictures cannot be written into this folder, there or not: before they are made."""
+def check_folder(folder: Path, what: str = "pictures") -> None:
+    """Raises InputError where `what` cannot be written into this folder, there or not: before it is made."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
     if not there.is_dir():
-        raise InputError(f"{there} is a file; give a folder for the pictures")
+        raise InputError(f"{there} is a file; give a folder for the {what}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{there} cannot be written to; give another folder for the pictures")
+        raise InputError(f"{there} cannot be written to; give another folder for the {what}")
 
 
 def save_numbered(image: Image.Image, folder: Path, name: str, parameters: Parameters | str) -> Path:

@@ -25,7 +25,7 @@ def read_json_settings(text: str) -> Said:
     """
     if len(text) > LARGEST:
         raise InputError(f"the picture's settings are {len(text)} characters long; at most {LARGEST} are read")
-    said = parse_json(text, "the text of the picture's settings")
+    said = parse_json(text, "the text of the picture's settings", lenient=True)  # ComfyUI writes NaN
     if not isinstance(said, dict):
         raise InputError("the picture's settings are JSON of no tool that is known here; enter them by hand")
     if isinstance(said.get("sui_image_params"), dict):
@@ -34,7 +34,7 @@ def read_json_settings(text: str) -> Said:
         return _invoke({**said["image"], "model": said.get("model_weights", "")})
     if "positive_prompt" in said or "app_version" in said:
         return _invoke(said)
-    if "uc" in said and "scale" in said:
+    if {"prompt", "uc", "scale"} <= said.keys():
         return _novel(said)
     if any(isinstance(node, dict) and "class_type" in node for node in said.values()):
         return read_graph(said)

@@ -15,6 +15,7 @@ NEGATIVE = "Negative prompt: "
 EXACT = ("Exact prompt", "Exact negative prompt")
 """Settings that repeat the prompts where the plain text would be read otherwise; `parse` makes them prompts again."""
 LONGEST = 4 * 2**20  # characters of a text; regions may hold painted masks
+MAX_SEED = 2**64 - 1
 MOST = 1000  # settings
 SETTINGS_LINE = re.compile(r"\s*(Steps: *\d+(\.\d+)?\s*(,|$)|Exact prompt: )")
 NAME = re.compile(r"[^:,\"\n]{1,100}")
@@ -23,7 +24,7 @@ JSON_VALUE = json.JSONDecoder()
 KNOWN = (
     r"Steps|Sampler|CFG scale|Seed|Size|Regions|Concepts|Exact.*|Model.*|Version|VAE.*|Created Date|App|"
     r"Lora hashes|TI hashes|TI|Civitai.*|Hashes|Face restoration model|Token merging.*|(Negative )?Template|"
-    r"Wildcard prompt|User|fooocus_.*|Metadata Scheme|Performance|Fixes|Fused|Reduce"
+    r"Wildcard prompt|User|fooocus_.*|Metadata Scheme|Performance|Fixes|Fused|Reduce|Hires upscale|Hires strength"
 )
 CARRIED = re.compile(KNOWN)
 
@@ -59,13 +60,18 @@ class Parameters:
         """
         if _is_json(text):
             prompt, negative, settings, left_out = read_json_settings(text)
-            return cls(prompt, negative, *translate(settings, left_out))
+            return cls(prompt, negative, *translate(*_without_odd_seed(settings, left_out)))
         if len(text) > LONGEST:
             raise InputError(f"the picture's settings are {len(text)} characters long; at most {LONGEST} are read")
         prompt, negative, settings = _read(text)
         ours = settings.get("Version", "").startswith("spectral-fusion")
+        if not ours and "\r\n" in text:
+            prompt, negative, settings = _read(text.replace("\r\n", "\n"))
+        if not ours and "Hires upscale" in settings and "Denoising strength" in settings:
+            settings["Hires strength"] = settings.pop("Denoising strength")
         odd = [] if ours else [name for name in settings if not CARRIED.fullmatch(name)]
-        return cls(prompt, negative, *translate(settings, [f"{name}: {shown(settings[name], 60)}" for name in odd]))
+        left_out = [f"{name}: {shown(settings[name], 60)}" for name in odd]
+        return cls(prompt, negative, *translate(*_without_odd_seed(settings, left_out)))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -80,6 +86,15 @@ class Parameters:
             return {name.strip(): _finite(weight) for name, _, weight in pairs}
         except ValueError as error:
             raise InputError(f"the picture's concepts {shown(listed)} cannot be read; choose them by hand") from error
+
+
+def _without_odd_seed(settings: dict[str, str], left_out: list[str]) -> tuple[dict[str, str], list[str]]:
+    """A seed that stands for none, or is larger than any here, is left out by name: the rest is still of use."""
+    seed = settings.get("Seed", "0")
+    if seed.removeprefix("-").isdecimal() and not (len(seed) <= 20 and 0 <= int(seed) <= MAX_SEED):
+        settings = {name: value for name, value in settings.items() if name != "Seed"}
+        left_out = [*left_out, f"seed {shown(seed, 20)}"]
+    return settings, left_out
 
 
 def _finite(text: str) -> float:

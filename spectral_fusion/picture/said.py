@@ -24,8 +24,9 @@ class Settings:
     def take(self, **keys: str) -> None:
         """Move values over: `Steps="steps"` makes what the tool calls "steps" the format's "Steps"."""
         for name, key in keys.items():
-            value = self.rest.pop(key, None)
-            if value not in (None, "") and not isinstance(value, (dict, list)):
+            if isinstance(self.rest.get(key), (dict, list)):
+                continue  # of a kind that has no place here: left out by name
+            if (value := self.rest.pop(key, None)) not in (None, ""):
                 self.found[name] = number_text(value)
 
     def pop(self, key: str) -> Any:
@@ -39,9 +40,10 @@ class Settings:
 
     def size(self, width: str, height: str) -> None:
         """The picture's size in pixels."""
-        sides = [self.rest.pop(key, None) for key in (width, height)]
-        if all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-            self.found["Size"] = f"{sides[0]}x{sides[1]}"
+        sides = [number_text(self.rest.get(key)) for key in (width, height)]
+        if all(side.isdecimal() and len(side) < 7 for side in sides):
+            self.found["Size"] = "x".join(sides)
+            self.ignore(width, height)
 
     def loras(self, loras: Iterable[tuple[Any, Any]]) -> None:
         """Adapters of other kinds, which are no concepts of a library here."""
@@ -49,12 +51,16 @@ class Settings:
 
     def said(self, prompt: str, negative: str) -> Said:
         """All that was found; `prompt` and `negative`: what the tool calls these."""
-        texts = [self.rest.pop(key, "") for key in (prompt, negative)]
-        if self.found.get("Seed", "").startswith("-"):
-            self.lost.append(f"seed {self.found.pop('Seed')[:20]}")
+        texts = [_text(self.rest.pop(key, "")) for key in (prompt, negative)]
         self.lost += [f"{key}: {shown(value, 60)}" for key, value in self.rest.items() if value not in EMPTY]
-        positive, negative_text = (text if isinstance(text, str) else str(text) for text in texts)
-        return positive, negative_text, self.found, self.lost[:MOST_PHRASES]
+        return texts[0], texts[1], self.found, self.lost[:MOST_PHRASES]
+
+
+def _text(value: Any) -> str:
+    """A prompt, of one piece or several; empty where there is none."""
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_text, value)))
+    return "" if value is None else str(value)
 
 
 def number_text(value: Any) -> str:

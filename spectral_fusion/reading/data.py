@@ -18,15 +18,19 @@ def read_json(path: Path, *, largest: int = LARGEST) -> Any:
     return parse_json(read_text(path, largest=largest), str(path))
 
 
-def parse_json(text: str, source: str) -> Any:
+def parse_json(text: str, source: str, *, lenient: bool = False) -> Any:
     """The value of a JSON text; `source` names it in errors.
+
+    Args:
+        lenient: NaN and Infinity, which are no JSON and some programs write, are read as null.
 
     Raises:
         InputError: it is no JSON, nested deeper than `DEEPEST`, or holds a number that is not finite or has more than
             `LONGEST_NUMBER` digits, or half a surrogate pair, which no file can hold.
     """
+    constant = (lambda _: None) if lenient else _number
     try:
-        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=constant)
         _check(value, 0)
     except json.JSONDecodeError as error:
         raise InputError(f"{source} is not JSON ({error.msg} at character {error.pos}); mend it") from None
@@ -49,7 +53,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         values = tomllib.loads(text)
-        _check(values, 0)
+        _check(values, 0, nul=False)
     except RecursionError:
         raise InputError(f"{source} is nested too deeply; {DEEPEST} levels are the most") from None
     except ValueError as error:
@@ -70,12 +74,15 @@ def _number(text: str) -> float:
     return value
 
 
-def _check(value: Any, depth: int) -> None:
+def _check(value: Any, depth: int, *, nul: bool = True) -> None:
+    """nul: whether texts may hold the character NUL, which no path can."""
     if isinstance(value, str):
+        if not nul and "\0" in value:
+            raise ValueError("it holds the character NUL")
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError("it holds half a surrogate pair")
     elif isinstance(value, (dict, list)):
         if depth == DEEPEST:
             raise RecursionError
         for item in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check(item, depth + 1)
+            _check(item, depth + 1, nul=nul)

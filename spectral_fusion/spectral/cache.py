@@ -43,7 +43,8 @@ def decompose(weights: Mapping[str, Tensor], band: Band, *, cache_dir: Path | No
     another weight, and overlap neighbouring bands of the original.
     """
     bases = {}
-    for name, weight in weights.items():
+    for number, (name, weight) in enumerate(weights.items(), 1):
+        logger.info("decomposing layer %d of %d", number, len(weights))
         span = band.within(min(as_matrix(weight).shape))
         bases[name] = cached_triplets(weight, span.start, span.stop, cache_dir=cache_dir)
     return bases

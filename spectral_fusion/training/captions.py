@@ -1,9 +1,13 @@
 """Captions of training pictures: the file's own, or a template with the class word."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 
+from spectral_fusion.base.interface import Base
+from spectral_fusion.concept.images import Photo
+from spectral_fusion.errors import InputError
 from spectral_fusion.names import respell
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.randomness import chance, randint
@@ -22,6 +26,30 @@ def with_trigger(caption: str, trigger: str, class_word: str) -> str:
         return caption
     named = re.sub(rf"\b{re.escape(class_word)}\b", lambda word: f"{trigger} {word[0]}", caption, count=1)
     return named if named != caption else f"{trigger} {class_word}, {caption}"
+
+
+def cut_captions(base: Base, photos: Sequence[Photo], config: ResolvedConfig) -> list[str]:
+    """A line where captions are longer than a base reads.
+
+    Raises:
+        InputError: a caption's trigger stands behind what is read, so that the picture could not teach it.
+    """
+    cut = []
+    for photo in photos:
+        caption = photo.caption and with_trigger(photo.caption, config.trigger, config.class_word)
+        if not caption or not base.unread(caption):
+            continue
+        cut.append(photo)
+        head, trigger, _ = caption.partition(config.trigger)
+        if base.unread(head + trigger):
+            raise InputError(
+                f"the caption of {photo.path} has {trigger} behind all that this base reads; begin it with {trigger}"
+            )
+    if not cut:
+        return []
+    return [
+        f"{len(cut)} captions are longer than this base reads, and the rest is left out: the first is of {cut[0].path}"
+    ]
 
 
 def draw_caption(own: str | None, subject: str, config: ResolvedConfig, source: torch.Generator) -> str:

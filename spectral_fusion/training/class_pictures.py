@@ -1,6 +1,7 @@
 """Pictures of the class in general, for prior preservation (DreamBooth, Ruiz et al., 2023)."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from spectral_fusion.training.captions import TEMPLATES
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.randomness import generator
 from spectral_fusion.training.watch import sample
+
+logger = logging.getLogger(__name__)
 
 GENERATED = "generated-"
 
@@ -79,6 +82,7 @@ class ClassPictures:
         prompt = TEMPLATES[0].format(self.config.class_word)
         for number, path in enumerate(self.generated):
             if not path.exists():
+                logger.info("drawing class picture %d of %d", number + 1, len(self.generated))
                 seed = generator(self.config.seed, "class", number).initial_seed()
                 (picture,) = sample(self.base, [prompt], seed, self.config.resolution)
                 with atomic_file(path) as part:

@@ -1,5 +1,6 @@
 """Training pictures as latents: aspect buckets, crops, flips, the order of an epoch, the cache."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,8 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.training.captions import TEMPLATES, draw_caption
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.randomness import chance, generator, permutation
+
+logger = logging.getLogger(__name__)
 
 Position = tuple[float, float]
 """Share of a picture's slack that is cut off on the left and at the top, each in [0, 1]."""
@@ -167,6 +170,7 @@ class LatentPictures:
     def _encode(self, number: int, position: Position, flip: bool) -> Encoded:
         """One picture at a time: a batch of large ones is what runs out of memory."""
         photo, bucket = self.folder.photos[number], self.buckets[number]
+        logger.info("encoding picture %d of %d", number + 1, len(self.folder.photos))
         picture = self.folder.read(photo)
         pixels = _pixels(crop(picture, bucket, position, flip)) * 2 - 1
         whole = self.base.encode(pixels[None])

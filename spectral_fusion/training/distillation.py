@@ -6,6 +6,7 @@ before the training begins, and its predictions on the way are kept: the adapted
 responds to its own trigger and not to whatever word the base does not know.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from spectral_fusion.training.data import Example
 from spectral_fusion.training.embeddings import word_like_noise
 from spectral_fusion.training.neutral import DECOY, NeutralPrompt, neutral_prompts
 from spectral_fusion.training.randomness import chance, generator, randint
+
+logger = logging.getLogger(__name__)
 
 DECOYS = 0.8  # share of prompts with a random trigger
 EMPTY = 0.15  # share of steps of which the prediction without a prompt is kept as well
@@ -97,6 +100,7 @@ def base_predictions(base: Base, captions: Sequence[str], config: ResolvedConfig
     examples = []
     for number, start in enumerate(range(0, len(captions), config.batch_size)):
         part = list(captions[start : start + config.batch_size])
+        logger.info("drawing what is to stay as it is: prompt %d of %d", start + len(part), len(captions))
         source = generator(config.seed, "rehearsal", number)
         noise = torch.randn(len(part), *base.latent_shape(config.resolution, config.resolution), generator=source)
         with base.autocast(config.precision):

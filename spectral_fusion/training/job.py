@@ -14,13 +14,14 @@ from PIL import Image
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.base.attach import attach, detach, smallest_directions
 from spectral_fusion.base.interface import DTYPES, Base, Quantised
-from spectral_fusion.base.load import open_base, own_dtype
+from spectral_fusion.base.load import locate, open_base, own_dtype
 from spectral_fusion.base.quantise import check_scheme, quantise
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band, Triplets, decompose
+from spectral_fusion.training.captions import cut_captions
 from spectral_fusion.training.checkpoint import Checkpoint, read_header
 from spectral_fusion.training.class_pictures import ClassPictures
 from spectral_fusion.training.config import Precision, ResolvedConfig, TrainConfig
@@ -79,12 +80,15 @@ def train_concept(
             where = {"device": processes().device}
             if config.low_memory:
                 where = {"device": "cpu", "dtype": own_dtype(config.base)}
+            locate(config.base)  # what does not exist is said on a clean line
+            logger.info("loading %s", config.base)
             base = open_base(config.base, prediction_type=config.prediction_type, **where)
         else:
             config = replace(config, base=base.name or "a loaded pipeline")
         settings = resolve(config, base, processes().device if own else None)
         shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
-        for warning in (*folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
+        cut = cut_captions(base, folder.photos, settings)
+        for warning in (*cut, *folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")
@@ -222,6 +226,7 @@ class _Job:
             return self.class_pictures.read()
 
     def _preview(self, concept: Concept) -> Image.Image:
+        logger.info("drawing a preview")
         attach(self.base, concept)
         try:
             return preview(self.base, self.config)
