@@ -56,7 +56,7 @@ def delta(base: StableDiffusion3, place: int) -> PlacedDelta:
 @torch.no_grad()
 def seconds(base: StableDiffusion3, boxes: list[Box], noisy: Tensor, own: Condition, repeats: int) -> float:
     """CPU seconds of an answer to both halves of guidance, the least disturbed of some."""
-    regions = [Region("x", tuple(box)) for box in boxes]
+    regions = [Region("x", box) for box in boxes]
     deltas = [delta(base, place) for place in range(len(boxes))]
     kinds = {name: base.layer_kind(name) for each in deltas for name in each.layers}
     taken = []

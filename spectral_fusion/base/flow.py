@@ -220,7 +220,7 @@ class FlowTransformer(Base):
     def text_lengths(self, condition: Condition) -> list[int]:
         """Tokens of each text that stands in the row of a condition."""
         sequence = self._regions and self._regions.placement.sequence
-        return sequence.lengths if sequence else [condition.embeds.shape[1]]
+        return sequence.lengths if sequence is not None else [condition.embeds.shape[1]]
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
