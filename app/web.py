@@ -18,6 +18,7 @@ import gradio as gr
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.errors import DISK
 from spectral_fusion_app.modules import import_once
+from spectral_fusion_app.paths import told
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
 
@@ -44,6 +45,9 @@ FIELDS = (  # what a message says -> the field of the page that it is about
     (r"^trigger\b", "trigger"),
 )
 
+MESSAGES = ("error", "message", "problem", "lost", "lost_control")
+"""Where an answer holds words that may name files of the server."""
+
 Answer = Callable[[Visitor, Any], Any]
 
 
@@ -60,6 +64,14 @@ def served(answers: dict[str, Answer]) -> list[Callable[..., Any]]:
 def field_of(message: str) -> str:
     """Which field a message is about; empty where it is about none."""
     return next((field for pattern, field in FIELDS if re.match(pattern, message)), "")
+
+
+def shown(answer: Any) -> Any:
+    """An answer whose messages tell of files as visitors may know them."""
+    if isinstance(answer, dict):
+        texts = {key: told(answer[key]) for key in MESSAGES if isinstance(answer.get(key), str)}
+        return {key: shown(value) for key, value in answer.items()} | texts
+    return [shown(value) for value in answer] if isinstance(answer, list) else answer
 
 
 def picture_url(path: Path) -> str:
@@ -84,9 +96,9 @@ def _function(name: str, answer: Answer) -> Callable[..., Any]:
         try:
             import_once()
             check_text(data, "the request")
-            return answer(visitor_of(request), data)
+            return shown(answer(visitor_of(request), data))
         except InputError as error:
-            return {"error": str(error), "field": field_of(str(error))}
+            return {"error": told(str(error)), "field": field_of(str(error))}
         except OSError as error:
             logger.exception("%s failed", name)
             known = f"the server could not do this: {error.strerror or 'an error of its disk'}"

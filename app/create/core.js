@@ -38,8 +38,8 @@ function recall(key) {
 // The answer, or null where there is none: then the page says that the connection is lost, and goes on when it is back.
 async function ask(name, data = null) {
   try {
-    const answer = await server[name](data);
-    if (answer === undefined || answer === null || answer.detail === undefined) {
+    const answer = await server[name](data);  // undefined where it was not reached; null where it has nothing to say
+    if (answer !== undefined && answer?.detail === undefined) {
       document.body.classList.remove("lost");
       return answer ?? {};
     }

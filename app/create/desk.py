@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectral_fusion.base.default import DETAIL
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
@@ -18,7 +19,7 @@ from spectral_fusion_app.create.wording import is_lora
 from spectral_fusion_app.engine import samplers
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
-from spectral_fusion_app.library.shelf_html import thumbnail
+from spectral_fusion_app.library.shelf_html import icon
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 24
+MOST_PLACES = 4  # subjects side by side for whom the base has places
 WELCOME = ("rex", "tom")  # of the shipped concepts: who stand in the first picture
-WELCOME_DETAIL = 0.7  # what toybox128 draws them best with: docs/results/places.md
 
 
 class Desk:
@@ -71,6 +72,8 @@ class Desk:
             "defaults": from_draft(Draft("", width=width, height=height), []),
             "limits": {name: getattr(limits, name) for name in bounds},
             "welcome": self._welcome(),
+            "places": {str(count): self.studio.places(count) for count in range(2, MOST_PLACES + 1)} if ready else {},
+            "redraw": DETAIL,  # as evaluations draw several together
             "control": {"possible": self.studio.takes_control, "models": self.studio.models.controlnets()},
         }
 
@@ -170,7 +173,7 @@ class Desk:
                 "name": card.info.name,
                 "trigger": card.info.trigger,
                 "class": card.info.class_word,
-                "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
+                "icon": icon(card),
             }
             for card in shelf.cards_of(self.studio.concepts())
         ]
@@ -186,7 +189,7 @@ class Desk:
         return {
             "prompt": f"{one} and {two} on the beach",
             "regions": [{"concept": name, "prompt": "", "box": box} for name, box in places],
-            "detail": WELCOME_DETAIL,
+            "detail": DETAIL,
             "names": list(WELCOME),
         }
 

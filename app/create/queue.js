@@ -62,7 +62,7 @@ function show(answer) {
   const over = state.jobs.filter(job => !WAITS.includes(job.state) && !told.has(job.id));
   for (const job of over) told.add(job.id);
   const made = first ? null : over.map(ended).filter(Boolean).at(-1) ?? null;
-  if (answer.newest !== newest || made) loadPictures(made, Boolean(current));
+  if (answer.newest !== newest || made || first) loadPictures(made, Boolean(current));
   else if (wasBusy && !current && state.chosen) choose(state.chosen);
   newest = answer.newest;
   wasBusy = Boolean(current);

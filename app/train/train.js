@@ -47,12 +47,12 @@ async function drawPhotos() {
 }
 
 function photo(card) {
-  const caption = make("textarea", {rows: 2, placeholder: "caption (made from the name and kind if empty)", ariaLabel: `Caption of ${card.name}`,
+  const caption = make("textarea", {rows: 2, placeholder: "a caption, if you like", ariaLabel: `Caption of ${card.name}`,
     value: given.captions[card.name] ?? card.caption, oninput: event => { given.captions[card.name] = event.target.value; }});
   const away = make("button", {type: "button", className: "quiet", ariaLabel: `Leave ${card.name} out`, onclick: () => {
     given.files = given.files.filter(file => file.name !== card.name);
     drawPhotos();
-  }}, "✕");
+  }});
   return make("figure", {className: "photo"}, make("img", {src: card.url, alt: card.name}), given.files.length ? away : null,
     caption, ...card.warnings.map(text => make("p", {className: "warning"}, text)));
 }
