@@ -1,4 +1,4 @@
-"""Which files a browser may name, whatever the path looks like: those inside the allowed roots; and how they are told."""
+"""Which files a browser may name, whatever the path looks like: those inside the allowed roots; how they are told."""
 
 import tempfile
 from collections.abc import Iterable

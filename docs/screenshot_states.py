@@ -95,10 +95,14 @@ class Visitor:
         self.page.wait_for_selector("#open-trained:not([hidden])")
 
     def train_error(self) -> None:
+        broken = self.library.parent / "holiday.jpg"
+        broken.write_bytes(b"no picture")
+        self.page.set_input_files("#train-files", broken)
+        self.page.wait_for_function("document.querySelector('.train [data-problem=photos]').textContent")
         self.train_first()
         self.fill(train_name="rex", train_class="dog")
         self.page.click("#start-training")
-        self.page.wait_for_function("document.querySelector('[data-field=name] .problem').textContent")
+        self.page.wait_for_function("document.querySelector('.train [data-field=name] .problem').textContent")
 
     def _train(self, name: str, **settings: int) -> None:
         self.train_first()
@@ -163,7 +167,7 @@ class Visitor:
         self._choose()
         self.fill(fuse_name="../fused")
         self.page.click("#save-folder")
-        self.page.wait_for_function("document.querySelector('[data-field=folder] .problem').textContent")
+        self.page.wait_for_function("document.querySelector('.lab [data-field=folder] .problem').textContent")
 
     def _choose(self) -> None:
         for name in TOGETHER:

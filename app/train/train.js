@@ -22,28 +22,33 @@ function keepForm() {
 
 async function takeFiles(files) {
   problem("");
+  const before = given.files.length;
   $(".advice").textContent = `Sending ${files.length} file${files.length === 1 ? "" : "s"} …`;
   for (const file of files) {
     try { given.files.push({path: (await upload(file)).path, name: file.name}); }
     catch { problem(`${file.name} could not be sent; is it too large?`, "photos"); }
   }
-  await drawPhotos();
+  if (await drawPhotos() || given.files.length === before) return;
+  given.files.length = before;  // nothing could be done with them: what was there is shown again
+  if (before) await drawPhotos();
 }
 
+// Whether they could be used.
 async function drawPhotos() {
   const folder = $("#train-folder").value.trim();
   if (!given.files.length && !folder) {
     $(".photos").replaceChildren(); $(".warnings").replaceChildren(); $(".advice").textContent = "";
-    return;
+    return true;
   }
   const answer = await ask("photos", {files: given.files.map(file => file.path), folder, class: $("#train-class").value});
-  if (!answer) return;
-  if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); return problem(answer.error, "photos"); }
+  if (!answer) { $(".advice").textContent = ""; problem("The server does not answer; try again when the connection is back.", "photos"); return false; }
+  if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); problem(answer.error, "photos"); return false; }
   $(".advice").textContent = answer.advice;
   if (answer.class && !$("#train-class").value.trim()) $("#train-class").value = answer.class;
   $(".warnings").replaceChildren(...answer.warnings.map(text => make("li", {}, text)));
   given.keys = Object.fromEntries(answer.cards.map(card => [card.name, card.key]));
   $(".photos").replaceChildren(...answer.cards.map(photo));
+  return true;
 }
 
 function photo(card) {
