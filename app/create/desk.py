@@ -20,17 +20,21 @@ from spectral_fusion_app.engine import samplers
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
 from spectral_fusion_app.library.shelf_html import icon
+from spectral_fusion_app.messages import field_of
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
-from spectral_fusion_app.web import Answer, field_of, picture_url
+from spectral_fusion_app.web import Answer, picture_url
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 24
 MOST_PLACES = 4  # subjects side by side for whom the base has places
-WELCOME = ("rex", "tom")  # of the shipped concepts: who stand in the first picture
+WELCOME = (
+    ("rex", "kit"),
+    ("rex", "tom"),
+)  # of the shipped concepts: who stand in the first picture, the first that are there
 
 
 class Desk:
@@ -182,15 +186,16 @@ class Desk:
     def _welcome(self) -> dict[str, Any] | None:
         """The form of a first picture of two; None once there are pictures, or where those two are missing."""
         known = {info.name: info for info in self.studio.concepts()}
-        if len(self.studio.history) or not known.keys() >= set(WELCOME):
+        pair = next((names for names in WELCOME if known.keys() >= set(names)), None)
+        if len(self.studio.history) or pair is None:
             return None
-        one, two = (f"a {known[name].trigger} {known[name].class_word}" for name in WELCOME)
-        places = zip(WELCOME, self.studio.places(len(WELCOME)), strict=True)
+        one, two = (f"a {known[name].trigger} {known[name].class_word}" for name in pair)
+        places = zip(pair, self.studio.places(len(pair)), strict=True)
         return {
             "prompt": f"{one} and {two} on the beach",
             "regions": [{"concept": name, "prompt": "", "box": box} for name, box in places],
             "detail": DETAIL,
-            "names": list(WELCOME),
+            "names": list(pair),
         }
 
     def _form(self, path: Path) -> dict[str, Any]:

@@ -15,9 +15,19 @@ function problem(text, field = "") {
 }
 
 function keepForm() {
-  const values = {name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value};
+  const values = {name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value, files: given.files, captions: given.captions};
   try { localStorage.setItem(KEY, JSON.stringify(values)); } catch { /* kept for this visit only */ }
   $("#train-trigger-hint").textContent = `<${values.name.trim() || "name"}>`;
+}
+
+// The photos of the last visit, as long as the server has them still.
+async function findPhotos({files, captions}) {
+  if (given.files.length || !files?.length) return;
+  Object.assign(given, {files, captions: captions ?? {}});
+  if (await drawPhotos()) return;
+  given.files = [];
+  problem("");
+  keepForm();
 }
 
 async function takeFiles(files) {
@@ -28,8 +38,11 @@ async function takeFiles(files) {
     try { given.files.push({path: (await upload(file)).path, name: file.name}); }
     catch { problem(`${file.name} could not be sent; is it too large?`, "photos"); }
   }
-  if (await drawPhotos() || given.files.length === before) return;
+  const fine = await drawPhotos();
+  keepForm();
+  if (fine || given.files.length === before) return;
   given.files.length = before;  // nothing could be done with them: what was there is shown again
+  keepForm();
   if (before) await drawPhotos();
 }
 
@@ -53,9 +66,10 @@ async function drawPhotos() {
 
 function photo(card) {
   const caption = make("textarea", {rows: 2, placeholder: "a caption, if you like", ariaLabel: `Caption of ${card.name}`,
-    value: given.captions[card.name] ?? card.caption, oninput: event => { given.captions[card.name] = event.target.value; }});
+    value: given.captions[card.name] ?? card.caption, oninput: event => { given.captions[card.name] = event.target.value; keepForm(); }});
   const away = make("button", {type: "button", className: "quiet", ariaLabel: `Leave ${card.name} out`, onclick: () => {
     given.files = given.files.filter(file => file.name !== card.name);
+    keepForm();
     drawPhotos();
   }});
   return make("figure", {className: "photo"}, make("img", {src: card.url, alt: card.name}), given.files.length ? away : null,
@@ -72,6 +86,7 @@ function drawSettings() {
     make("input", {type: "radio", name: "preset", value: one.name, checked: one.name === before, onchange: keepForm}),
     make("b", {}, one.name), make("span", {}, `${one.steps} steps, ${one.time}`), make("span", {}, one.gives))));
   if (!$("#train-advanced .grid").children.length) $("#train-advanced .grid").append(...desk.settings.map(setting));
+  findPhotos(kept);
   keepForm();
 }
 

@@ -125,7 +125,7 @@ def test_messages_name_no_folder_of_the_server(server: Server, page: Page) -> No
     page.fill("#train-folder", "concepts/nowhere")
     page.locator("#train-folder").blur()
     told = page.locator(".train [data-problem=photos]")
-    expect(told).to_contain_text("concepts/nowhere is no folder")
+    expect(told).to_contain_text("no folder concepts/nowhere")
     assert str(server.place) not in told.inner_text()
     go(page, "lab")
     page.click("#fuse-rex")
@@ -136,6 +136,17 @@ def test_messages_name_no_folder_of_the_server(server: Server, page: Page) -> No
     page.fill("#fuse-name", "one")
     page.click("#save-folder")
     expect(page.locator("#fuse-saved")).to_have_text("Saved on the server in fused/one")
+
+
+def test_photos_and_captions_are_found_again_after_a_reload(server: Server, visit: Visit, page: Page) -> None:
+    go(page, "train")
+    page.set_input_files("#train-files", sorted((server.place / "photos").iterdir())[:3])
+    expect(page.locator(".photo")).to_have_count(3)
+    page.locator(".photo textarea").first.fill("a photo of a <TOK> cat on a sofa")
+    visit.open_again()
+    go(page, "train")
+    expect(page.locator(".photo")).to_have_count(3)
+    expect(page.locator(".photo textarea").first).to_have_value("a photo of a <TOK> cat on a sofa")
 
 
 def test_photos_that_are_none_are_refused_in_words_and_do_not_stay(server: Server, page: Page) -> None:
