@@ -123,7 +123,8 @@ def take(browser: Browser, url: str, library: Path, state: str, place: str, shot
         way_to(visitor, place, state)()
         for width, scheme, path in shots:
             page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-            page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
+            if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
+                page.click("#scheme")
             shoot(page, path)
         page.set_viewport_size({"width": 1440, "height": HEIGHTS[1440]})
         visitor.calm(place)

@@ -167,7 +167,7 @@ async function choose(id) {
 }
 
 async function drawChosen() {
-  const id = chosen, one = await ask("training", {id, ...shown});
+  const id = chosen, seen = shown.grids, one = await ask("training", {id, ...shown});
   if (!one || one.field !== undefined || id !== chosen) return;  // a failed training has an error of its own
   const bar = $(".watch progress");
   bar.hidden = one.state === "finished" || one.state === "failed" || one.state === "stopped";
@@ -184,10 +184,10 @@ async function drawChosen() {
     shown.photos = true;
   }
   $(".compare").hidden = !$(".thumbs").children.length;
-  for (const grid of one.grids) {
+  for (const grid of seen === shown.grids ? one.grids : []) {  // another answer may have brought them meanwhile
     $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, sampleWords(grid))));
   }
-  shown.grids = one.count;
+  shown.grids = Math.max(shown.grids, one.count);
   const ends = one.state === "finished" && one.count > 1;
   $(".ends").hidden = !ends;
   if (ends && !$(".pair").children.length) $(".pair").append(...[".samples > :last-child", ".samples > :first-child"].map(end => $(end).cloneNode(true)));

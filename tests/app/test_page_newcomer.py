@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from browsing import Visit, visiting
@@ -103,7 +104,7 @@ def test_a_lost_connection_is_told_and_the_page_goes_on_when_it_is_back(server: 
     page, errors = other.page, []
     page.on("pageerror", lambda error: errors.append(str(error)))
     write(page, prompt="a <rex> dog", steps=1)
-    calls = "**/component_server*"
+    calls = re.compile("component_server")
 
     def refuse(route: Route) -> None:
         route.abort("connectionrefused")
