@@ -125,6 +125,7 @@ def take(browser: Browser, url: str, library: Path, state: str, place: str, shot
             page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
             if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
                 page.click("#scheme")
+                page.mouse.move(0, 0)
             shoot(page, path)
         page.set_viewport_size({"width": 1440, "height": HEIGHTS[1440]})
         visitor.calm(place)

@@ -55,6 +55,10 @@ $("#load-base").addEventListener("click", async () => {
   if (!answer.error && !answer.confirm) { $(".bases").close(); look(); }
 });
 
+// Every place says on the body that the connection is lost. A style for it would not do: Gradio keeps those inside its container.
+new MutationObserver(() => { $(".lost-note").hidden = !document.body.classList.contains("lost"); })
+  .observe(document.body, {attributeFilter: ["class"]});
+
 // Arrow keys move between the places, as in any list of tabs.
 document.addEventListener("keydown", event => {
   const tab = event.target.closest?.('[role="tab"]'), way = {ArrowLeft: -1, ArrowRight: 1}[event.key];

@@ -56,15 +56,15 @@ def test_regions_stand_where_the_base_puts_subjects_and_each_is_drawn_again_ther
 WRONG = [
     ({"seed": "-5"}, "seed", "whole number"),
     ({"seed": "4 2"}, "seed", "whole number"),
-    ({"seed": "9" * 20}, "seed", "seed"),
+    ({"seed": "9" * 20}, "seed", "eed is"),
     ({"prompt": "  "}, "prompt", "empty"),
     ({"prompt": "a <rax> dog"}, "prompt", "did you mean <rex>"),
-    ({"steps": "-3"}, "steps", "steps"),
-    ({"steps": "1000000000"}, "steps", "steps"),
-    ({"steps": "2.5"}, "steps", "steps"),
+    ({"steps": "-3"}, "steps", "teps"),
+    ({"steps": "1000000000"}, "steps", "teps"),
+    ({"steps": "2.5"}, "steps", "teps"),
     ({"width": "0"}, "width", "idth"),
     ({"height": "99999"}, "height", "eight"),
-    ({"pictures": "999"}, "pictures", "pictures"),
+    ({"pictures": "999"}, "pictures", "ictures"),
     ({"pictures": "-1"}, "pictures", "ictures"),
     ({"guidance": "-1"}, "guidance", "uidance"),
     ({"detail": "7"}, "detail", "etail"),
@@ -81,9 +81,9 @@ def test_wrong_values_are_told_beside_their_field_in_the_words_of_the_page(page:
         page.click("#generate")
         beside = page.locator(f"[data-field={field}] .problem").first
         try:
-            expect(beside).to_contain_text(words, timeout=10_000)
+            expect(beside).to_contain_text(words)
         except AssertionError:
-            found.append((values, page.locator(".create .problem").all_inner_texts()))
+            found.append((values, [text for text in page.locator(".create .problem").all_inner_texts() if text]))
             continue
         text = beside.inner_text()
         if "_" in text or "valid" in text:
