@@ -37,7 +37,7 @@ NAMES = {  # what a setting is called on the page, where that is another word
 }
 SETTING = re.compile(r"^[a-z]+(?:_[a-z]+)+\b")
 FLAG = re.compile(r"; give --[\w-]+ (\S+)")
-BYTES = re.compile(r" \(\d+ bytes in UTF-8\)")
+BYTES = re.compile(r" \(\d+ bytes in UTF-8\)|: its header would take \d+ bytes")
 TOLD = ("error", "message", "problem", "lost", "lost_control")
 """Where an answer holds a message."""
 

@@ -51,7 +51,8 @@ async function ask(name, data = null) {
 // Text in which case and Unicode form make no difference, as the server compares triggers.
 const fold = text => text.normalize("NFC").toLowerCase();
 
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+// With a capital, unless it begins with the name of a file.
+const sentence = text => !text || /^\S+[./]\w/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
 
 function problem(text, field = "") {
   for (const node of $$(".problem")) node.textContent = "";

@@ -121,8 +121,10 @@ async function train() {
   $("#start-training").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was started. Try again when the connection is back.");
   if (answer.error) {
+    if (/replace it$/.test(answer.error)) $(".replace").hidden = false;
     return problem(answer.error, fieldOf(answer));
   }
+  $(".replace").hidden = !($("#train-replace").checked = false);
   await choose(answer.id);
   await look();
   $(".watch").scrollIntoView({block: "nearest"});

@@ -139,6 +139,18 @@ def test_messages_name_no_folder_of_the_server(server: Server, page: Page) -> No
     expect(page.locator("#fuse-saved")).to_have_text("Saved on the server in fused/one")
 
 
+def test_a_name_that_is_taken_offers_to_replace_it_where_that_is_said(server: Server, page: Page) -> None:
+    go(page, "train")
+    page.set_input_files("#train-files", sorted((server.place / "photos").iterdir())[:3])
+    expect(page.locator(".photo")).to_have_count(3)
+    expect(page.locator("#train-replace")).to_be_hidden()
+    page.fill("#train-name", "rex")
+    page.fill("#train-class", "dog")
+    page.click("#start-training")
+    expect(page.locator(".train [data-field=name] .problem")).to_contain_text("replace it")
+    expect(page.locator("#train-replace")).to_be_visible()
+
+
 def test_photos_and_captions_are_found_again_after_a_reload(server: Server, visit: Visit, page: Page) -> None:
     go(page, "train")
     page.set_input_files("#train-files", sorted((server.place / "photos").iterdir())[:3])
