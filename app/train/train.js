@@ -124,7 +124,8 @@ async function train() {
     if (/replace it$/.test(answer.error)) $(".replace").hidden = false;
     return problem(answer.error, fieldOf(answer));
   }
-  $(".replace").hidden = !($("#train-replace").checked = false);
+  $("#train-replace").checked = false;
+  $(".replace").hidden = true;
   await choose(answer.id);
   await look();
   $(".watch").scrollIntoView({block: "nearest"});
