@@ -20,7 +20,9 @@ async function submit(form) {
 
 function seconds(left) {
   if (left === null || left === undefined) return "";
-  return left < 90 ? `${Math.ceil(left)} s left` : `${Math.round(left / 60)} min left`;
+  const minutes = Math.round(left / 60);
+  if (left < 90) return `${Math.ceil(left)} s left`;
+  return minutes < 90 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 }
 
 function words(job) {
