@@ -13,7 +13,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app.library.shelf import Bands, ShelfCard
 
 THUMBNAIL = 192  # px
-COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff")
+COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff", "#9c6644", "#8ac926")
 MAP_WIDTH, MAP_HEIGHT = 1000, 34
 
 
