@@ -7,12 +7,12 @@ let timer = null, newest = "", wasBusy = false, first = true;
 async function submit(form) {
   problem("");
   stopPainting();
+  if (form.prompt.trim()) $(".welcome").hidden = true;  // at once: what moves later than the click would jump
   $("#generate").disabled = true;
   const answer = await ask("create", form);
   $("#generate").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was asked for. Try again when the connection is back.");
   if (answer.error) return problem(answer.error, answer.field);
-  $(".welcome").hidden = true;
   state.lastSeed = String(answer.seed);
   if (answer.notes?.length) problem(answer.notes.join("; "), "prompt");
   await look();
