@@ -55,8 +55,10 @@ class Visitor:
     def create_done(self) -> None:
         self._together()
         self.fill(f_steps=25, f_pictures=1, f_seed=1)
+        newest = "(document.querySelector('.strip [role=option]')?.dataset.name ?? '')"
+        before = self.page.evaluate(newest)
         self.page.click("#generate")
-        self.page.wait_for_selector("#cancel:not([disabled])")
+        self.page.wait_for_function(f"{newest} !== '{before}'", timeout=LONG)
         self._idle()
         self.page.locator("#made").evaluate("node => node.open = true")
         self.page.wait_for_selector("#made dd")
