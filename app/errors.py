@@ -13,6 +13,7 @@ import gradio as gr
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.modules import import_once, imported
+from spectral_fusion_app.paths import told
 from spectral_fusion_app.typed import checked
 
 DISK = {
@@ -48,7 +49,7 @@ def _wrap(listener: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
         if isinstance(error, gr.Error):
             return error
         if isinstance(error, InputError):
-            return gr.Error(str(error), print_exception=False)
+            return gr.Error(told(str(error)), print_exception=False)
         if isinstance(error, OSError) and error.errno in DISK:
             return gr.Error(DISK[error.errno], print_exception=False)
         logger.exception("a listener of the page failed", exc_info=error)

@@ -21,6 +21,7 @@ from spectral_fusion_app.lab.evaluations import Evaluator
 from spectral_fusion_app.lab.fusing import Fusing
 from spectral_fusion_app.library import api as library_api
 from spectral_fusion_app.library.desk import LibraryDesk
+from spectral_fusion_app.paths import hide
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.shell.head import Head
 from spectral_fusion_app.studio import Studio
@@ -52,6 +53,7 @@ console.warn = (...words) => words[0] === "Method not implemented." || warn.appl
 
 def make_page(studio: Studio, settings: AppSettings) -> gr.Blocks:
     """The page for a studio, not yet served."""
+    hide(settings.folders)
     trainings = Trainings(settings.trainings, settings.library)
     trainings.longest, trainings.hours = settings.limits.trainings, settings.limits.training_hours
     studio.on_sweep.append(trainings.advance)

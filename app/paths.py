@@ -1,9 +1,12 @@
-"""Which files a browser may name: those inside the allowed roots, whatever the path looks like."""
+"""Which files a browser may name, whatever the path looks like: those inside the allowed roots; how they are told."""
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from spectral_fusion.errors import InputError
+
+_hidden: set[str] = set()  # parts of paths that lead to the server's folders, each with its `/`
 
 
 def inside(roots: Iterable[Path], path: str | Path) -> Path:
@@ -32,3 +35,18 @@ def inside(roots: Iterable[Path], path: str | Path) -> Path:
     if not allowed:
         raise refused
     return (existing or allowed)[0]
+
+
+def hide(roots: Iterable[Path]) -> None:
+    """From now on visitors are told of these folders by their names alone, and of what lies elsewhere even less."""
+    for root in roots:
+        _hidden.update(f"{path.parent}/" for path in (root.absolute(), root.resolve()))
+    _hidden.update(f"{path}/" for path in (Path.cwd(), Path.home(), Path(tempfile.gettempdir())))
+    _hidden.discard("//")
+
+
+def told(text: str) -> str:
+    """A message as visitors may read it: `concepts/rex/concept.safetensors`, and not where on the server that lies."""
+    for part in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(part, "")
+    return text

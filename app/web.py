@@ -7,7 +7,6 @@ pass Gradio's queue by: they hold none of its places, and a page may ask often.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import gradio as gr
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.errors import DISK
+from spectral_fusion_app.messages import field_of, shown, spoken
 from spectral_fusion_app.modules import import_once
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
@@ -24,26 +24,6 @@ from spectral_fusion_app.visitors import Visitor, visitor_of
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-FIELDS = (  # what a message says -> the field of the page that it is about
-    (r"^(the prompt|prompt\b|no concept (here|')|\d+ characters in a prompt|\d+ tokens)", "prompt"),
-    (r"^seed\b", "seed"),
-    (r"^(the |a )?grid\b", "grid"),
-    (r"^axes\b", "grid"),
-    (r"^(width|\d+ pixels)\b", "width"),
-    (r"^height\b", "height"),
-    (r"^(num_inference_steps|steps\b|\d+ steps)", "steps"),
-    (r"^guidance", "guidance"),
-    (r"^(the start picture|start:|strength\b|a mask to repaint)", "start"),
-    (r"^(the control picture|control:|ControlNet\b|bases of the family \w+ take no ControlNet)", "control"),
-    (r"^(upscale|upscale_strength|detail)\b", "finish"),
-    (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
-    (r"^(the )?sampler\b", "sampler"),
-    (r"^(\d+ )?regions?\b", "regions"),
-    (r"^name\b|^the library has a concept|^a training of|.*cannot name a concept", "name"),
-    (r"^class_word\b", "class"),
-    (r"^trigger\b", "trigger"),
-)
-
 Answer = Callable[[Visitor, Any], Any]
 
 
@@ -55,11 +35,6 @@ def read(*names: str) -> str:
 def served(answers: dict[str, Answer]) -> list[Callable[..., Any]]:
     """The functions of a part, as Gradio takes them. An `InputError` becomes `{"error": ..., "field": ...}`."""
     return [_function(name, answer) for name, answer in answers.items()]
-
-
-def field_of(message: str) -> str:
-    """Which field a message is about; empty where it is about none."""
-    return next((field for pattern, field in FIELDS if re.match(pattern, message)), "")
 
 
 def picture_url(path: Path) -> str:
@@ -84,9 +59,9 @@ def _function(name: str, answer: Answer) -> Callable[..., Any]:
         try:
             import_once()
             check_text(data, "the request")
-            return answer(visitor_of(request), data)
+            return shown(answer(visitor_of(request), data))
         except InputError as error:
-            return {"error": str(error), "field": field_of(str(error))}
+            return {"error": spoken(str(error)), "field": field_of(str(error))}
         except OSError as error:
             logger.exception("%s failed", name)
             known = f"the server could not do this: {error.strerror or 'an error of its disk'}"

@@ -55,8 +55,10 @@ class Visitor:
     def create_done(self) -> None:
         self._together()
         self.fill(f_steps=25, f_pictures=1, f_seed=1)
+        newest = "(document.querySelector('.strip [role=option]')?.dataset.name ?? '')"
+        before = self.page.evaluate(newest)
         self.page.click("#generate")
-        self.page.wait_for_selector("#cancel:not([disabled])")
+        self.page.wait_for_function(f"{newest} !== '{before}'", timeout=LONG)
         self._idle()
         self.page.locator("#made").evaluate("node => node.open = true")
         self.page.wait_for_selector("#made dd")
@@ -95,10 +97,14 @@ class Visitor:
         self.page.wait_for_selector("#open-trained:not([hidden])")
 
     def train_error(self) -> None:
+        broken = self.library.parent / "holiday.jpg"
+        broken.write_bytes(b"no picture")
+        self.page.set_input_files("#train-files", broken)
+        self.page.wait_for_function("document.querySelector('.train [data-problem=photos]').textContent")
         self.train_first()
         self.fill(train_name="rex", train_class="dog")
         self.page.click("#start-training")
-        self.page.wait_for_function("document.querySelector('[data-field=name] .problem').textContent")
+        self.page.wait_for_function("document.querySelector('.train [data-field=name] .problem').textContent")
 
     def _train(self, name: str, **settings: int) -> None:
         self.train_first()
@@ -163,7 +169,7 @@ class Visitor:
         self._choose()
         self.fill(fuse_name="../fused")
         self.page.click("#save-folder")
-        self.page.wait_for_function("document.querySelector('[data-field=folder] .problem').textContent")
+        self.page.wait_for_function("document.querySelector('.lab [data-field=folder] .problem').textContent")
 
     def _choose(self) -> None:
         for name in TOGETHER:

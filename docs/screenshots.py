@@ -1,4 +1,4 @@
-"""Takes pictures of every place in every state, light and dark, from a phone to a wide screen, into docs/screenshots.
+"""Takes pictures of every place in every state, from a phone to a wide screen, light and dark, into docs/screenshots.
 
     python docs/screenshots.py                                          # what is not there yet
     python docs/screenshots.py --again --places create train            # these anew
@@ -10,6 +10,7 @@ what leads to its states: empty, first, busy, done, error. Needs Chromium and pl
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import subprocess
@@ -30,12 +31,14 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 HEIGHTS = {390: 844, 768: 1000, 1440: 1000, 2560: 1400}
 SCHEMES = ("light", "dark")
 TALLEST = 2400
-COLOURS = 256
+WIDEST = 1440  # px of a kept picture
+QUALITY = 50
+KEPT_DARK = (390, 1440)  # widths; all four are taken in the light
 Shot = tuple[int, str, Path]
 """Width, scheme and file of a picture."""
 Lengths = tuple[int, int]
 """Steps of the training and of the comparison that are waited for."""
-MOST = 12_000_000  # bytes of the whole folder
+MOST = 5_000_000  # bytes of the whole folder
 SECONDS = 60.0
 
 
@@ -81,14 +84,14 @@ def open_page(browser: Browser, url: str, place: str) -> Page:
 
 
 def shoot(page: Page, path: Path) -> None:
-    """One screenshot of the whole page, in few colours so that it stays small."""
+    """One screenshot of the whole page, as a small file."""
     page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(500)
-    part = path.with_suffix(".part.png")
-    page.screenshot(path=part, full_page=True)
-    with Image.open(part) as image:
+    part = path.with_suffix(".part")
+    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
         shown = image.convert("RGB").crop((0, 0, image.width, min(image.height, TALLEST)))
-    shown.quantize(COLOURS, dither=Image.Dither.NONE).save(part, "PNG", optimize=True)
+    shown.thumbnail((WIDEST, TALLEST))
+    shown.save(part, "WEBP", quality=QUALITY)
     part.replace(path)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 
@@ -100,7 +103,12 @@ def wanted(
     found: dict[tuple[str, str], list[Shot]] = {}
     for state in STATES:
         for place in PLACES:
-            shots = [(w, s, FOLDER / f"{place}-{state}-{w}-{s}.png") for w in widths for s in schemes]
+            shots = [
+                (width, scheme, FOLDER / f"{place}-{state}-{width}-{scheme}.webp")
+                for width in widths
+                for scheme in schemes
+                if scheme == "light" or width in KEPT_DARK
+            ]
             left = [shot for shot in shots if again or not shot[2].exists()]
             if left and state in states and place in places:
                 found[state, place] = left
@@ -115,7 +123,9 @@ def take(browser: Browser, url: str, library: Path, state: str, place: str, shot
         way_to(visitor, place, state)()
         for width, scheme, path in shots:
             page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-            page.evaluate(f"document.body.classList.toggle('dark', {str(scheme == 'dark').lower()})")
+            if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
+                page.click("#scheme")
+                page.mouse.move(0, 0)
             shoot(page, path)
         page.set_viewport_size({"width": 1440, "height": HEIGHTS[1440]})
         visitor.calm(place)
@@ -153,7 +163,7 @@ def main(
                         failed += 1
                         print(f"{place}-{state}: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
         browser.close()
-    size = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
+    size = sum(path.stat().st_size for path in FOLDER.glob("*.webp"))
     print(f"{size / 1e6:.1f} MB in {FOLDER}" + (f", more than {MOST / 1e6:.0f}" if size > MOST else ""))
     return failed
 

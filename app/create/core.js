@@ -38,8 +38,8 @@ function recall(key) {
 // The answer, or null where there is none: then the page says that the connection is lost, and goes on when it is back.
 async function ask(name, data = null) {
   try {
-    const answer = await server[name](data);
-    if (answer === undefined || answer === null || answer.detail === undefined) {
+    const answer = await server[name](data);  // undefined where it was not reached; null where it has nothing to say
+    if (answer !== undefined && answer?.detail === undefined) {
       document.body.classList.remove("lost");
       return answer ?? {};
     }
@@ -51,7 +51,8 @@ async function ask(name, data = null) {
 // Text in which case and Unicode form make no difference, as the server compares triggers.
 const fold = text => text.normalize("NFC").toLowerCase();
 
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+// With a capital, unless it begins with the name of a file.
+const sentence = text => !text || /^\S+[./]\w/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
 
 function problem(text, field = "") {
   for (const node of $$(".problem")) node.textContent = "";

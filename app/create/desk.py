@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectral_fusion.base.default import DETAIL
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
@@ -18,18 +19,22 @@ from spectral_fusion_app.create.wording import is_lora
 from spectral_fusion_app.engine import samplers
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
-from spectral_fusion_app.library.shelf_html import thumbnail
+from spectral_fusion_app.library.shelf_html import icon
+from spectral_fusion_app.messages import field_of
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
-from spectral_fusion_app.web import Answer, field_of, picture_url
+from spectral_fusion_app.web import Answer, picture_url
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 24
-WELCOME = ("rex", "tom")  # of the shipped concepts: who stand in the first picture
-WELCOME_DETAIL = 0.7  # what toybox128 draws them best with: docs/results/places.md
+MOST_PLACES = 4  # subjects side by side for whom the base has places
+WELCOME = (
+    ("rex", "kit"),
+    ("rex", "tom"),
+)  # of the shipped concepts: who stand in the first picture, the first that are there
 
 
 class Desk:
@@ -71,6 +76,8 @@ class Desk:
             "defaults": from_draft(Draft("", width=width, height=height), []),
             "limits": {name: getattr(limits, name) for name in bounds},
             "welcome": self._welcome(),
+            "places": {str(count): self.studio.places(count) for count in range(2, MOST_PLACES + 1)} if ready else {},
+            "redraw": DETAIL,  # as evaluations draw several together
             "control": {"possible": self.studio.takes_control, "models": self.studio.models.controlnets()},
         }
 
@@ -168,7 +175,7 @@ class Desk:
                 "name": card.info.name,
                 "trigger": card.info.trigger,
                 "class": card.info.class_word,
-                "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
+                "icon": icon(card),
             }
             for card in shelf.cards_of(self.studio.concepts())
         ]
@@ -177,15 +184,16 @@ class Desk:
     def _welcome(self) -> dict[str, Any] | None:
         """The form of a first picture of two; None once there are pictures, or where those two are missing."""
         known = {info.name: info for info in self.studio.concepts()}
-        if len(self.studio.history) or not known.keys() >= set(WELCOME):
+        pair = next((names for names in WELCOME if known.keys() >= set(names)), None)
+        if len(self.studio.history) or pair is None:
             return None
-        one, two = (f"a {known[name].trigger} {known[name].class_word}" for name in WELCOME)
-        places = zip(WELCOME, self.studio.places(len(WELCOME)), strict=True)
+        one, two = (f"a {known[name].trigger} {known[name].class_word}" for name in pair)
+        places = zip(pair, self.studio.places(len(pair)), strict=True)
         return {
             "prompt": f"{one} and {two} on the beach",
             "regions": [{"concept": name, "prompt": "", "box": box} for name, box in places],
-            "detail": WELCOME_DETAIL,
-            "names": list(WELCOME),
+            "detail": DETAIL,
+            "names": list(pair),
         }
 
     def _form(self, path: Path) -> dict[str, Any]:

@@ -73,6 +73,7 @@ function takeOut(name) {
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
+  if (!state.form.regions.length) setRedraw(false);
   for (const region of state.form.regions) region.prompt = without(region.prompt ?? "");
   delete state.form.concepts[name];
   delete state.form.spans[name];
@@ -82,6 +83,8 @@ function takeOut(name) {
 function drawChips() {
   const chips = $(".form .chips");
   const picture = one => one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"});
+  const examples = (state.desk.welcome?.names ?? []).map(concept).filter(one => one?.icon);
+  $(".welcome .who").replaceChildren(...examples.map(picture));
   chips.replaceChildren(...state.desk.concepts.map(one => make("button",
     {type: "button", id: `chip-${one.name}`, title: one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
     picture(one), one.name)));

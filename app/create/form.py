@@ -67,6 +67,7 @@ class Form(TypedDict, total=False):
 
 
 CHECK = TypeAdapter(Form)
+KINDS = {"int": "give a whole number", "float": "give a number", "string": "write text"}  # pydantic's kinds of errors
 
 
 def check_form(data: Any) -> Form:
@@ -77,7 +78,8 @@ def check_form(data: Any) -> Form:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "the form"
         got = repr(first["input"])[:40]
-        raise InputError(f"{field}: {got} cannot be used here; {first['msg'].lower()}") from error
+        wanted = next((words for kind, words in KINDS.items() if first["type"].startswith(kind)), first["msg"].lower())
+        raise InputError(f"{field}: {got} cannot be used here; {wanted}") from error
 
 
 def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:

@@ -7,12 +7,12 @@ let timer = null, newest = "", wasBusy = false, first = true;
 async function submit(form) {
   problem("");
   stopPainting();
+  if (form.prompt.trim()) $(".welcome").hidden = true;  // at once: what moves later than the click would jump
   $("#generate").disabled = true;
   const answer = await ask("create", form);
   $("#generate").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was asked for. Try again when the connection is back.");
   if (answer.error) return problem(answer.error, answer.field);
-  $(".welcome").hidden = true;
   state.lastSeed = String(answer.seed);
   if (answer.notes?.length) problem(answer.notes.join("; "), "prompt");
   await look();
@@ -20,7 +20,9 @@ async function submit(form) {
 
 function seconds(left) {
   if (left === null || left === undefined) return "";
-  return left < 90 ? `${Math.ceil(left)} s left` : `${Math.round(left / 60)} min left`;
+  const minutes = Math.round(left / 60);
+  if (left < 90) return `${Math.ceil(left)} s left`;
+  return minutes < 90 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 }
 
 function words(job) {
@@ -62,7 +64,7 @@ function show(answer) {
   const over = state.jobs.filter(job => !WAITS.includes(job.state) && !told.has(job.id));
   for (const job of over) told.add(job.id);
   const made = first ? null : over.map(ended).filter(Boolean).at(-1) ?? null;
-  if (answer.newest !== newest || made) loadPictures(made, Boolean(current));
+  if (answer.newest !== newest || made || first) loadPictures(made, Boolean(current));
   else if (wasBusy && !current && state.chosen) choose(state.chosen);
   newest = answer.newest;
   wasBusy = Boolean(current);

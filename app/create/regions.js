@@ -9,15 +9,27 @@ function addRegion(box) {
   const taken = state.form.regions.map(region => region.concept);
   const free = used().find(name => !taken.includes(name)) ?? used()[0] ?? "";
   const at = state.form.regions.length;
-  const place = box ?? [[0, 0, 0.5, 1], [0.5, 0, 1, 1]][at] ?? [0.25, 0.25, 0.75, 0.75];
-  state.form.regions.push({concept: free, prompt: "", box: rounded(place)});
+  state.form.regions.push({concept: free, prompt: "", box: rounded(box ?? freePlace(at))});
+  if (!at) setRedraw(true);
   $("#regions").open = true;
   changed();
+}
+
+// Where the base puts the next of so many subjects side by side.
+function freePlace(at) {
+  const places = state.desk.places[Math.max(used().length, at + 1)] ?? state.desk.places[2];
+  return places?.[at] ?? [0.25, 0.25, 0.75, 0.75];
+}
+
+// A pass of its own for each region; without regions there is none.
+function setRedraw(on) {
+  field("detail").value = state.form.detail = on && state.form.regions.length ? state.desk.redraw : 0;
 }
 
 function removeRegion(at) {
   stopPainting();
   state.form.regions.splice(at, 1);
+  if (!state.form.regions.length) setRedraw(false);
   changed();
   ($(`.region[data-at="${Math.max(0, at - 1)}"]`) ?? $("#add-region")).focus();
 }
@@ -56,6 +68,8 @@ function title(region, at) { return region.concept || `region ${at + 1}`; }
 function drawRegions() {
   const regions = state.form.regions;
   $("#regions .count").textContent = regions.length ? `(${regions.length})` : "";
+  $("#redraw-row").hidden = !regions.length;
+  $("#redraw").checked = state.form.detail > 0;
   keep($("#regions .rows"), regions, regionRow, showRow);
   keep($(".overlay"), regions, regionBox, showBox);
   drawPaints();

@@ -3,8 +3,8 @@ const SMALL = 256;  // px: up to here a picture's own pixels are shown
 
 function frameSize(width, height) {
   const area = $(".viewer"), across = area.clientWidth - 2, down = area.clientHeight - 2;
-  const ratio = Math.min(across / width, down / height);
-  const scale = ratio >= 1 ? Math.floor(ratio) : ratio;
+  const ratio = Math.min(across / width, down / height), dots = window.devicePixelRatio || 1;
+  const scale = ratio >= 1 ? Math.floor(ratio * dots) / dots : ratio;  // whole dots of the screen: sharp on a phone too
   return {width: width * scale, height: height * scale, scale};
 }
 
@@ -31,7 +31,7 @@ function showImage(url, alt, size = null) {
 
 function sizeWords(picture) {
   const {scale} = frameSize(picture.width, picture.height);
-  const shown = scale > 1 ? `, shown ${scale} times as large` : scale < 1 ? `, shown at ${Math.round(scale * 100)} %` : "";
+  const shown = scale > 1 ? `, shown ${Math.round(scale * 10) / 10} times as large` : scale < 1 ? `, shown at ${Math.round(scale * 100)} %` : "";
   return `${picture.width} × ${picture.height} px${shown}`;
 }
 
@@ -64,10 +64,13 @@ function choose(name, focus = false) {
   if ($("#made").open) showMade();
 }
 
+// Pictures say it in the words of other programs; the form here in these.
+const MADE_WORDS = {"CFG scale": "Guidance", Model: "Base", "Model hash": "Base hash"};
+
 function regionWords(region) {
-  const edges = region.box?.map(edge => `${Math.round(edge * 100)} %`);
-  const place = edges ? `from ${edges[0]}, ${edges[1]} to ${edges[2]}, ${edges[3]}` : "where the model finds it";
-  return `${[region.concept, region.prompt].filter(Boolean).join(": ")}, ${place}${region.mask ? ", by a mask" : ""}`;
+  const edges = region.box?.map(edge => Math.round(edge * 100));
+  const place = edges ? `left ${edges[0]}, top ${edges[1]}, right ${edges[2]}, bottom ${edges[3]} %` : "where the model finds it";
+  return `${[region.concept, region.prompt].filter(Boolean).join(": ")} · ${place}${region.mask ? ", painted" : ""}`;
 }
 
 async function showMade() {
@@ -76,7 +79,8 @@ async function showMade() {
   const made = await ask("picture", name);
   if (!made || name !== state.chosen) return;
   if (made.error) return $("#made .facts").replaceChildren(make("dd", {}, made.error));
-  const rows = {Prompt: made.prompt, "Negative prompt": made.negative, ...made.settings, File: name};
+  const settings = Object.entries(made.settings).map(([key, value]) => [MADE_WORDS[key] ?? key, value]);
+  const rows = {Prompt: made.prompt, "Negative prompt": made.negative, ...Object.fromEntries(settings), File: name};
   if (rows.Regions) rows.Regions = made.form.regions.map(regionWords).join("\n");
   if (rows.Mask) rows.Mask = "painted";
   $("#made .facts").replaceChildren(...Object.entries(rows).filter(([, value]) => value)
@@ -93,6 +97,7 @@ function drawStrip() {
   if (held && held.isConnected) held.focus({preventScroll: true});  // a node that moves loses the focus
   for (const node of nodes) node.classList.toggle("starred", state.pictures.find(one => one.name === node.dataset.name).starred);
   if (state.pictures.length < state.count) strip.append(make("button", {type: "button", className: "more", onclick: older}, "Older"));
+  $("#starred").hidden = !state.pictures.length && !state.starred;
   if (!state.pictures.length) strip.append(make("p", {className: "hint"}, state.starred ? "No picture has a star yet." : "Pictures stay here, the newest first."));
 }
 

@@ -9,6 +9,8 @@ from spectral_fusion_app.exports import Exports, links
 from spectral_fusion_app.lab.evaluations import METHODS, Evaluation, Evaluator
 from spectral_fusion_app.lab.fusing import Fusing
 from spectral_fusion_app.lab.lab_html import check_html
+from spectral_fusion_app.library.shelf import Shelf
+from spectral_fusion_app.library.shelf_html import icon
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
 from spectral_fusion_app.web import Answer
@@ -19,6 +21,14 @@ WORDS = {
     "finished": "finished",
     "stopped": "stopped",
     "failed": "failed",
+}
+
+
+METHOD_WORDS = {
+    "spectral-sum": "added up, as in Create",
+    "spectral-mean": "averaged",
+    "lora-sum": "plain LoRAs, trained for this, added up",
+    "lora-mean": "plain LoRAs, trained for this, averaged",
 }
 
 
@@ -44,9 +54,11 @@ class LabDesk:
 
     def lab(self, _: Visitor, __: Any) -> dict[str, Any]:
         """The concepts that can be chosen, the ways of fusing, and the evaluations."""
+        cards = Shelf(self.studio.settings.library).cards_of(self.studio.concepts())
         return {
-            "concepts": [info.name for info in self.studio.concepts()],
-            "methods": list(METHODS),
+            "concepts": [card.info.name for card in cards],
+            "icons": {card.info.name: icon(card) for card in cards},
+            "methods": [{"name": name, "words": METHOD_WORDS[name]} for name in METHODS],
             "evaluations": [self._short(one) for one in self.evaluator.evaluations.list()],
         }
 
@@ -70,7 +82,11 @@ class LabDesk:
         if job.error is not None:
             known = isinstance(job.error, InputError)
             raise InputError(str(job.error) if known else "saving failed; the server's log says more")
-        return {"state": job.state, "path": str(job.result or ""), "before": self.studio.line.before(job)}
+        return {
+            "state": job.state,
+            "path": f"fused/{job.result.name}" if job.result else "",
+            "before": self.studio.line.before(job),
+        }
 
     def lora(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Write one LoRA and the embeddings."""

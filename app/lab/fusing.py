@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Bands
@@ -79,7 +79,10 @@ class Fusing:
 
         if not weights:
             raise InputError("no concept is chosen; choose one or more")
-        target = self.folder / check_name(name.strip())
+        try:
+            target = self.folder / check_name(name.strip())
+        except InputError as error:
+            raise InputError(f"{shown(name.strip(), 40)} cannot name a folder; use letters, digits, - or _") from error
         if target.exists() and not replace:
             raise InputError(f"{target.name!r} exists already; give another name, or replace it")
 

@@ -1,6 +1,6 @@
 // Lab: overlaps, fusing into files, evaluations and their reports.
 const BUSY_MS = 1500, CALM_MS = 6000;
-let names = [], chosen = [], weights = {}, shownReport = null, timer = null, asked = 0;
+let names = [], icons = {}, chosen = [], weights = {}, shownReport = null, timer = null, asked = 0;
 
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";
@@ -12,8 +12,10 @@ function problem(text, field) {
 
 function drawChips() {
   $(".choose .empty").hidden = names.length > 0;
+  $(".choose .hint").hidden = $(".save").hidden = !names.length;
   $("#fuse-concepts").replaceChildren(...names.map(name => {
-    const node = make("button", {type: "button", id: `fuse-${name}`, onclick: () => toggle(name)}, name);
+    const picture = icons[name] ? make("img", {src: icons[name], alt: ""}) : make("span", {className: "blank"});
+    const node = make("button", {type: "button", id: `fuse-${name}`, onclick: () => toggle(name)}, picture, name);
     node.setAttribute("aria-pressed", String(chosen.includes(name)));
     return node;
   }));
@@ -75,7 +77,7 @@ async function saveFolder() {
     if (answer?.error) return problem(answer.error, "folder");
     if (answer) $("#fuse-saved").textContent = answer.before ? `waiting, ${answer.before} before this` : "saving";
   } while (!answer || ["waiting", "running", "stopping"].includes(answer.state));
-  $("#fuse-saved").textContent = answer.path ? `Saved in ${answer.path}` : "This was cancelled; nothing was written.";
+  $("#fuse-saved").textContent = answer.path ? `Saved on the server in ${answer.path}` : "This was cancelled; nothing was written.";
 }
 
 async function evaluate() {
@@ -94,7 +96,7 @@ function drawEvaluations(list) {
     if (one.report) row.append(make("button", {type: "button", className: "link", onclick: () => show(one.id)}, "Report"));
     return row;
   }));
-  if (!list.length) $("#evaluations").append(make("li", {className: "hint"}, "Nothing was compared yet."));
+  if (!list.length) $("#evaluations").append(make("li", {className: "hint"}, "What you compare is listed here, with its report."));
   const fresh = list.find(one => one.report);
   if (fresh && shownReport === null) show(fresh.id, false);
 }
@@ -123,12 +125,14 @@ async function load() {
       const first = !$(".methods input");
       if (first || JSON.stringify(answer.concepts) !== JSON.stringify(names)) {
         names = answer.concepts;
+        icons = answer.icons;
         chosen = chosen.filter(name => names.includes(name));
         drawChips();
         check();
       }
-      if (first) $(".methods").append(...answer.methods.map((method, at) => make("label", {className: "check"}, make("input", {type: "checkbox", value: method, checked: at === 0}), ` ${method.replace("-", " ")}`)));
+      if (first) $(".methods").append(...answer.methods.map((method, at) => make("label", {className: "check"}, make("input", {type: "checkbox", value: method.name, checked: at === 0}), make("span", {}, method.words))));
       drawEvaluations(answer.evaluations);
+      $(".evaluate").hidden = !names.length && !answer.evaluations.length;
     }
   }
   timer = setTimeout(load, busy ? BUSY_MS : CALM_MS);

@@ -12,11 +12,11 @@ def check_html(check: Check) -> str:
     """A verdict, the capacity left, the overlap of each two, and the bands."""
     bands = check.bands
     if check.disjoint:
-        verdict = '<p role="status" class="good">They go together: no two share a direction of the base.</p>'
+        verdict = '<p role="status" class="good">They go together: none changes what another one does.</p>'
     else:
         verdict = (
-            '<p role="status" class="bad">Some share directions of the base, and would change one another. '
-            "Train one of them again in a free band, or leave one out.</p>"
+            '<p role="status" class="bad">Some share a part of the base, and would change one another. '
+            "Leave one of them out, or train it again: it then gets a part of its own.</p>"
         )
     return verdict + (overlaps_html(check) if len(check.names) > 1 else "") + band_svg(bands)
 
@@ -32,8 +32,8 @@ def overlaps_html(check: Check) -> str:
             if i == j:
                 cells.append('<td aria-label="itself">·</td>')
             else:
-                kind = ' class="much"' if value > check.tolerance else ""
-                cells.append(f"<td{kind}>{value:.3f}</td>")
+                much = value > check.tolerance
+                cells.append(f'<td class="much">{value:.3f}</td>' if much else '<td class="none">none</td>')
         rows.append(f'<tr><th scope="row">{names[i]}</th>{"".join(cells)}</tr>')
-    caption = "<caption>Overlap, 0 to 1, in the layer where it is largest</caption>"
+    caption = "<caption>What each two share: 1 would be all</caption>"
     return f'<div class="scroll"><table class="overlaps">{caption}<tr><td></td>{head}</tr>{"".join(rows)}</table></div>'

@@ -11,7 +11,7 @@ from spectral_fusion_app.exports import Exports, links
 from spectral_fusion_app.library.imports import add, remove, rename, restore
 from spectral_fusion_app.library.loras import LoraInfo
 from spectral_fusion_app.library.shelf import Shelf, ShelfCard
-from spectral_fusion_app.library.shelf_html import bands_html, facts, size_words, thumbnail
+from spectral_fusion_app.library.shelf_html import bands_html, facts, icon, size_words
 from spectral_fusion_app.paths import inside
 from spectral_fusion_app.studio import Studio
 from spectral_fusion_app.visitors import Visitor
@@ -122,7 +122,7 @@ class LibraryDesk:
             "rank": info.band.rank,
             "bytes": card.size,
             "size": size_words(card.size),
-            "icon": thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else "",
+            "icon": icon(card),
             "facts": facts(card),
             "notes": kept.text,
             "tags": list(kept.tags),

@@ -17,13 +17,14 @@ function draw() {
   const found = concepts.filter(one => words(one).includes(wanted)).sort(order);
   $("#shelf").replaceChildren(...found.map(card));
   $(".all .empty").hidden = concepts.length > 0;
+  $(".all .none").hidden = found.length > 0 || !concepts.length;
 }
 
 function card(one) {
-  const node = make("button", {type: "button", className: "concept", onclick: () => choose(one.name)},
+  const node = make("button", {type: "button", className: "concept", onclick: () => { choose(one.name); $("#concept").scrollIntoView({block: "nearest"}); }},
     one.icon ? make("img", {src: one.icon, alt: ""}) : make("span", {className: "blank"}),
     make("b", {}, one.name), make("span", {}, one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`),
-    make("span", {}, `${one.base}${one.fits ? "" : ", not loaded"} · ${one.lora ? `rank ${one.rank}` : `band ${one.band}`} · ${one.size}`),
+    make("span", {}, `${one.base}${one.fits ? "" : ", not loaded"} · ${one.size}`),
     one.tags.length ? make("span", {className: "tags"}, one.tags.join(" · ")) : null);
   node.setAttribute("role", "option");
   node.setAttribute("aria-selected", String(one.name === chosen));
@@ -110,6 +111,7 @@ function whenShown(action) {
 
 const actions = {
   browse: () => $("#import-file").click(),
+  all: () => { $("#library-search").value = ""; draw(); $("#library-search").focus(); },
   open: () => {
     document.dispatchEvent(new CustomEvent("spectral-fusion:open", {detail: chosen}));
     document.dispatchEvent(new CustomEvent("spectral-fusion:place", {detail: "create"}));

@@ -13,7 +13,7 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app.library.shelf import Bands, ShelfCard
 
 THUMBNAIL = 192  # px
-COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff")
+COLOURS = ("#2a9d8f", "#e76f51", "#5c7cfa", "#e9b44c", "#b5179e", "#52796f", "#ef476f", "#3a86ff", "#9c6644", "#8ac926")
 MAP_WIDTH, MAP_HEIGHT = 1000, 34
 
 
@@ -52,24 +52,29 @@ def band_svg(bands: Bands) -> str:
         legend.append(f'<li><i style="background:{colour}"></i>{name}</li>')
     frame = f'<rect width="{MAP_WIDTH}" height="{MAP_HEIGHT}" rx="3" fill="currentColor" opacity="0.1"/>'
     return (
-        f'<figure class="bands"><figcaption><b>{escape(bands.base)}</b> · {bands.directions} singular directions · '
-        f"{room_words(bands.free, bands.rank)}</figcaption>"
+        f'<figure class="bands"><figcaption><b>{escape(bands.base)}</b> · {room_words(bands.free)} '
+        f'<span class="hint">(rank {bands.rank}, {bands.directions} directions in all)</span></figcaption>'
         f'<svg viewBox="0 0 {MAP_WIDTH} {MAP_HEIGHT}" role="img" preserveAspectRatio="none" '
         f'aria-label="bands of {escape(bands.base, quote=True)}">{frame}{"".join(bars)}</svg>'
         f"<ul>{''.join(legend)}</ul></figure>"
     )
 
 
-def room_words(free: int, rank: int) -> str:
+def room_words(free: int) -> str:
     """How many more concepts fit."""
     if not free:
-        return f"no room for another concept of rank {rank}"
-    return f"room for {free} more concept{'s' if free != 1 else ''} of rank {rank}"
+        return "no room for another concept"
+    return f"room for {free} more concept{'s' if free != 1 else ''}"
 
 
 def size_words(count: int) -> str:
     """Bytes in words."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def icon(card: ShelfCard) -> str:
+    """A concept's preview in the page itself; empty where it has none."""
+    return thumbnail(card.preview, card.preview.stat().st_mtime_ns) if card.preview.is_file() else ""
 
 
 @lru_cache(maxsize=256)

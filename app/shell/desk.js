@@ -17,5 +17,6 @@ async function ask(name, data = null) {
   return null;
 }
 
-const sentence = text => text ? text[0].toUpperCase() + text.slice(1) : "";
+// With a capital, unless it begins with the name of a file.
+const sentence = text => !text || /^\S+[./]\w/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
 

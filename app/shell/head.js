@@ -3,10 +3,10 @@ const $ = selector => element.querySelector(selector);
 const CALM = 4000, BUSY = 700, SCHEME = "spectral-fusion.scheme";
 let seen = null, sure = false;
 
+// How it stands with the base; a phone shows its name alone once it is ready.
 function words(state) {
-  const name = state.base.split("/").pop();
-  if (state.kind === "ready") return state.next ? `${name} · loading ${state.next.split("/").pop()}` : `${name} · ready`;
-  return state.kind === "loading" ? `${name} · loading` : `${name} · failed: ${state.message}`;
+  if (state.kind === "ready") return state.next ? ` · loading ${state.next}` : " · ready";
+  return state.kind === "loading" ? " · loading" : ` · failed: ${state.message}`;
 }
 
 async function look() {
@@ -14,8 +14,8 @@ async function look() {
   try { news = await server.look(null); } catch { /* told below */ }
   document.body.classList.toggle("lost", !news || Boolean(news.detail));
   if (news && !news.detail && !news.error) {
-    const status = $("#status"), text = words(news.state);
-    if (status.textContent !== text) status.textContent = text;
+    const status = $("#status"), name = news.state.base, text = words(news.state);
+    if (status.textContent !== name + text) status.replaceChildren(name, Object.assign(document.createElement("span"), {className: "stands", textContent: text}));
     status.className = `state ${news.state.next ? "loading" : news.state.kind}`;
     $(".device").textContent = news.device;
     if (news.problem) $(".problem").textContent = news.problem;
@@ -54,6 +54,10 @@ $("#load-base").addEventListener("click", async () => {
   $(".problem").textContent = answer.error ?? answer.confirm ?? "";
   if (!answer.error && !answer.confirm) { $(".bases").close(); look(); }
 });
+
+// Every place says on the body that the connection is lost. A style for it would not do: Gradio keeps those inside its container.
+new MutationObserver(() => { $(".lost-note").hidden = !document.body.classList.contains("lost"); })
+  .observe(document.body, {attributeFilter: ["class"]});
 
 // Arrow keys move between the places, as in any list of tabs.
 document.addEventListener("keydown", event => {

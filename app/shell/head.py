@@ -26,7 +26,7 @@ class Head:
         loads = self.studio.loads.jobs(visitor)
         failed = loads and loads[-1].state == "failed"
         return {
-            "state": vars(state),
+            "state": vars(state) | {"base": name_of(state.base), "next": name_of(state.next)},
             "device": device_and_memory() if state.kind == "ready" else "",
             "bases": self.studio.models.bases(),
             "problem": str(loads[-1].error) if failed else "",
@@ -43,6 +43,11 @@ class Head:
             return {"confirm": f"{count} making pictures, and would lose the concepts of this base."}
         self.studio.load(visitor, str(data.get("base") or ""))
         return {}
+
+
+def name_of(base: str) -> str:
+    """The last part of a base's name: a path of the server is nobody else's business."""
+    return base.rstrip("/").rpartition("/")[2]
 
 
 def library_version(studio: Studio) -> str:

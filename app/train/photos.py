@@ -90,10 +90,10 @@ class Photos:
         roots = list(roots)
         source = inside(roots, path)
         if not source.is_dir():
-            raise InputError(f"{source} is no folder; give a folder of pictures")
+            raise InputError(f"there is no folder {source}; give a folder of pictures")
         found = [entry for entry in sorted(source.glob("*")) + sorted(source.glob("*/*")) if is_wanted(entry)]
         if not found:
-            raise InputError(f"{source} holds no pictures; give a folder of pictures")
+            raise InputError(f"the folder {source} holds no pictures; give another one")
         files = {entry: inside(roots, entry) for entry in found}
         check_limits(list(files.values()), limits)
         for entry, file in files.items():

@@ -15,44 +15,63 @@ function problem(text, field = "") {
 }
 
 function keepForm() {
-  const values = {name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value};
+  const values = {name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value, files: given.files, captions: given.captions};
   try { localStorage.setItem(KEY, JSON.stringify(values)); } catch { /* kept for this visit only */ }
   $("#train-trigger-hint").textContent = `<${values.name.trim() || "name"}>`;
 }
 
+// The photos of the last visit, as long as the server has them still.
+async function findPhotos({files, captions}) {
+  if (given.files.length || !files?.length) return;
+  Object.assign(given, {files, captions: captions ?? {}});
+  if (await drawPhotos()) return;
+  given.files = [];
+  problem("");
+  keepForm();
+}
+
 async function takeFiles(files) {
   problem("");
+  const before = given.files.length;
   $(".advice").textContent = `Sending ${files.length} file${files.length === 1 ? "" : "s"} …`;
   for (const file of files) {
     try { given.files.push({path: (await upload(file)).path, name: file.name}); }
     catch { problem(`${file.name} could not be sent; is it too large?`, "photos"); }
   }
-  await drawPhotos();
+  const fine = await drawPhotos();
+  keepForm();
+  if (fine || given.files.length === before) return;
+  given.files.length = before;  // nothing could be done with them: what was there is shown again
+  keepForm();
+  if (before) await drawPhotos();
 }
 
+// Whether they could be used.
 async function drawPhotos() {
   const folder = $("#train-folder").value.trim();
   if (!given.files.length && !folder) {
     $(".photos").replaceChildren(); $(".warnings").replaceChildren(); $(".advice").textContent = "";
-    return;
+    return true;
   }
   const answer = await ask("photos", {files: given.files.map(file => file.path), folder, class: $("#train-class").value});
-  if (!answer) return;
-  if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); return problem(answer.error, "photos"); }
+  if (!answer) { $(".advice").textContent = ""; problem("The server does not answer; try again when the connection is back.", "photos"); return false; }
+  if (answer.error) { $(".advice").textContent = ""; $(".photos").replaceChildren(); problem(answer.error, "photos"); return false; }
   $(".advice").textContent = answer.advice;
   if (answer.class && !$("#train-class").value.trim()) $("#train-class").value = answer.class;
   $(".warnings").replaceChildren(...answer.warnings.map(text => make("li", {}, text)));
   given.keys = Object.fromEntries(answer.cards.map(card => [card.name, card.key]));
   $(".photos").replaceChildren(...answer.cards.map(photo));
+  return true;
 }
 
 function photo(card) {
-  const caption = make("textarea", {rows: 2, placeholder: "caption (made from the name and kind if empty)", ariaLabel: `Caption of ${card.name}`,
-    value: given.captions[card.name] ?? card.caption, oninput: event => { given.captions[card.name] = event.target.value; }});
+  const caption = make("textarea", {rows: 2, placeholder: "a caption, if you like", ariaLabel: `Caption of ${card.name}`,
+    value: given.captions[card.name] ?? card.caption, oninput: event => { given.captions[card.name] = event.target.value; keepForm(); }});
   const away = make("button", {type: "button", className: "quiet", ariaLabel: `Leave ${card.name} out`, onclick: () => {
     given.files = given.files.filter(file => file.name !== card.name);
+    keepForm();
     drawPhotos();
-  }}, "✕");
+  }});
   return make("figure", {className: "photo"}, make("img", {src: card.url, alt: card.name}), given.files.length ? away : null,
     caption, ...card.warnings.map(text => make("p", {className: "warning"}, text)));
 }
@@ -67,6 +86,7 @@ function drawSettings() {
     make("input", {type: "radio", name: "preset", value: one.name, checked: one.name === before, onchange: keepForm}),
     make("b", {}, one.name), make("span", {}, `${one.steps} steps, ${one.time}`), make("span", {}, one.gives))));
   if (!$("#train-advanced .grid").children.length) $("#train-advanced .grid").append(...desk.settings.map(setting));
+  findPhotos(kept);
   keepForm();
 }
 
@@ -101,8 +121,11 @@ async function train() {
   $("#start-training").disabled = false;
   if (!answer) return problem("The server does not answer; nothing was started. Try again when the connection is back.");
   if (answer.error) {
+    if (/replace it$/.test(answer.error)) $(".replace").hidden = false;
     return problem(answer.error, fieldOf(answer));
   }
+  $("#train-replace").checked = false;
+  $(".replace").hidden = true;
   await choose(answer.id);
   await look();
   $(".watch").scrollIntoView({block: "nearest"});
@@ -147,7 +170,7 @@ async function choose(id) {
 }
 
 async function drawChosen() {
-  const id = chosen, one = await ask("training", {id, ...shown});
+  const id = chosen, seen = shown.grids, one = await ask("training", {id, ...shown});
   if (!one || one.field !== undefined || id !== chosen) return;  // a failed training has an error of its own
   const bar = $(".watch progress");
   bar.hidden = one.state === "finished" || one.state === "failed" || one.state === "stopped";
@@ -164,10 +187,10 @@ async function drawChosen() {
     shown.photos = true;
   }
   $(".compare").hidden = !$(".thumbs").children.length;
-  for (const grid of one.grids) {
+  for (const grid of seen === shown.grids ? one.grids : []) {  // another answer may have brought them meanwhile
     $(".samples").prepend(make("figure", {}, make("img", {src: grid.url, alt: `samples at step ${grid.step}`}), make("figcaption", {}, sampleWords(grid))));
   }
-  shown.grids = one.count;
+  shown.grids = Math.max(shown.grids, one.count);
   const ends = one.state === "finished" && one.count > 1;
   $(".ends").hidden = !ends;
   if (ends && !$(".pair").children.length) $(".pair").append(...[".samples > :last-child", ".samples > :first-child"].map(end => $(end).cloneNode(true)));

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from spectral_fusion.base.default import DETAIL
 from spectral_fusion.errors import InputError
 from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
 
@@ -35,7 +36,7 @@ class EvaluateConfig:
     num_inference_steps: PositiveInt = 20
     guidance_scale: NonNegative = 5.0
     sampler: str = "DPM++ 2M"
-    detail: Share = 0.7
+    detail: Share = DETAIL
     """Part of the steps that are done again for each subject in its own place; 0 for none."""
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Measures the page as a visitor meets it: the figures of docs/results/page.md.
 
-    python tests/app/measuring.py           # toybox and the shipped concepts
+    python tests/app/measuring.py           # the default base and the shipped concepts
 
 Times are of this machine as busy as it is; the load average is told beside them.
 """
@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browsing import SECONDS, one_browser
 from playwright.sync_api import Page
 from serving import serve
+
+from spectral_fusion.base.default import DEFAULT
 
 VISITS, PICTURES = 5, 8
 ROOT = Path(__file__).parents[2]
@@ -69,7 +71,7 @@ def told(rows: list[dict[str, float]]) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--base", "toybox", "--library", str(ROOT / "concepts")]
+        flags = ["--base", DEFAULT, "--library", str(ROOT / "concepts")]
         with serve(Path(folder), *flags) as server:
             page, _ = visit(server.url)  # the base loads meanwhile
             page.context.close()

@@ -55,6 +55,12 @@ def test_from_photos_to_a_picture_while_the_page_is_loaded_again(server: Server,
     expect(page.locator(".thumbs img")).to_have_count(6)
     page.locator(".watch details summary").click()
     expect(page.locator("#loss-curve svg")).to_be_visible()
+    visit.open_again()
+    go(page, "Train")
+    page.evaluate("for (let i = 0; i < 4; i++) document.dispatchEvent(new CustomEvent('spectral-fusion:library'))")
+    page.locator("#training-samples figure").nth(1).wait_for()
+    page.wait_for_timeout(3000)
+    expect(page.locator("#training-samples figure")).to_have_count(2)
     (captions,) = (server.place / "out" / "trainings").glob("*/images/001.txt")
     assert captions.read_text(encoding="utf-8") == "a photo of a <TOK> cat <script>"
     page.click("#open-trained")
@@ -162,7 +168,7 @@ def test_concepts_are_fused_and_saved(server: Server, page: Page) -> None:
     expect(page.locator("#fuse-check .much")).to_have_count(0)
     page.fill("#fuse-weight-tom", "0.5")
     page.click("#save-folder")
-    expect(page.locator("#fuse-saved")).to_contain_text("Saved in")
+    expect(page.locator("#fuse-saved")).to_have_text("Saved on the server in fused/fused")
     record = (server.place / "out" / "fused" / "fused" / "spectral_fusion.json").read_text(encoding="utf-8")
     assert "rex 1, tom 0.5" in record
     page.click("#save-lora")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from spectral_fusion.errors import InputError
-from spectral_fusion_app.paths import inside
+from spectral_fusion_app.messages import field_of, shown
+from spectral_fusion_app.paths import hide, inside
 
 
 @pytest.fixture
@@ -76,3 +77,23 @@ def test_the_message_does_not_tell_whether_the_file_exists(place: Path) -> None:
 def test_without_roots_nothing_is_allowed(place: Path) -> None:
     with pytest.raises(InputError, match="are none"):
         inside([], "photos")
+
+
+def test_visitors_are_not_told_where_folders_of_the_server_lie(place: Path) -> None:
+    hide([place / "photos", Path("models")])
+    broken = f"{place}/photos/rex/1.png cannot be read"
+    answer = {"error": broken, "state": {"message": broken}, "jobs": [{"error": broken}], "url": f"file={place}/x.png"}
+    told = shown(answer)
+    assert told["error"] == told["state"]["message"] == told["jobs"][0]["error"] == "photos/rex/1.png cannot be read"
+    assert told["url"] == answer["url"], "a picture is still found"
+
+
+def test_a_message_speaks_of_fields_and_not_of_flags_and_variables() -> None:
+    told = {
+        "class_word is empty; give --class dog": ("class", "the kind is empty; write it, such as dog"),
+        "num_inference_steps is -3; give more": ("steps", "steps is -3; give more"),
+        "batch_size is -1; give more": ("batch_size", "batch size is -1; give more"),
+        "<rex> belongs to 'rex'": ("", "<rex> belongs to 'rex'"),
+    }
+    for message, (field, words) in told.items():
+        assert (field_of(message), shown({"error": message})["error"]) == (field, words)
