@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from language.methods import METHODS
 from language.models import BASES
+from language.timing import middle
 from study.statistics import Estimate, estimate_difference, estimate_mean
 
 Line = Mapping[str, Any]
@@ -43,8 +44,13 @@ def best_rate(lines: Sequence[Line], base: str, method: str) -> tuple[float, flo
     found = [line for line in lines if (line["base"], line["method"], line["purpose"]) == (base, method, "search")]
     if not found:
         return None
-    best = max(found, key=lambda line: (line["accuracy"], -(line["losses"] or [float("inf")])[-1]))
+    best = max(found, key=score)
     return best["rate"], best["accuracy"], len(found)
+
+
+def score(line: Line) -> tuple[float, float]:
+    """What the search compares: accuracy, and the lower last loss where it is equal."""
+    return line["accuracy"], -(line["losses"] or [float("inf")])[-1]
 
 
 def rows_of(lines: Sequence[Line], base: str) -> list[Row]:
@@ -73,7 +79,8 @@ def rows_of(lines: Sequence[Line], base: str) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[Row], timed: Mapping[str, Sequence[float]]) -> list[str]:
+    """timed: ratios to LoRA's step, measured in turn; without them, the steps of the runs are compared."""
     lora = next((row.step for row in rows if row.method == "lora"), None)
     lines = [
         "| method | trained parameters | size | rate | accuracy | on the first task | last loss | step / LoRA |",
@@ -83,7 +90,8 @@ def table(rows: Sequence[Row]) -> list[str]:
         last = estimate_mean([losses[-1] for losses in row.losses.values()]) if row.losses else "diverged"
         cells: list[object] = [row.title, f"{row.numbers:,}", row.size or "", f"{row.rate:g}"]
         cells += [estimate_mean([*row.accuracy.values()]), estimate_mean([*row.kept.values()]), last]
-        cells.append(f"{row.step / lora:.2f}" if lora else "")
+        in_turn = timed.get(row.method)
+        cells.append(middle(in_turn) if in_turn else f"{row.step / lora:.2f} in the runs" if lora else "")
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
@@ -109,10 +117,16 @@ def said(difference: Estimate) -> str:
     return "within chance"
 
 
-def report_text(lines: Sequence[Line], first: Mapping[str, Mapping[str, float]], machine: str) -> str:
+def report_text(
+    lines: Sequence[Line],
+    first: Mapping[str, Mapping[str, float]],
+    machine: str,
+    timed: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> str:
     """The report, Markdown.
 
     first: of each base its accuracies before any adaptation, by task.
+    timed: of each base the ratios to LoRA's step, by method.
     """
     parts = ["# Language models adapted to a shifted task", "![training loss](language-study.png)", REMARKS]
     for name, base in BASES.items():
@@ -126,7 +140,7 @@ def report_text(lines: Sequence[Line], first: Mapping[str, Mapping[str, float]],
             f"Before: {', '.join(f'{task} {value:.3f}' for task, value in first[name].items())}. Seeds a method: "
             f"{', '.join(map(str, seeds))}; rates tried: {', '.join(map(str, tried))}."
         )
-        parts.append("\n".join(table(rows)))
+        parts.append("\n".join(table(rows, (timed or {}).get(name, {}))))
         parts.append(verdict(rows))
         if lost := [row.title for row in rows if row.diverged]:
             parts.append(f"Runs that diverged count as 0: some of {', '.join(lost)}.")
