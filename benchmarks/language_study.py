@@ -49,11 +49,11 @@ class Scale:
 
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
     seeds: int = 3
-    steps: int = 200
+    steps: int = 150
     rank: int = 4
-    width: int = 128
-    blocks: int = 4
-    base_steps: int = 1000
+    width: int = 96
+    blocks: int = 2
+    base_steps: int = 1500
 
 
 def record(out: Path, base: str) -> Lines:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from language.tasks import IGNORED, LENGTH, TASKS, WORDS, Task, batch, exact_matches
+from language.tasks import IGNORED, LENGTH, TASKS, WORDS, Task, batch, exact_matches, without_padding
 from spectral_fusion.atomic import atomic_file
 
 WIDTH, BLOCKS, HEADS = 160, 4, 4
@@ -105,7 +105,7 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def accuracy(model: Any, task: Task, part: Any, count: int = TESTED) -> float:
     """Share of the answers of a part that are right in every token."""
     model.eval()
-    rows, labels = batch(task, part, count, "fixed")
+    rows, labels = without_padding(*batch(task, part, count, "fixed"))
     found = [
         exact_matches(model(input_ids=a).logits, b) for a, b in zip(rows.split(100), labels.split(100), strict=True)
     ]

@@ -97,15 +97,42 @@ def table(rows: Sequence[Row], timed: Mapping[str, Sequence[float]]) -> list[str
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """What the claim of the study comes to on a base: the additive adapter against the best other of equal size."""
+    """What the claim of the study comes to on a base: the additive adapter against the others of equal size."""
     additive = [row for row in rows if row.method.startswith("additive")]
     others = [row for row in rows if not METHODS[row.method].ours and row.method != "full"]
     if not additive or not others:
         return "The claim cannot be judged yet: there is no additive adapter, or nothing to compare it with."
     own = max(additive, key=lambda row: row.searched)  # chosen on other questions than it is judged on
-    other = max(others, key=lambda row: fmean(row.accuracy.values()))
+    best = max(others, key=lambda row: fmean(row.accuracy.values()))
+    found = f"{own.title} against {best.title}, the best other: {compared(own, best)}."
+    if (lora := next((row for row in others if row.method == "lora"), best)) is not best:
+        found += f" Against LoRA: {compared(own, lora)}."
+    return found
+
+
+def compared(own: Row, other: Row) -> str:
+    """The difference of two rows in words, with its interval."""
     found = estimate_difference(own.accuracy, other.accuracy)
-    return f"{own.title} against {other.title}, the best other: {found} of accuracy, paired by seed: {said(found)}."
+    return f"{found} of accuracy, paired by seed: {said(found)}"
+
+
+def nearest_to_full(rows: Sequence[Row]) -> str | None:
+    """Whose training loss ends nearest to full fine-tuning's, which is what Figure 1 of the paper is about."""
+    last = {row.method: fmean(losses[-1] for losses in row.losses.values()) for row in rows if row.losses}
+    if "full" not in last or len(last) < 3:
+        return None
+    full = last.pop("full")
+    order = sorted(last, key=lambda method: abs(last[method] - full))
+    told = [f"{METHODS[method].title} {last[method]:.3f}" for method in order[:3]]
+    place = next((n for n, method in enumerate(order, 1) if method.startswith("additive")), None)
+    own = "" if place is None else f" The first additive adapter is number {place} of {len(order)}."
+    return f"Last losses nearest to full fine-tuning's ({full:.3f}): {', '.join(told)}.{own}"
+
+
+def at_the_end(rows: Sequence[Row], rates: Sequence[float]) -> str | None:
+    """Methods whose best rate is the first or the last of the grid: a rate beyond might be better."""
+    found = [row.title for row in rows if row.rate in (min(rates), max(rates))]
+    return f"The best rate is at an end of the grid for {', '.join(found)}." if found else None
 
 
 def said(difference: Estimate) -> str:
@@ -130,31 +157,51 @@ def report_text(
     """
     parts = ["# Language models adapted to a shifted task", "![training loss](language-study.png)", REMARKS]
     for name, base in BASES.items():
-        rows = rows_of(lines, name)
-        if not rows:
-            continue
-        seeds = sorted({len(row.accuracy) for row in rows})
-        tried = sorted({row.tried for row in rows})
-        parts.append(f"## {name}: from {base.learned.name} to {base.shifted.name}")
-        parts.append(
-            f"Before: {', '.join(f'{task} {value:.3f}' for task, value in first[name].items())}. Seeds a method: "
-            f"{', '.join(map(str, seeds))}; rates tried: {', '.join(map(str, tried))}."
-        )
-        parts.append("\n".join(table(rows, (timed or {}).get(name, {}))))
-        parts.append(verdict(rows))
-        if lost := [row.title for row in rows if row.diverged]:
-            parts.append(f"Runs that diverged count as 0: some of {', '.join(lost)}.")
+        if rows := rows_of(lines, name):
+            parts.append(f"## {name}: from {base.learned.name} to {base.shifted.name}")
+            parts += _section(rows, name, lines, first[name], (timed or {}).get(name, {}))
     parts.append(f"{machine}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _section(
+    rows: Sequence[Row],
+    base: str,
+    lines: Sequence[Line],
+    first: Mapping[str, float],
+    timed: Mapping[str, Sequence[float]],
+) -> list[str]:
+    """The paragraphs of one base."""
+    own = [line for line in lines if line["base"] == base]
+    steps, rates = own[0]["steps"], {line["rate"] for line in own}
+    seeds, tried = (sorted({*counts}) for counts in ((len(row.accuracy) for row in rows), (row.tried for row in rows)))
+    before = ", ".join(f"{task} {value:.3f}" for task, value in first.items())
+    parts = [
+        f"Before: {before}. {len(own)} runs of {steps} steps; seeds a method: {', '.join(map(str, seeds))}; rates "
+        f"tried: {', '.join(map(str, tried))}.",
+        "\n".join(table(rows, timed)),
+        verdict(rows),
+    ]
+    missing = [method.title for method in METHODS.values() if method.name not in {row.method for row in rows}]
+    lost = [row.title for row in rows if row.diverged]
+    parts += [
+        nearest_to_full(rows),
+        at_the_end(rows, [*rates]),
+        f"Runs that diverged count as 0: some of {', '.join(lost)}." if lost else None,
+        f"Not run on this base: {', '.join(missing)}." if missing else None,
+    ]
+    return [part for part in parts if part]
 
 
 REMARKS = """Two small models, trained from scratch on one task by `benchmarks/language_study.py`, are adapted to
 another that shares its words. Accuracy is the share of test questions whose answer is right in every token, the
 mean over seeds with Student's interval at 95 %. All methods but full fine-tuning train nearly as many
 parameters as a LoRA of the study's rank: "size" is r, the side of a block or the number of frequencies that
-comes nearest. Rates come from one grid for all, by questions that are in neither part; each method has the
-same number of rates, steps and examples. Losses are of the answers alone, the means of the last twenty-
-fifth of the training. Step times are medians of processor seconds."""
+comes nearest. Each method's rate is climbed on one grid, from the same place and by the same rule, until both
+neighbours of the best are worse, by questions that are in neither part; so methods differ a little in how many
+rates they tried. Steps, batches and examples are the same for all. Losses are of the answers alone, the means of
+the last twenty-fifth of the training. "step / LoRA" is the processor time of a step over that of LoRA's in the same
+round, all methods taking turns: the median, and the interval that holds it at 95 %."""
 
 
 def draw_losses(lines: Sequence[Line]) -> Figure:

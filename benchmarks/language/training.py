@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from language.methods import METHODS, Context, adapt, trained_numbers
 from language.models import Base, accuracy, answer_loss
-from language.tasks import batch
+from language.tasks import batch, without_padding
 
 BATCH = 32
 POINTS = 25  # of a loss curve
@@ -53,6 +53,7 @@ class Training:
 
     def step(self, number: int, rows: Tensor, labels: Tensor) -> float:
         """One step; returns the loss of the answers. Where that is not finite, nothing is changed."""
+        rows, labels = without_padding(rows, labels)
         out = self.model(input_ids=rows, labels=labels)
         loss = answer_loss(out.logits, labels)
         if math.isfinite(value := loss.item()):
