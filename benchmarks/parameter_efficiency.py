@@ -3,13 +3,14 @@
     python benchmarks/parameter_efficiency.py run --minutes 10    # goes on where it was stopped
     python benchmarks/parameter_efficiency.py report              # writes the page from the runs
 
-Runs lie in --out, one line each. Sizes come first, in turn of the methods; then the other rates, then other subjects.
+Runs lie in --out, one line each. The ends and the middle of each method's sizes come first, at every rate; then the
+sizes between, then other subjects.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,18 +30,27 @@ Run = dict[str, Any]
 
 
 def plan(subjects: int, factors: tuple[float, ...] = FACTORS, steps: int = STEPS) -> Iterator[Run]:
-    """The runs in the order in which they are done: coarse sizes of all methods first, so that a part is of use."""
+    """The runs in the order in which they are done, so that a part is of use.
+
+    First the two ends and the middle of every method's sizes, at every rate; then the sizes between; then another
+    subject.
+    """
     from theory.efficiency import METHODS
 
-    longest = max(len(method.sizes) for method in METHODS.values())
-    order = [*range(0, longest, 2), *range(1, longest, 2)]
     for subject in range(subjects):
-        for factor in factors:
-            for place in order:
+        for coarse in (True, False):
+            for factor in factors:
                 for name, method in METHODS.items():
-                    if place < len(method.sizes) and (name != "embeddings" or factor == 1):
-                        found = {"subject": subject, "factor": factor, "method": name, "size": method.sizes[place]}
-                        yield found | {"steps": steps, "seed": SEED}
+                    if name == "embeddings" and factor != 1:
+                        continue
+                    for size in method.sizes:
+                        if (size in ends_and_middle(method.sizes)) == coarse:
+                            found = {"subject": subject, "factor": factor, "method": name, "size": size}
+                            yield found | {"steps": steps, "seed": SEED}
+
+
+def ends_and_middle(sizes: Sequence[int]) -> set[int]:
+    return {sizes[0], sizes[len(sizes) // 2], sizes[-1]}
 
 
 @app.command()
