@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from language.methods import METHODS
 from language.models import BASES
@@ -15,7 +16,10 @@ from language.timing import middle
 from study.statistics import Estimate, estimate_difference, estimate_mean
 
 Line = Mapping[str, Any]
-DRAWN = ("full", "lora", "dora", "pissa", "oft", "hra", "adalora", "additive-top", "additive-bottom", "rotational-top")
+DRAWN = (
+    *("full", "lora", "dora", "pissa", "oft", "hra", "adalora", "additive-top", "additive-middle", "additive-bottom"),
+    "rotational-top",
+)
 
 
 @dataclass(frozen=True)
@@ -206,16 +210,31 @@ round, all methods taking turns: the median, and the interval that holds it at 9
 
 def draw_losses(lines: Sequence[Line]) -> Figure:
     """Training loss against steps: means over seeds, a panel a base. Figure 1's shape."""
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    panels = figure.subplots(1, len(BASES))
-    for axes, name in zip(panels, BASES, strict=True):
-        for number, row in enumerate(row for row in rows_of(lines, name) if row.method in DRAWN and row.losses):
-            curve = [fmean(values) for values in zip(*row.losses.values(), strict=False)]
-            steps = next(line["steps"] for line in lines if line["base"] == name)
-            xs = [(i + 0.5) * steps / len(curve) for i in range(len(curve))]
-            style = "-" if METHODS[row.method].ours else ("--", ":")[number % 2]
-            axes.plot(xs, curve, style, label=row.title)
-        axes.set(yscale="log", title=name, xlabel="steps", ylabel="training loss")
-        if axes.lines:
-            axes.legend(fontsize=7)
+    drawn = {name: rows for name in BASES if (rows := [row for row in rows_of(lines, name) if row.losses])}
+    figure = Figure(figsize=(6 * len(drawn), 4.5), layout="constrained")
+    for axes, (name, rows) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+        steps = next(line["steps"] for line in lines if line["base"] == name)
+        for row in rows:
+            if row.method in DRAWN:
+                curve = [fmean(values) for values in zip(*row.losses.values(), strict=False)]
+                xs = [(i + 0.5) * steps / len(curve) for i in range(len(curve))]
+                axes.plot(xs, curve, label=row.title, **_style(row.method))
+        axes.set(yscale="log", title=f"{name}: {BASES[name].shifted.name}", xlabel="steps", ylabel="training loss")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     return figure
+
+
+def _style(method: str) -> dict[str, Any]:
+    """The same in every panel: full fine-tuning black, ours solid and wide, the others dashed."""
+    if method == "full":
+        return {"color": "black", "linewidth": 1.5}
+    ours = METHODS[method].ours
+    return {
+        "color": f"C{DRAWN.index(method) - 1}",
+        "linestyle": "-" if ours else "--",
+        "linewidth": 2 if ours else 1.3,
+    }
