@@ -5,6 +5,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from language.methods import (
     trained_numbers,
 )
 from language.models import BASES, trained_base
-from language.tables import Row, best_rate, report_text, rows_of, said, verdict
+from language.tables import Row, best_rate, draw_losses, report_text, rows_of, said, verdict
 from language.tasks import IGNORED, LENGTH, LETTERS, NUMBER, TASKS, WORDS, batch, exact_matches, part_of
 from language.timing import middle, step_ratios
 from language.training import Adaptation, means, train
@@ -190,6 +191,25 @@ def test_steps_are_timed_in_turn_against_lora() -> None:
     assert all(0.1 < ratio < 10 for ratio in found["additive-top"])
     assert middle([float(x) for x in range(1, 102)]) == "51.000 (41.000 to 61.000)"
     assert middle([1.0, 2.0, 3.0]) == "2.000"
+
+
+def test_report_says_whose_loss_is_nearest_to_full_and_what_is_open() -> None:
+    def ended(last: float, *run: Any, **more: Any) -> dict:
+        return line(*run, **more) | {"losses": [2.0, last]}
+
+    lines = []
+    for method, rate, last in (("full", 1e-3, 0.2), ("lora", 1e-2, 0.5), ("additive-top", 1e-2, 0.4)):
+        lines += [ended(last, method, "search", rate, 0.5), ended(last - 0.1, method, "search", 1e-1, 0.1)]
+        lines += [ended(last, method, "test", rate, 0.5, seed) for seed in range(3)]
+    text = report_text(lines, {"llama": {"a": 0.1}}, "machine", {"llama": {"lora": [1.0] * 9, "full": [0.8] * 9}})
+    assert "nearest to full fine-tuning's (0.200): additive, top band 0.400, LoRA 0.500." in text
+    assert "The first additive adapter is number 1 of 2." in text
+    assert "additive, top band 0.300 (at 0.1), LoRA 0.400 (at 0.1)" in text
+    assert "at an end of the grid for full fine-tuning." in text
+    assert "Not run on this base: DoRA, PiSSA" in text
+    assert "0.800 (0.800 to 0.800)" in text
+    assert "## gpt" not in text
+    assert [axes.get_title() for axes in draw_losses(lines).axes] == ["llama: problems of two people"]
 
 
 @pytest.mark.parametrize(("mean", "half", "words"), [(0.2, 0.1, "better"), (-0.2, 0.1, "worse"), (0.1, 0.2, "within")])

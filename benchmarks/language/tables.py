@@ -133,6 +133,18 @@ def nearest_to_full(rows: Sequence[Row]) -> str | None:
     return f"Last losses nearest to full fine-tuning's ({full:.3f}): {', '.join(told)}.{own}"
 
 
+def lowest_in_search(rows: Sequence[Row], lines: Sequence[Line], base: str) -> str:
+    """Whether another rate would have changed the order: the lowest last loss of each method over all its rates."""
+    searched = [line for line in lines if (line["base"], line["purpose"]) == (base, "search") and line["losses"]]
+    found = {
+        row.title: min((line["losses"][-1], line["rate"]) for line in searched if line["method"] == row.method)
+        for row in rows
+        if any(line["method"] == row.method for line in searched)
+    }
+    told = [f"{title} {loss:.3f} (at {rate:g})" for title, (loss, rate) in sorted(found.items(), key=lambda x: x[1])]
+    return f"Lowest last loss in the search, whatever the accuracy: {', '.join(told)}."
+
+
 def at_the_end(rows: Sequence[Row], rates: Sequence[float]) -> str | None:
     """Methods whose best rate is the first or the last of the grid: a rate beyond might be better."""
     found = [row.title for row in rows if row.rate in (min(rates), max(rates))]
@@ -190,6 +202,7 @@ def _section(
     lost = [row.title for row in rows if row.diverged]
     parts += [
         nearest_to_full(rows),
+        lowest_in_search(rows, lines, base),
         at_the_end(rows, [*rates]),
         f"Runs that diverged count as 0: some of {', '.join(lost)}." if lost else None,
         f"Not run on this base: {', '.join(missing)}." if missing else None,
