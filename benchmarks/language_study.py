@@ -77,7 +77,7 @@ def sizes_of(out: Path, base: Any, model: Any, methods: list[str], scale: Scale)
     found: dict[str, int] = kept.get(scope, {})
     for name in methods:
         if name not in found:
-            at = Context(model, base.targets, scale.steps)
+            at = Context(model, base.targets, base.steps(scale.steps))
             found[name] = matched_size(METHODS[name], at, budget(at, scale.rank))
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept | {scope: found}), encoding="utf-8")
@@ -89,11 +89,13 @@ def plan(base: str, sizes: dict[str, int], lines: Lines, scale: Scale) -> Iterat
 
     Ask for one run after another while `lines` grows: a rate depends on the scores of those before.
     """
+    from language.models import BASES
     from language.tables import best_rate
 
+    steps = BASES[base].steps(scale.steps)
     for name, size in sizes.items():
         while (rate := next_rate(scale.rates, tried(lines, base, name))) is not None:
-            run = _run(base, name, "search", rate, SEARCH_SEED, size, scale.steps)
+            run = _run(base, name, "search", rate, SEARCH_SEED, size, steps)
             yield run
             if run not in lines:  # it was not done: what would follow is open
                 break
@@ -101,7 +103,7 @@ def plan(base: str, sizes: dict[str, int], lines: Lines, scale: Scale) -> Iterat
     for seed in range(scale.seeds):
         for name in searched:
             if chosen := best_rate([*lines], base, name):
-                yield _run(base, name, "test", chosen[0], seed, sizes[name], scale.steps)
+                yield _run(base, name, "test", chosen[0], seed, sizes[name], steps)
 
 
 def tried(lines: Lines, base: str, method: str) -> dict[float, tuple[float, float]]:

@@ -3,7 +3,7 @@
     python benchmarks/parameter_efficiency.py run --minutes 10    # goes on where it was stopped
     python benchmarks/parameter_efficiency.py report              # writes the page from the runs
 
-Runs lie in --out, one line each. The ends and the middle of each method's sizes come first, at every rate; then the
+Runs lie in --out, one line each. The middle and the ends of each method's sizes come first, at every rate; then the
 sizes between, then other subjects.
 """
 
@@ -32,25 +32,26 @@ Run = dict[str, Any]
 def plan(subjects: int, factors: tuple[float, ...] = FACTORS, steps: int = STEPS) -> Iterator[Run]:
     """The runs in the order in which they are done, so that a part is of use.
 
-    First the two ends and the middle of every method's sizes, at every rate; then the sizes between; then another
-    subject.
+    First the middle and the two ends of every method's sizes, in turn of the methods, at every rate; then the sizes
+    between; then another subject.
     """
     from theory.efficiency import METHODS
 
+    longest = max(len(method.sizes) for method in METHODS.values())
     for subject in range(subjects):
-        for coarse in (True, False):
+        for part in (slice(0, 3), slice(3, longest)):
             for factor in factors:
-                for name, method in METHODS.items():
-                    if name == "embeddings" and factor != 1:
-                        continue
-                    for size in method.sizes:
-                        if (size in ends_and_middle(method.sizes)) == coarse:
-                            found = {"subject": subject, "factor": factor, "method": name, "size": size}
+                for place in range(longest)[part]:
+                    for name, method in METHODS.items():
+                        sizes = middle_and_ends_first(method.sizes)
+                        if place < len(sizes) and (name != "embeddings" or factor == 1):
+                            found = {"subject": subject, "factor": factor, "method": name, "size": sizes[place]}
                             yield found | {"steps": steps, "seed": SEED}
 
 
-def ends_and_middle(sizes: Sequence[int]) -> set[int]:
-    return {sizes[0], sizes[len(sizes) // 2], sizes[-1]}
+def middle_and_ends_first(sizes: Sequence[int]) -> list[int]:
+    """Each size once."""
+    return [*dict.fromkeys((sizes[len(sizes) // 2], sizes[0], sizes[-1], *sizes))]
 
 
 @app.command()

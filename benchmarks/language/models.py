@@ -26,6 +26,7 @@ class Base:
     """A model, what it is trained on from scratch, and what it is adapted to.
 
     make: the model with random weights. targets: its linear layers, which adapters change.
+    share: of the study's steps; a shift that every method learns in all of them tells nothing apart.
     """
 
     name: str
@@ -33,6 +34,11 @@ class Base:
     learned: Task
     shifted: Task
     targets: tuple[str, ...]
+    share: float = 1.0
+
+    def steps(self, wanted: int) -> int:
+        """Of an adaptation."""
+        return max(1, round(self.share * wanted))
 
 
 def llama(width: int, blocks: int) -> nn.Module:
@@ -91,6 +97,7 @@ BASES = {
             TASKS["copy and turn"],
             TASKS["turn and next"],
             ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
+            share=0.2,
         ),
     )
 }

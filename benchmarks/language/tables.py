@@ -216,9 +216,9 @@ mean over seeds with Student's interval at 95 %. All methods but full fine-tunin
 parameters as a LoRA of the study's rank: "size" is r, the side of a block or the number of frequencies that
 comes nearest. Each method's rate is climbed on one grid, from the same place and by the same rule, until both
 neighbours of the best are worse, by questions that are in neither part; so methods differ a little in how many
-rates they tried. Steps, batches and examples are the same for all. Losses are of the answers alone, the means of
-the last twenty-fifth of the training. "step / LoRA" is the processor time of a step over that of LoRA's in the same
-round, all methods taking turns: the median, and the interval that holds it at 95 %."""
+rates they tried. Steps, batches and examples of a base are the same for all its methods. Losses are of the answers
+alone, the means of the last twenty-fifth of the training. "step / LoRA" is the processor time of a step over that of
+LoRA's in the same round, all methods taking turns: the median, and the interval that holds it at 95 %."""
 
 
 def draw_losses(lines: Sequence[Line]) -> Figure:
