@@ -77,7 +77,11 @@ def test_the_best_rate_is_shown_with_how_many_were_tried() -> None:
     assert found[0]["identity"] == pytest.approx(0.6)
     text = page_text(TOPIC, {"runs": runs, "done": 4, "planned": 9, "machine": "a machine"})
     assert "4 of the 9 planned" in text
+    assert "cannot be judged yet" in text
     assert TOPIC.draw({"runs": runs}).axes
+    runs = [line(name, size, 1.0, 0.1 * size) for name in ("rotational", "additive", "lora") for size in (1, 2, 4)]
+    text = " ".join(page_text(TOPIC, {"runs": runs, "done": 9, "planned": 9, "machine": "a machine"}).split())
+    assert "LoRA 0.100 at 1,000 and 0.400 at 4,000" in text
 
 
 def test_a_page_without_runs_says_so() -> None:
