@@ -192,7 +192,7 @@ def _section(
     steps, rates = own[0]["steps"], {line["rate"] for line in own}
     seeds, tried = (sorted({*counts}) for counts in ((len(row.accuracy) for row in rows), (row.tried for row in rows)))
     before = ", ".join(f"{task} {value:.3f}" for task, value in first.items())
-    parts = [
+    parts: list[str | None] = [
         f"Before: {before}. {len(own)} runs of {steps} steps; seeds a method: {', '.join(map(str, seeds))}; rates "
         f"tried: {', '.join(map(str, tried))}.",
         "\n".join(table(rows, timed)),

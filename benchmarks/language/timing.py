@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import torch
@@ -37,7 +37,7 @@ def step_ratios(base: Base, model: nn.Module, sizes: Mapping[str, int], rounds: 
     return {name: [own / lora for own, lora in both][WARM_UP:] for name, both in pairs.items()}
 
 
-def middle(ratios: list[float]) -> str:
+def middle(ratios: Sequence[float]) -> str:
     """The median, and the interval that holds it with 95 % confidence: of the sorted values, by the sign test."""
     ordered = sorted(ratios)
     reach = 0.98 * len(ordered) ** 0.5
