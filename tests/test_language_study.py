@@ -231,7 +231,7 @@ def test_verdict_pairs_seeds_and_takes_the_additive_place_of_the_search() -> Non
             row("additive-bottom", 0.4, [0.9, 0.9]),
         ]
     )
-    assert "additive, top band against DoRA" in found
+    assert "additive, top band (of 2 bands the best in the search) against DoRA" in found
     assert "0.100" in found
     assert "better" in found
 

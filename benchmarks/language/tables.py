@@ -108,7 +108,8 @@ def verdict(rows: Sequence[Row]) -> str:
         return "The claim cannot be judged yet: there is no additive adapter, or nothing to compare it with."
     own = max(additive, key=lambda row: row.searched)  # chosen on other questions than it is judged on
     best = max(others, key=lambda row: fmean(row.accuracy.values()))
-    found = f"{own.title} against {best.title}, the best other: {compared(own, best)}."
+    places = f" (of {len(additive)} bands the best in the search)" if len(additive) > 1 else ""
+    found = f"{own.title}{places} against {best.title}, the best other: {compared(own, best)}."
     if (lora := next((row for row in others if row.method == "lora"), best)) is not best:
         found += f" Against LoRA: {compared(own, lora)}."
     return found
