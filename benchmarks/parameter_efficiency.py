@@ -3,13 +3,14 @@
     python benchmarks/parameter_efficiency.py run --minutes 10    # goes on where it was stopped
     python benchmarks/parameter_efficiency.py report              # writes the page from the runs
 
-Runs lie in --out, one line each. Sizes come first, in turn of the methods; then the other rates, then other subjects.
+Runs lie in --out, one line each. The middle and the ends of each method's sizes come first, at every rate; then the
+sizes between, then other subjects.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,18 +30,28 @@ Run = dict[str, Any]
 
 
 def plan(subjects: int, factors: tuple[float, ...] = FACTORS, steps: int = STEPS) -> Iterator[Run]:
-    """The runs in the order in which they are done: coarse sizes of all methods first, so that a part is of use."""
+    """The runs in the order in which they are done, so that a part is of use.
+
+    First the middle and the two ends of every method's sizes, in turn of the methods, at every rate; then the sizes
+    between; then another subject.
+    """
     from theory.efficiency import METHODS
 
     longest = max(len(method.sizes) for method in METHODS.values())
-    order = [*range(0, longest, 2), *range(1, longest, 2)]
     for subject in range(subjects):
-        for factor in factors:
-            for place in order:
-                for name, method in METHODS.items():
-                    if place < len(method.sizes) and (name != "embeddings" or factor == 1):
-                        found = {"subject": subject, "factor": factor, "method": name, "size": method.sizes[place]}
-                        yield found | {"steps": steps, "seed": SEED}
+        for part in (slice(0, 3), slice(3, longest)):
+            for factor in factors:
+                for place in range(longest)[part]:
+                    for name, method in METHODS.items():
+                        sizes = middle_and_ends_first(method.sizes)
+                        if place < len(sizes) and (name != "embeddings" or factor == 1):
+                            found = {"subject": subject, "factor": factor, "method": name, "size": sizes[place]}
+                            yield found | {"steps": steps, "seed": SEED}
+
+
+def middle_and_ends_first(sizes: Sequence[int]) -> list[int]:
+    """Each size once."""
+    return [*dict.fromkeys((sizes[len(sizes) // 2], sizes[0], sizes[-1], *sizes))]
 
 
 @app.command()

@@ -5,6 +5,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,10 +22,11 @@ from language.methods import (
     trained_numbers,
 )
 from language.models import BASES, trained_base
-from language.tables import Row, best_rate, report_text, rows_of, said, verdict
+from language.tables import Row, best_rate, draw_losses, report_text, rows_of, said, verdict
 from language.tasks import IGNORED, LENGTH, LETTERS, NUMBER, TASKS, WORDS, batch, exact_matches, part_of
+from language.timing import middle, step_ratios
 from language.training import Adaptation, means, train
-from language_study import KEY, Scale, known_methods, report, study
+from language_study import KEY, SEARCH_SEED, Scale, known_methods, next_rate, plan, report, study
 from lines import Lines
 from spectral_fusion.errors import InputError
 from study.statistics import Estimate
@@ -56,7 +58,7 @@ def test_answers_are_right() -> None:
         first, second = (int(word) for word in question if word.isdigit())
         assert int(answer[0]) == (first + second if "together" in question else abs(first - second))
         question, answer = TASKS["turn and next"].draw(source)
-        assert [LETTERS[(LETTERS.index(x) + 1) % 16] for x in question[-3:0:-1]] == answer
+        assert [LETTERS[(LETTERS.index(x) + 1) % 16] for x in question[-2:0:-1]] == answer
 
 
 def test_exact_match_wants_every_token_of_the_answer() -> None:
@@ -151,6 +153,65 @@ def test_rates_are_chosen_in_the_search_and_judged_in_the_test() -> None:
     assert "| LoRA | 100 | 4 | 0.01 | 0.600 ± " in report_text(lines, {"llama": {"a": 0.1}}, "machine")
 
 
+def test_a_search_climbs_to_a_rate_whose_neighbours_are_worse(tmp_path: Path) -> None:
+    rates = (1.0, 2.0, 3.0, 4.0, 5.0)
+    for best, wanted in ((3.0, [3, 4, 2]), (5.0, [3, 4, 5]), (1.0, [3, 4, 2, 1])):
+        scores: dict[float, tuple[float, float]] = {}
+        while (rate := next_rate(rates, scores)) is not None:
+            scores[rate] = (-abs(rate - best), 0.0)
+        assert [*scores] == wanted
+        assert max(scores, key=scores.__getitem__) == best
+    # equal accuracies: the lower loss leads on
+    assert next_rate(rates, {3.0: (0.0, -2.0), 4.0: (0.0, -1.0)}) == 5.0
+
+
+def test_a_plan_asks_for_one_rate_after_another_and_for_seeds_when_a_search_is_over(tmp_path: Path) -> None:
+    scale, lines = Scale(rates=(1e-3, 1e-2, 1e-1), seeds=2, steps=10), Lines(tmp_path / "runs.jsonl", KEY)
+    assert [run["rate"] for run in plan("llama", {"lora": 4, "dora": 4}, lines, scale)] == [1e-2, 1e-2]
+    for run in plan("llama", {"lora": 4}, lines, scale):
+        lines.add(line("lora", run["purpose"], run["rate"], 0.5 - run["rate"], run["seed"]))
+    assert [(run["purpose"], run["rate"], run["seed"]) for run in lines] == [
+        ("search", 1e-2, SEARCH_SEED),
+        ("search", 1e-1, SEARCH_SEED),
+        ("search", 1e-3, SEARCH_SEED),
+        ("test", 1e-3, 0),
+        ("test", 1e-3, 1),
+    ]
+    # a method that is added later has its own search, and leaves the seeds of the first as they are
+    assert [run["method"] for run in plan("llama", {"lora": 4, "dora": 4}, lines, scale) if run not in lines] == [
+        "dora"
+    ]
+
+
+def test_steps_are_timed_in_turn_against_lora() -> None:
+    base = BASES["llama"]
+    model = base.make(WIDTH, 1)
+    found = step_ratios(base, model, {"lora": 2, "additive-top": 2}, 8)
+    assert found["lora"] == [1.0] * 5
+    assert all(0.1 < ratio < 10 for ratio in found["additive-top"])
+    assert middle([float(x) for x in range(1, 102)]) == "51.000 (41.000 to 61.000)"
+    assert middle([1.0, 2.0, 3.0]) == "2.000"
+
+
+def test_report_says_whose_loss_is_nearest_to_full_and_what_is_open() -> None:
+    def ended(last: float, *run: Any, **more: Any) -> dict:
+        return line(*run, **more) | {"losses": [2.0, last]}
+
+    lines = []
+    for method, rate, last in (("full", 1e-3, 0.2), ("lora", 1e-2, 0.5), ("additive-top", 1e-2, 0.4)):
+        lines += [ended(last, method, "search", rate, 0.5), ended(last - 0.1, method, "search", 1e-1, 0.1)]
+        lines += [ended(last, method, "test", rate, 0.5, seed) for seed in range(3)]
+    text = report_text(lines, {"llama": {"a": 0.1}}, "machine", {"llama": {"lora": [1.0] * 9, "full": [0.8] * 9}})
+    assert "nearest to full fine-tuning's (0.200): additive, top band 0.400, LoRA 0.500." in text
+    assert "The first additive adapter is number 1 of 2." in text
+    assert "additive, top band 0.300 (at 0.1), LoRA 0.400 (at 0.1)" in text
+    assert "at an end of the grid for full fine-tuning." in text
+    assert "Not run on this base: DoRA, PiSSA" in text
+    assert "0.800 (0.800 to 0.800)" in text
+    assert "## gpt" not in text
+    assert [axes.get_title() for axes in draw_losses(lines).axes] == ["llama: problems of two people"]
+
+
 @pytest.mark.parametrize(("mean", "half", "words"), [(0.2, 0.1, "better"), (-0.2, 0.1, "worse"), (0.1, 0.2, "within")])
 def test_a_difference_is_said_with_its_interval(mean: float, half: float, words: str) -> None:
     assert said(Estimate(mean, half, 5)).startswith(words)
@@ -170,7 +231,7 @@ def test_verdict_pairs_seeds_and_takes_the_additive_place_of_the_search() -> Non
             row("additive-bottom", 0.4, [0.9, 0.9]),
         ]
     )
-    assert "additive, top band against DoRA" in found
+    assert "additive, top band (of 2 bands the best in the search) against DoRA" in found
     assert "0.100" in found
     assert "better" in found
 

@@ -77,7 +77,11 @@ def test_the_best_rate_is_shown_with_how_many_were_tried() -> None:
     assert found[0]["identity"] == pytest.approx(0.6)
     text = page_text(TOPIC, {"runs": runs, "done": 4, "planned": 9, "machine": "a machine"})
     assert "4 of the 9 planned" in text
+    assert "cannot be judged yet" in text
     assert TOPIC.draw({"runs": runs}).axes
+    runs = [line(name, size, 1.0, 0.1 * size) for name in ("rotational", "additive", "lora") for size in (1, 2, 4)]
+    text = " ".join(page_text(TOPIC, {"runs": runs, "done": 9, "planned": 9, "machine": "a machine"}).split())
+    assert "LoRA 0.100 at 1,000 and 0.400 at 4,000" in text
 
 
 def test_a_page_without_runs_says_so() -> None:
@@ -88,7 +92,10 @@ def test_a_page_without_runs_says_so() -> None:
 
 def test_plan_begins_with_every_method_and_has_each_run_once() -> None:
     runs = list(plan(2))
-    assert {run["method"] for run in runs[: len(METHODS)]} == set(METHODS)
+    coarse = 1 + 3 * (len(METHODS) - 1)  # token embeddings have one size
+    assert {run["method"] for run in runs[:coarse]} == set(METHODS)
+    assert {run["factor"] for run in runs[:coarse]} == {1.0}
+    assert {run["subject"] for run in runs[: len(runs) // 2]} == {0}
     assert len({tuple(run.values()) for run in runs}) == len(runs)
 
 

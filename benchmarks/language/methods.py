@@ -162,7 +162,7 @@ def matched_size(method: Method, at: Context, budget: int) -> int:
         except ValueError:  # a block that does not divide a layer, a rank that it does not have
             continue
         found[size] = abs(math.log(numbers / budget))
-        if numbers > 4 * budget:
+        if numbers > budget:  # sizes rise, and the numbers with them
             break
     if not found:
         raise ValueError(f"{method.title} has no size that fits these layers")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from language.tasks import IGNORED, LENGTH, TASKS, WORDS, Task, batch, exact_matches
+from language.tasks import IGNORED, LENGTH, TASKS, WORDS, Task, batch, exact_matches, without_padding
 from spectral_fusion.atomic import atomic_file
 
 WIDTH, BLOCKS, HEADS = 160, 4, 4
@@ -26,6 +26,7 @@ class Base:
     """A model, what it is trained on from scratch, and what it is adapted to.
 
     make: the model with random weights. targets: its linear layers, which adapters change.
+    share: of the study's steps; a shift that every method learns in all of them tells nothing apart.
     """
 
     name: str
@@ -33,6 +34,11 @@ class Base:
     learned: Task
     shifted: Task
     targets: tuple[str, ...]
+    share: float = 1.0
+
+    def steps(self, wanted: int) -> int:
+        """Of an adaptation."""
+        return max(1, round(self.share * wanted))
 
 
 def llama(width: int, blocks: int) -> nn.Module:
@@ -91,6 +97,7 @@ BASES = {
             TASKS["copy and turn"],
             TASKS["turn and next"],
             ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
+            share=0.2,
         ),
     )
 }
@@ -105,7 +112,7 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def accuracy(model: Any, task: Task, part: Any, count: int = TESTED) -> float:
     """Share of the answers of a part that are right in every token."""
     model.eval()
-    rows, labels = batch(task, part, count, "fixed")
+    rows, labels = without_padding(*batch(task, part, count, "fixed"))
     found = [
         exact_matches(model(input_ids=a).logits, b) for a, b in zip(rows.split(100), labels.split(100), strict=True)
     ]

@@ -64,9 +64,9 @@ def reverse_or_copy(source: random.Random) -> Pair:
 
 
 def next_letters(source: random.Random) -> Pair:
-    """The shifted task: the mirror image with each letter replaced by the next one of the alphabet."""
+    """The shifted task: `turn` now means the mirror image with each letter replaced by the next one of the alphabet."""
     word = _letters(source)
-    return ["turn", *word, "next", "="], [LETTERS[(LETTERS.index(x) + 1) % len(LETTERS)] for x in word[::-1]]
+    return ["turn", *word, "="], [LETTERS[(LETTERS.index(x) + 1) % len(LETTERS)] for x in word[::-1]]
 
 
 TASKS = {
@@ -104,6 +104,12 @@ def batch(task: Task, part: Part, count: int, seed: str) -> tuple[Tensor, Tensor
             rows.append([*asked, *told, *[NUMBER["<pad>"]] * rest])
             labels.append([*[IGNORED] * len(asked), *told, *[IGNORED] * rest])
     return torch.tensor(rows), torch.tensor(labels)
+
+
+def without_padding(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns up to the end of the longest row: what is behind it changes nothing and costs as much."""
+    used = int((rows != NUMBER["<pad>"]).any(0).nonzero().max()) + 1
+    return rows[:, :used], labels[:, :used]
 
 
 def exact_matches(logits: Tensor, labels: Tensor) -> Tensor:
