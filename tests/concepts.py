@@ -1,6 +1,7 @@
 """Concepts with random trained tensors, made in milliseconds from the weights of a base."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "
 
 
 def make_concept(
-    base: StableDiffusion,
+    base: Any,
     name: str = "rex",
     *,
     band: int = 0,
@@ -62,7 +63,9 @@ def make_concept(
         kernels={key: tuple(weight.shape[2:]) for key, weight in weights.items() if weight.ndim == 4},
         training={"steps": 10, "seed": seed},
         layers=layers,
-        embeddings={"text_encoder": random(vectors, base.text_encoder.config.hidden_size)},
+        embeddings={"text_encoder": random(vectors, base.text_encoder.config.hidden_size)} if vectors else {},
+        family=base.family,
+        text_parts=tuple(base.texts)[: bool(vectors)],
     )
 
 

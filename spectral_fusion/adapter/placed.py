@@ -3,6 +3,7 @@
 A layer that sees the picture's cells multiplies each delta by its place's mask. A layer that sees text (`to_k`, `to_v`
 of cross-attention, a text encoder) lets a delta act while its own region's prompt passes. A layer that sees neither, as
 the projection of the time step does, serves the whole picture at once: a delta acts there if its place is all of it.
+Where texts stand in a row with the picture's cells, as in joint attention, a delta acts on the text of its own region.
 
 All deltas of a layer go through one product each way, whatever their number.
 """
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.sequence import JointSequence, Stream
 from spectral_fusion.spectral import Factors
 
-Kind = Literal["image", "text", "whole"]
+Kind = Literal["image", "text", "joint", "whole"]
+"""What a layer sees: cells of the picture, text, both in a row, or neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,8 @@ class Placement:
         self.deltas, self.masks = deltas, masks
         self.advance(0.0)
         self._region: int | None = None
+        self.sequence: JointSequence | None = None
+        """What stands in a row with the picture's cells at the moment."""
         self._cache: dict[Any, Tensor] = {}
 
     @contextmanager
@@ -57,6 +62,15 @@ class Placement:
             yield
         finally:
             self._region = before
+
+    @contextmanager
+    def in_a_row(self, sequence: JointSequence) -> Iterator[None]:
+        """While it lasts, these texts pass together, with the picture's cells."""
+        before, self.sequence = self.sequence, sequence
+        try:
+            yield
+        finally:
+            self.sequence = before
 
     def advance(self, progress: float) -> None:
         """So much of the denoising, from 0 to 1, is done: let each delta act in its own part of it."""
@@ -79,6 +93,15 @@ class Placement:
         if key not in self._cache:
             shares = self._by_delta(height, width) * torch.tensor(acting)[:, None]
             self._cache[key] = shares[list(rows)].to(like)
+        return self._cache[key]
+
+    def strengths_in_a_row(self, rows: tuple[int, ...], stream: Stream, like: Tensor) -> Tensor:
+        """(rows, tokens) of the row that passes: how strongly each row, of the delta with this number, acts."""
+        assert self.sequence is not None
+        key = (rows, stream, self.sequence, self.acting, like.device, like.dtype)
+        if key not in self._cache:
+            strengths = self.sequence.strengths([delta.place for delta in self.deltas], stream)
+            self._cache[key] = (strengths * torch.tensor(self.acting)[:, None])[list(rows)].to(like)
         return self._cache[key]
 
     def _by_delta(self, height: int, width: int) -> Tensor:
@@ -120,6 +143,7 @@ class _Hook:
         self, placement: Placement, layer: nn.Module, kind: Kind, owners: list[int], parts: list[Factors]
     ) -> None:
         self.placement, self.kind, self.owners = placement, kind, owners
+        self.placeless = all(placement.deltas[number].place is None for number in owners)
         weight = layer.weight
         weights = [placement.deltas[number].weight for number in owners]
         self.down = torch.cat([part.down for part in parts]).to(weight)
@@ -129,9 +153,10 @@ class _Hook:
     @torch.no_grad()
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
         x = inputs[0].to(y.dtype)
-        if self.kind == "image":
+        in_parts = self.kind == "image" or (self.kind != "whole" and self.placement.sequence is not None)
+        if in_parts and not self.placeless:
             return self._masked(layer, x, y)
-        chosen = (self.placement.speaking if self.kind == "text" else self.placement.everywhere)(self.owners)
+        chosen = (self.placement.everywhere if self.kind == "whole" else self.placement.speaking)(self.owners)
         if not chosen:
             return y
         if len(chosen) == len(self.owners):
@@ -143,6 +168,8 @@ class _Hook:
         if isinstance(layer, nn.Conv2d):
             height, width = y.shape[2:]
             strengths = self.placement.strengths(self.rows, height, width, y).view(-1, height, width)
+        elif self.placement.sequence is not None and self.kind != "whole":
+            strengths = self.placement.strengths_in_a_row(self.rows, self.kind, y).T
         else:
             strengths = self.placement.strengths(self.rows, *self.placement.masks.size(x.shape[1]), y).T
         return _add(layer, x, y, self.up, self.down, strengths)

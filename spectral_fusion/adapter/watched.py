@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spectral_fusion.adapter.joint import given_of, two_streams
+
 FINEST = 32 * 32  # finer layers see edges rather than subjects, and cost most
 
 
@@ -41,6 +43,40 @@ class AttentionWatch:
             grid = (maps / self._counts[cells]).cpu().unflatten(1, self.sizes(cells))[None]
             total += F.interpolate(grid, size=finest, mode="bilinear", align_corners=False)[0]
         return total / len(self._sums)
+
+
+class WatchedStreams:
+    """A processor of joint attention round another one, which does the work.
+
+    Cells attend to one another and to the text; what counts here is how they share out what goes to the text.
+    """
+
+    def __init__(self, inner: Any, watch: AttentionWatch, *, text_first: bool) -> None:
+        self.inner, self.watch, self.text_first = inner, watch, text_first
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+    ) -> tuple[Tensor, Tensor]:
+        last = hidden_states[-1:], encoder_hidden_states[-1:]  # the last is conditional
+        image, text = two_streams(attn, *last, image_rotary_emb, self.text_first)
+        self.watch.add(attended(image.query[0], text.key[0])[None])
+        given = given_of(attention_mask=attention_mask, image_rotary_emb=image_rotary_emb)
+        return self.inner(attn, hidden_states, encoder_hidden_states, **given)
+
+
+def attended(query: Tensor, key: Tensor) -> Tensor:
+    """(cells, tokens): the mean over heads of attention to these keys alone, (heads, tokens, channels); head by head,
+    for all at once are large."""
+    scale = query.shape[-1] ** -0.5
+    total = query.new_zeros(query.shape[1], key.shape[1], dtype=torch.float32)
+    for q, k in zip(query.float(), key.float(), strict=True):
+        total += (scale * q @ k.T).softmax(-1)
+    return total / len(query)
 
 
 class WatchedAttention:

@@ -7,8 +7,10 @@ Noisy latents are `(1 - s) x + s n` for a share s of noise, and the model answer
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,8 +21,12 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from spectral_fusion.base.condition import Posterior
+from spectral_fusion.adapter.joint import processor_for, replaced_processors
+from spectral_fusion.adapter.placed import Kind, Placement
+from spectral_fusion.adapter.watched import AttentionWatch, WatchedStreams
+from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.interface import Base, Embeddings
+from spectral_fusion.base.joint import RegionTexts, layer_kind
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger, same
 
@@ -58,6 +64,10 @@ class FlowTransformer(Base):
     """
 
     pipeline_class: str
+    joint_blocks: tuple[str, ...] = ()
+    """How the paths of layers begin that see picture and text in a row."""
+    text_first = True
+    """Whether texts come before the picture in such a row."""
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         if type(pipeline).__name__ != self.pipeline_class:
@@ -66,6 +76,7 @@ class FlowTransformer(Base):
             )
         super().__init__(pipeline)
         self._triggers: list[str] = []
+        self._regions: RegionTexts | None = None
 
     @property
     def transformer(self) -> nn.Module:
@@ -162,6 +173,36 @@ class FlowTransformer(Base):
         share = (times.to(latents) / TIMES)[:, None, None, None]
         return (1 - share) * latents + share * noise, noise - latents
 
+    @abstractmethod
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        """`predict` for one row of texts, whatever stands in it."""
+
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        if self._regions is None:
+            return self.answer(noisy, times, condition)
+        times = times.expand(len(noisy))
+        plain = len(noisy) // 2 if self._regions.half else 0
+        answers = [self.answer_in_places(noisy[plain:], times[plain:], condition[plain:], self._regions)]
+        if plain:
+            answers.insert(0, self.answer(noisy[:plain], times[:plain], condition[:plain]))
+        return torch.cat(answers)
+
+    def answer_in_places(self, noisy: Tensor, times: Tensor, condition: Condition, regions: RegionTexts) -> Tensor:
+        """`predict` where each region's text rules in its place.
+
+        times: (n,).
+        """
+        own, lengths = condition.embeds, [text.embeds.shape[1] for text in regions.texts]
+        size = self.token_grid(noisy.shape[-2], noisy.shape[-1])
+        sequence = regions.sequence(size, own.shape[1], lengths, text_first=self.text_first, device=own.device)
+        with regions.placement.in_a_row(sequence):
+            return self.answer(noisy, times, replace(condition, embeds=regions.joined(own, sequence)))
+
+    def text_lengths(self, condition: Condition) -> list[int]:
+        """Tokens of each text that stands in the row of a condition."""
+        sequence = self._regions and self._regions.placement.sequence
+        return sequence.lengths if sequence else [condition.embeds.shape[1]]
+
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
         self.transformer.enable_gradient_checkpointing()
@@ -173,6 +214,41 @@ class FlowTransformer(Base):
     def presets(self, mode: str, name: str) -> dict[str, Any]:
         chosen = super().presets(mode, name) | FULL_SIZE
         return chosen | ({"learning_rate_unet": 1e-2} if mode == "rotational" else {})
+
+    # Places
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in tokens of latents of (height, width)."""
+        return height // self.patch, width // self.patch
+
+    def layer_kind(self, layer: str) -> Kind:
+        return layer_kind(layer.partition(".")[2], self.joint_blocks)
+
+    @contextmanager
+    def read_places(self, texts: Sequence[Condition], placement: Placement, *, half: bool = False) -> Iterator[None]:
+        def processor(name: str, attn: Any) -> Any:
+            return processor_for(attn, layer_kind(f"{name}.to_q", self.joint_blocks), placement)
+
+        with replaced_processors(self.transformer, processor):
+            self._regions = RegionTexts(texts, placement, half=half)
+            try:
+                yield
+            finally:
+                self._regions = None
+
+    @contextmanager
+    def watch_words(
+        self, tokens: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> Iterator[Callable[[], Tensor | None]]:
+        grid = self.token_grid(*size)
+        watch = AttentionWatch(tokens, lambda _: grid)
+        with replaced_processors(self.transformer, lambda name, attn: self.watched(name, attn, watch)):
+            yield watch.mean
+
+    def watched(self, name: str, attn: Any, watch: AttentionWatch) -> Any | None:
+        """What takes notes of an attention of picture and text; None: nothing does, as of FLUX's last blocks."""
+        has_text = getattr(attn, "add_q_proj", None) is not None
+        return WatchedStreams(attn.processor, watch, text_first=self.text_first) if has_text else None
 
     # Drawing
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.joint import word_tokens
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
+T5_TOKENS = 512  # as FLUX.1's pipeline has them
 TRAINING_GUIDANCE = 1.0  # as kohya's guide has it for FLUX.1-dev
 
 
@@ -22,6 +24,7 @@ class Flux(FlowTransformer):
 
     family = "flux"
     pipeline_class = "FluxPipeline"
+    joint_blocks = ("single_transformer_blocks.",)
     pipeline: FluxPipeline
 
     @torch.no_grad()
@@ -31,7 +34,11 @@ class Flux(FlowTransformer):
         words, pooled, _ = self.pipeline.encode_prompt(list(prompts), None, device=self.device)
         return Condition(words, pooled)
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        (text,) = self.check_prompts([prompt])
+        return word_tokens(self.pipeline.tokenizer_2, text, words, T5_TOKENS)
+
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape
         guidance = condition.extra.get("guidance")
         if guidance is None and self.transformer.config.guidance_embeds:

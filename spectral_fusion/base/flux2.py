@@ -12,9 +12,11 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer
+from spectral_fusion.base.joint import as_asked, word_tokens
 from spectral_fusion.base.layers import dtype_of
 
 PATCH = 2
+LLM_TOKENS = 512  # as the pipeline has them
 
 
 class Flux2Klein(FlowTransformer):
@@ -22,6 +24,7 @@ class Flux2Klein(FlowTransformer):
 
     family = "flux2-klein"
     pipeline_class = "Flux2KleinPipeline"
+    joint_blocks = ("single_transformer_blocks.",)
     pipeline: Flux2KleinPipeline
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -64,14 +67,23 @@ class Flux2Klein(FlowTransformer):
         words, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
         return Condition(words)
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        (text,) = self.check_prompts([prompt])
+        tokenizer = self.pipeline.tokenizer
+        return word_tokens(tokenizer, as_asked(tokenizer, text, enable_thinking=False), words, LLM_TOKENS)
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         count, _, height, width = noisy.shape
+        words = torch.cat([places(1, 1, length) for length in self.text_lengths(condition)], 1)
         answer = self.transformer(
             hidden_states=noisy.flatten(2).transpose(1, 2).to(dtype_of(self.transformer)),
             timestep=times.expand(count).to(noisy) / 1000,
             guidance=None,
             encoder_hidden_states=condition.embeds,
-            txt_ids=places(1, 1, condition.embeds.shape[1]).to(noisy.device).expand(count, -1, -1),
+            txt_ids=words.to(noisy.device).expand(count, -1, -1),
             img_ids=places(height, width, 1).to(noisy.device).expand(count, -1, -1),
             return_dict=False,
         )[0]

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
+from spectral_fusion.base.joint import word_tokens
 from spectral_fusion.base.layers import dtype_of
+
+T5_TOKENS = 256  # as SD 3's pipeline has them
 
 
 class StableDiffusion3(FlowTransformer):
@@ -18,6 +21,7 @@ class StableDiffusion3(FlowTransformer):
 
     family = "sd3"
     pipeline_class = "StableDiffusion3Pipeline"
+    text_first = False
     pipeline: StableDiffusion3Pipeline
 
     @property
@@ -41,7 +45,17 @@ class StableDiffusion3(FlowTransformer):
         )
         return Condition(words, pooled)
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        """Those of both CLIPs, which stand in the same places, and behind them T5's."""
+        (text,) = self.check_prompts([prompt])
+        pipeline = self.pipeline
+        length = pipeline.tokenizer_max_length
+        found = word_tokens(pipeline.tokenizer, text, words, length)
+        if pipeline.text_encoder_3 is not None:
+            found += [length + place for place in word_tokens(pipeline.tokenizer_3, text, words, T5_TOKENS)]
+        return found
+
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         return self.transformer(
             hidden_states=noisy.to(dtype_of(self.transformer)),
             timestep=times.expand(len(noisy)).to(noisy.device),

@@ -38,7 +38,7 @@ class ZImage(FlowTransformer):
             mask[place, : len(words)] = True
         return Condition(embeds, extra={"mask": mask})
 
-    def predict(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+    def answer(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The model counts time from noise to picture, and answers `x - n`."""
         pictures = list(noisy.to(dtype_of(self.transformer)).unsqueeze(2).unbind(0))
         told = list(condition.embeds)
