@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from spectral_fusion.concept import ConceptInfo
 
 BaseName = Annotated[
-    str, typer.Option("--base", help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id.")
+    str,
+    typer.Option("--base", help="toybox, toybox128, toybox-sd3, a diffusers folder, a .safetensors file or a hub id."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a GPU where there is one.")]
 Precision = Annotated[
