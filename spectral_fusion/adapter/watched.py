@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_fusion.adapter.joint import given_of, two_streams
+from spectral_fusion.adapter.joint import given_of, one_stream, turned, two_streams
 
 FINEST = 32 * 32  # finer layers see edges rather than subjects, and cost most
 
@@ -67,6 +67,32 @@ class WatchedStreams:
         self.watch.add(attended(image.query[0], text.key[0])[None])
         given = given_of(attention_mask=attention_mask, image_rotary_emb=image_rotary_emb)
         return self.inner(attn, hidden_states, encoder_hidden_states, **given)
+
+
+class WatchedRow:
+    """As `WatchedStreams`, where picture and text stand in a row."""
+
+    def __init__(self, inner: Any, watch: AttentionWatch, image_length: int) -> None:
+        """image_length: tokens of the picture with what it is padded with; they come first."""
+        self.inner, self.watch, self.image_length = inner, watch, image_length
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        freqs_cis: Tensor | None = None,
+    ) -> Tensor:
+        here = slice(None) if attention_mask is None else attention_mask[-1]
+        joint = one_stream(attn, hidden_states[-1:, here])
+        if freqs_cis is not None:
+            joint = turned(joint, freqs_cis[-1, here])
+        height, width = self.watch.sizes(self.image_length)
+        query, key = joint.query[0, :, : height * width], joint.key[0, :, self.image_length :]
+        self.watch.add(attended(query, key)[None])
+        given = given_of(attention_mask=attention_mask, freqs_cis=freqs_cis)
+        return self.inner(attn, hidden_states, **given)
 
 
 def attended(query: Tensor, key: Tensor) -> Tensor:

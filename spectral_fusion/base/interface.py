@@ -379,7 +379,7 @@ class Base(ABC):
         raise InputError(f"bases of the family {self.family} take no ControlNet; generate without {control.net.name}")
 
     def layer_kind(self, layer: str) -> Kind:
-        """What a layer sees: cells of the picture, text, or neither. Raises InputError where that is not settled."""
+        """What a layer sees: cells of the picture, text, both, or neither. Raises InputError where it is not known."""
         raise InputError(f"concepts cannot be bound to places on a base of family {self.family}; fuse them instead")
 
     def read_places(
@@ -388,14 +388,14 @@ class Base(ABC):
         """Within the `with` block the cells of each place read its own text.
 
         Args:
-            texts: of each place, row by row as the picture's own condition.
+            texts: of each place, row by row as the picture's own condition, the unconditional ones first.
             half: the first half of each batch reads the picture's own text everywhere, and `texts` are of the second.
 
         Raises:
             InputError: the attention of this family cannot be split.
         """
         raise InputError(
-            f"regions swap the text of cross-attention, which bases of the family {self.family} do not have; "
+            f"the attention of bases of the family {self.family} is not split into regions here; "
             "name all subjects in one prompt"
         )
 
