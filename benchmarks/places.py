@@ -126,6 +126,8 @@ def run(arguments: argparse.Namespace) -> None:
             values = alone(base, concepts[name], photos.embeddings, scorers, config, detector)
             runs.add({"key": ["alone", name], "values": values})
     for count, own in chosen_sets(arguments.concepts, arguments.sets):
+        if count not in arguments.together:
+            continue
         photos = Photos.of([folders[name] for name in own], scorers)
         for way in arguments.ways:
             if {"key": [way, *own]} in runs:
@@ -192,6 +194,7 @@ if __name__ == "__main__":
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--detector", help="an OWLv2 folder or hub id; by default the base's own, or places")
     parser.add_argument("--fused", nargs="*", type=int, default=[], help="how many to fuse, drawn one at a time")
+    parser.add_argument("--together", nargs="+", type=int, default=[2, 3, 4], help="how many in a picture")
     parser.add_argument("--sets", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)

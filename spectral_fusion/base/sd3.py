@@ -16,7 +16,7 @@ from spectral_fusion.base.condition import Condition
 from spectral_fusion.base.flow import FlowTransformer
 from spectral_fusion.base.joint import word_tokens
 from spectral_fusion.base.layers import dtype_of
-from spectral_fusion.base.presets import LARGEST_MINIATURE, MINIATURE_JOINT
+from spectral_fusion.base.presets import MINIATURE_JOINT
 from spectral_fusion.base.regions import Box
 from spectral_fusion.base.vocabulary import EVERYDAY, Vocabulary
 
@@ -90,7 +90,7 @@ class StableDiffusion3(FlowTransformer):
 
     def presets(self, mode: str, name: str) -> dict[str, Any]:
         chosen = super().presets(mode, name)
-        return chosen | MINIATURE_JOINT if self.size <= LARGEST_MINIATURE and mode != "rotational" else chosen
+        return chosen | MINIATURE_JOINT if self.bundled and mode != "rotational" else chosen
 
     # Judging
 
