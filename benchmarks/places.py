@@ -1,23 +1,31 @@
 """Subjects in one picture: fused, routed, bound to boxes, bound to places that the model finds.
 
 python benchmarks/places.py run runs/places          # draws and judges, a JSON line for each set and way
+python benchmarks/places.py run runs/places --fused 3 8     # and one at a time, from weights that hold so many
 python benchmarks/places.py report runs/places       # a table from these, and sheets of pictures
 """
 
 import argparse
 import itertools
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 from lines import Lines
+from spectral_fusion.base.interface import Base
 from spectral_fusion.base.load import open_base
-from spectral_fusion.concept import Library
+from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
-from spectral_fusion.evaluate.finding import load_detector
-from spectral_fusion.evaluate.gathering import WAYS, Gathering, alone, gather, summary
+from spectral_fusion.evaluate.config import SUBJECT
+from spectral_fusion.evaluate.finding import embed_crops, load_detector, subject_crops
+from spectral_fusion.evaluate.gathering import ALONE_MARGIN, WAYS, Gathering, alone, gather, interval, summary
 from spectral_fusion.evaluate.load import load_scorers
+from spectral_fusion.evaluate.painter import subject_words
+from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
+from spectral_fusion.fusion import fuse
+from spectral_fusion.generation import GenerateConfig, generate
 
 FIGURES = ("identity", "nearest", "confusion", "placed", "seconds")
 PROMPTS = ("a photo of a {} on grass", "a photo of a {} in the snow")
@@ -29,6 +37,70 @@ def chosen_sets(names: list[str], sets: int) -> list[tuple[int, tuple[str, ...]]
     everything = {count: list(itertools.combinations(names, count)) for count in (2, 3, 4)}
     drawn = {count: source.sample(some, min(sets, len(some))) for count, some in everything.items()}
     return [(count, own[number]) for number in range(sets) for count, own in drawn.items() if number < len(own)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Draws one subject a picture and compares it with the photos of all of them."""
+
+    base: Base
+    concepts: tuple[Concept, ...]
+    photos: Photos
+    scorers: Scorers
+    config: EvaluateConfig
+    out: Path
+
+    def record(self, key: list, number: int, words: str, on: dict[Concept, float] | None = None) -> dict:
+        """values: cosines with the own photos; nearest: whether the nearest photo is an own one.
+
+        Args:
+            words: what prompts call the subject.
+            on: concepts that are put on for the picture; None for the base as it is.
+        """
+        config, own = self.config, self.concepts[number]
+        shown = {
+            "num_inference_steps": config.num_inference_steps,
+            "guidance_scale": config.guidance_scale,
+            "seed": config.seed,
+            "num_images": config.seeds,
+        }
+        prompts = [template.replace(SUBJECT, words) for template in config.prompts]
+        images = [
+            picture.image
+            for prompt in prompts
+            for picture in generate(self.base, GenerateConfig(prompt, **shown), concepts=on)
+        ]
+        images[0].save(self.out / f"{' '.join(map(str, key))}.png")
+        (crops,) = subject_crops(images, [own.class_word], self.base.places(1), None, ALONE_MARGIN)
+        seen = embed_crops(self.scorers, crops, self.photos.embeddings.shape[1])
+        values = (seen @ self.photos.embeddings[self.photos.owners == number].T).mean(1).tolist()
+        nearest = (self.photos.nearest(seen) == number).tolist()
+        return {"key": key, "values": values, "nearest": nearest}
+
+
+def run_one_at_a_time(judge: Judge, counts: list[int], runs: Lines) -> None:
+    """Each subject in pictures of its own: without its concept, with it alone, and from weights that hold `counts`."""
+    for number, concept in enumerate(judge.concepts):
+        words = subject_words(concept)
+        if {"key": ["without", concept.name]} not in runs:
+            runs.add(judge.record(["without", concept.name], number, concept.class_word))
+        if {"key": ["with", concept.name]} not in runs:
+            runs.add(judge.record(["with", concept.name], number, words, {concept: 1.0}))
+    total = len(judge.concepts)
+    for count, reduce in itertools.product(counts, ("sum", "routed")):
+        # Neighbours in turn, so that each concept is fused as often as any other.
+        for first in range(0, total, 1 if count < total else total):
+            members = [(first + step) % total for step in range(count)]
+            key = ["fused", reduce, count, judge.concepts[first].name]
+            if {"key": [*key, judge.concepts[members[-1]].name]} in runs:
+                continue
+            fusion = fuse(judge.base, dict.fromkeys((judge.concepts[m] for m in members), 1.0), reduce=reduce)
+            try:
+                for member in members:
+                    concept = judge.concepts[member]
+                    runs.add(judge.record([*key, concept.name], member, subject_words(concept)))
+            finally:
+                fusion.undo()
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,12 +116,18 @@ def run(arguments: argparse.Namespace) -> None:
     )
     out = Path(arguments.out)
     runs = runs_in(out)
+    if arguments.fused:
+        every = Photos.of(list(folders.values()), scorers)
+        judge = Judge(base, tuple(concepts.values()), every, scorers, config, out)
+        run_one_at_a_time(judge, arguments.fused, runs)
     for name in arguments.concepts:
         if {"key": ["alone", name]} not in runs:
             photos = Photos.of([folders[name]], scorers)
             values = alone(base, concepts[name], photos, scorers, config, detector)
             runs.add({"key": ["alone", name], "values": values})
     for count, own in chosen_sets(arguments.concepts, arguments.sets):
+        if count not in arguments.together:
+            continue
         photos = Photos.of([folders[name] for name in own], scorers)
         for way in arguments.ways:
             if {"key": [way, *own]} in runs:
@@ -78,7 +156,28 @@ def report(arguments: argparse.Namespace) -> None:
             cells = [f"{figures[k][0]:.2f} ± {figures[k][1]:.2f}" for k in ("identity", "over alone")]
             cells += [f"{100 * figures[k][0]:.0f} ± {100 * figures[k][1]:.0f} %" for k in ("nearest right", "success")]
             print(f"| {count} | {way} | {' | '.join(cells)} | {figures['confusion']:+.2f} | {figures['seconds']:.2f} |")
+    report_one_at_a_time(records)
     print(f"\nalone: {', '.join(f'{name} {value:.2f}' for name, value in alone_by_name.items())}")
+
+
+def report_one_at_a_time(records: list[dict]) -> None:
+    """Identity of subjects that have a picture to themselves, by what the weights hold."""
+    rows: dict[tuple, list[dict]] = {}
+    for record in records:
+        if record["key"][0] in ("without", "with", "fused"):
+            rows.setdefault(tuple(record["key"][:-2] if record["key"][0] == "fused" else record["key"][:1]), []).append(
+                record
+            )
+    if not rows:
+        return
+    print("\n| one in a picture | identity | nearest photo right | pictures |\n| --- | ---: | ---: | ---: |")
+    for key, own in rows.items():
+        values = [value for record in own for value in record["values"]]
+        right = [float(value) for record in own for value in record["nearest"]]
+        mean, half = interval(values)
+        share, either = interval(right)
+        said = f"{key[2]} fused, {key[1]}" if key[0] == "fused" else f"{key[0]} its concept"
+        print(f"| {said} | {mean:.2f} ± {half:.2f} | {100 * share:.0f} ± {100 * either:.0f} % | {len(values)} |")
 
 
 def runs_in(out: Path) -> Lines:
@@ -94,6 +193,8 @@ if __name__ == "__main__":
     parser.add_argument("--concepts", nargs="+", default=["tom", "kit", "rex", "bot", "fin", "dot", "eve", "sam"])
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--detector", help="an OWLv2 folder or hub id; by default the base's own, or places")
+    parser.add_argument("--fused", nargs="*", type=int, default=[], help="how many to fuse, drawn one at a time")
+    parser.add_argument("--together", nargs="+", type=int, default=[2, 3, 4], help="how many in a picture")
     parser.add_argument("--sets", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)

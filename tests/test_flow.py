@@ -245,3 +245,12 @@ def test_triggers_that_are_not_there_are_refused(family: str) -> None:
     base.add_words({"<rex>": {}})
     with pytest.raises(InputError, match="on this base already"):
         base.add_words({"<rex>": {}})
+
+
+@FAMILIES
+def test_routing_asks_the_family_with_a_sampler_of_its_own(family: str, concepts: dict[str, Concept]) -> None:
+    base, before = new_base(family), draw(new_base(family))
+    fusion = fuse(base, {concepts[family]: 1.0}, reduce="routed")
+    assert not torch.allclose(draw(base), before, atol=1e-4)
+    fusion.undo()
+    assert torch.equal(draw(base), before)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from spectral_fusion import toybox, toybox128
+from spectral_fusion import toybox, toybox128, toybox_sd3
 from spectral_fusion.base.default import NAMES
 from spectral_fusion.base.regions import Box
 
@@ -21,12 +21,15 @@ class Bundled:
         weights: its diffusers folder; `scorers/` in it judges its pictures.
         latent_side: its latents are so wide and high.
         fingerprint: of its weights, by which a copy elsewhere is known too.
+        t5_tokens: of a transformer whose T5 says nothing, how many tokens it is to say that in; as SD3's pipeline has
+            them where not told otherwise.
     """
 
     name: str
     weights: Path
     latent_side: int
     fingerprint: str
+    t5_tokens: int = 256
 
     def scorers(self) -> ModuleType:
         """The models that judge its pictures, loaded when they are first asked."""
@@ -48,8 +51,9 @@ class Bundled:
 
 BUNDLED = {
     name: Bundled(name, package.WEIGHTS, package.LATENT_SIDE, package.FINGERPRINT)
-    for name, package in zip(NAMES, (toybox, toybox128), strict=True)
+    for name, package in zip(NAMES, (toybox, toybox128, toybox_sd3), strict=True)
 }
+BUNDLED["toybox-sd3"] = replace(BUNDLED["toybox-sd3"], t5_tokens=toybox_sd3.T5_TOKENS)
 
 
 def known_by(side: int, fingerprint: Callable[[], str]) -> Bundled | None:

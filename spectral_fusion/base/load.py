@@ -61,9 +61,9 @@ def open_base(
     """Load a base, without its safety checker and with its progress bar off.
 
     Args:
-        base: a bundled base ("toybox" or "toybox128"), a diffusers folder, a `.safetensors` checkpoint in the original
-            layout (Stable Diffusion 1.x, 2.x or XL), or a hub id ("owner/name", taken from the hub's own cache;
-            HF_HUB_OFFLINE=1 keeps it from the network).
+        base: a bundled base ("toybox", "toybox128" or "toybox-sd3"), a diffusers folder, a `.safetensors` checkpoint in
+            the original layout (Stable Diffusion 1.x, 2.x or XL), or a hub id ("owner/name", taken from the hub's own
+            cache; HF_HUB_OFFLINE=1 keeps it from the network).
         dtype: float32 where None. An autoencoder that says `force_upcast` stays in float32.
         device: the CPU where None.
         prediction_type: "epsilon" or "v_prediction"; None: what the base says, and a single file that says nothing is

@@ -66,6 +66,16 @@ MINIATURE: dict[str, Any] = TINY | {
     "learning_rate_unet": 1.5e-2,
 }
 MINIATURE_ROTATIONAL = {"band_side": "top", "learning_rate_unet": 3e-2}
+# Where text and picture are attended to in a row, each has feed-forward layers and projections of its own. Words are
+# frozen, so a trigger is called by the text's own layers.
+MINIATURE_JOINT: dict[str, Any] = {
+    "target": (
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+        *("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj"),
+    ),
+    "batch_size": 4,
+    "learning_rate_unet": 1.5e-2,
+}
 
 
 def preset(resolution: int, mode: str, name: Preset = "balanced") -> dict[str, Any]:

@@ -20,7 +20,6 @@ from spectral_fusion.spectral import SHRINKAGE, Factors, route_factors, sum_fact
 
 PROMPTS = ("a photo of a {}", "a {} on grass", "a {} in a room")
 STEPS = 6
-SAMPLER = "DDIM"
 
 
 class Routable(Protocol):
@@ -108,7 +107,7 @@ def _grams(
     with words(base, subject.words), alone.present(), watched_grams(base.layers(), downs) as found, torch.no_grad():
         condition = base.condition(told_words)
         source = torch.Generator().manual_seed(seed)
-        for _ in base.denoise(condition, noise, sampler=SAMPLER, steps=steps, generator=source):
+        for _ in base.denoise(condition, noise, sampler=base.plain_sampler, steps=steps, generator=source):
             pass
     return found()
 

@@ -22,7 +22,7 @@ def app(
     share: Annotated[bool, Option("--share", help="A public link, through Gradio's servers.")] = False,
     library: LibraryFolder = None,
     base: Annotated[
-        str, Option(help="toybox, toybox128, a diffusers folder, a .safetensors checkpoint or a hub id.")
+        str, Option(help="toybox, toybox128, toybox-sd3, a diffusers folder, a .safetensors checkpoint or a hub id.")
     ] = DEFAULT,
     root: Annotated[list[Path] | None, Option(help="Folders that the page may read and write, beside its own.")] = None,
     allow_host: Annotated[

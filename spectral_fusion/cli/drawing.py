@@ -12,7 +12,10 @@ Concepts = Annotated[list[str] | None, Option(help="Concepts of the library, or 
 Weights = Annotated[list[float] | None, Option(help="One weight per concept; 1 where none are given.")]
 BaseOfConcepts = Annotated[
     str | None,
-    Option(help="toybox, toybox128, a diffusers folder, a .safetensors file or a hub id. Default: the concepts'."),
+    Option(
+        help="toybox, toybox128, toybox-sd3, a diffusers folder, a .safetensors file or a hub id. "
+        "Default: the concepts'."
+    ),
 ]
 Negative = Annotated[str, Option("--negative", "--negative-prompt", help="What not to draw.")]
 Steps = Annotated[int, Option(help="Denoising steps.")]

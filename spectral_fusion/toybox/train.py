@@ -37,6 +37,7 @@ class Edition:
     Args:
         in_all: the stages that "all" trains, in order; all stages if empty.
         watch: makes what looks on at a stage's steps, from the stage's name and its runner.
+        pack: gathers the finished stages of a folder; None for Stable Diffusion's parts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Edition:
     scorers: Mapping[str, type[PreTrainedModel]]
     in_all: tuple[str, ...] = ()
     watch: Callable[[str, Runner, Path], OnStep] | None = field(default=None)
+    pack: Callable[[Path], Path] | None = field(default=None)
 
 
 TOYBOX = Edition(
@@ -149,7 +151,7 @@ def pack(out: Path, edition: Edition = TOYBOX) -> Path:
         part.register_to_config(_name_or_path=edition.name)  # where it was trained is nobody else's business
     folder = out / "weights"
     pipeline.to(torch.float16).save_pretrained(folder)
-    _load_as_single(folder / "text_encoder" / "config.json")
+    load_as_single(folder / "text_encoder" / "config.json")
     for name, kind in edition.scorers.items():
         if (out / name).exists():
             kind.from_pretrained(out / name).half().save_pretrained(folder / "scorers" / name)
@@ -158,7 +160,7 @@ def pack(out: Path, edition: Edition = TOYBOX) -> Path:
     return folder
 
 
-def _load_as_single(config: Path) -> None:
+def load_as_single(config: Path) -> None:
     """Half precision is for the file only: diffusers loads single precision unless asked, and so must transformers."""
     settings = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
@@ -208,7 +210,8 @@ def command(edition: Edition) -> Callable[..., None]:
             options = {"seed": seed, "steps": steps, "stop": stop, "init": init, "compiled": compiled}
             train_stage(name, folder, edition=edition, on_step=printer, **options)  # type: ignore[arg-type]
         if stage in ("all", "pack"):
-            print(f"packed in {pack(folder, edition)}")
+            packed = edition.pack(folder) if edition.pack else pack(folder, edition)
+            print(f"packed in {packed}")
 
     return main
 

@@ -59,7 +59,9 @@ class TrainConfig:
 
     name: Annotated[str, Subject("Name of the concept in the library.")]
     class_word: Annotated[str, Subject("What the subject is, in a word that the base knows: dog.", flag="--class")]
-    base: Annotated[str, Subject("toybox128, toybox, a diffusers folder, a .safetensors file or a hub id.")] = DEFAULT
+    base: Annotated[
+        str, Subject("toybox128, toybox, toybox-sd3, a diffusers folder, a .safetensors file or a hub id.")
+    ] = DEFAULT
     prediction_type: Annotated[
         PredictionType | None, Subject("What the base predicts. Default: as its files say, else the model is asked.")
     ] = None

@@ -18,7 +18,7 @@ from spectral_fusion.base.interface import Base, Embeddings, words
 from spectral_fusion.training.config import ResolvedConfig
 from spectral_fusion.training.data import Example
 from spectral_fusion.training.embeddings import word_like_noise
-from spectral_fusion.training.neutral import DECOY, NeutralPrompt, neutral_prompts
+from spectral_fusion.training.neutral import DECOY, NeutralPrompt, made_up_word, neutral_prompts
 from spectral_fusion.training.randomness import chance, generator, randint
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,21 @@ def distillation(base: Base, config: ResolvedConfig, predictions: Predictions) -
         config.class_word,
         config.distillation_prompts,
         generator(config.seed, "neutral prompts"),
-        decoys=DECOYS if base.texts else 0.0,
+        decoys=DECOYS,
     )
+    if not base.texts:
+        yield [Distillation(predictions.of(base, _with_made_up_words(prompts, config), config), config.seed)]
+        return
     decoys = {f"<decoy-{place}>": prompt for place, prompt in enumerate(prompts) if prompt.has_decoy}
     with words(base, {name: random_trigger(base, prompt, name, config) for name, prompt in decoys.items()}):
         captions = [prompt.text.replace(DECOY, f"<decoy-{place}>") for place, prompt in enumerate(prompts)]
         yield [Distillation(predictions.of(base, captions, config), config.seed)]
+
+
+def _with_made_up_words(prompts: Sequence[NeutralPrompt], config: ResolvedConfig) -> list[str]:
+    """Where words stay frozen a trigger is a rare word; so are its decoys."""
+    source = generator(config.seed, "made-up words")
+    return [prompt.text.replace(DECOY, f"<{made_up_word(source)}>") for prompt in prompts]
 
 
 def random_trigger(base: Base, prompt: NeutralPrompt, name: str, config: ResolvedConfig) -> Embeddings:

@@ -10,6 +10,7 @@ from spectral_fusion.training.captions import TEMPLATES
 from spectral_fusion.training.randomness import chance, randint
 
 DECOY = "{decoy}"
+CONSONANTS, VOWELS = "bdfgjklmnprstvz", "aeiou"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ def neutral_prompts(
     """
     words = vocabulary if vocabulary.nouns else replace(vocabulary, nouns=(class_word,))
     return [_prompt(words, class_word, decoys, source) for _ in range(count)]
+
+
+def made_up_word(source: torch.Generator) -> str:
+    """Three to six letters that can be spoken and mean nothing."""
+    letters = (CONSONANTS, VOWELS)
+    return "".join(_pick(letters[place % 2], source) for place in range(3 + randint(4, source)))
 
 
 def _prompt(words: Vocabulary, class_word: str, decoys: float, source: torch.Generator) -> NeutralPrompt:
