@@ -200,7 +200,7 @@ class FlowTransformer(Base):
 
     def text_lengths(self, condition: Condition) -> list[int]:
         """Tokens of each text that stands in the row of a condition."""
-        sequence = self._regions and self._regions.placement.sequence
+        sequence = None if self._regions is None else self._regions.placement.sequence
         return sequence.lengths if sequence is not None else [condition.embeds.shape[1]]
 
     @contextmanager
