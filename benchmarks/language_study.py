@@ -81,7 +81,7 @@ def sizes_of(out: Path, base: Any, model: Any, methods: list[str], scale: Scale)
             found[name] = matched_size(METHODS[name], at, budget(at, scale.rank))
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept | {scope: found}), encoding="utf-8")
-    return found
+    return {name: found[name] for name in methods}
 
 
 def plan(base: str, sizes: dict[str, int], lines: Lines, scale: Scale) -> Iterator[dict[str, Any]]:

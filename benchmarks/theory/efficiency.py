@@ -238,9 +238,10 @@ def draw(data: Data) -> Figure:
         elif own:
             xs, ys = [point["numbers"] for point in own], [point["identity"] for point in own]
             axes.plot(xs, ys, marker="o", label=method.title)
-    if not any(point["numbers"] for point in points):
-        axes.set_xticks([])  # a logarithmic axis without numbers
     axes.set(xscale="log", xlabel="trained numbers, token embeddings apart", ylabel="identity of the subject alone")
+    if not any(point["numbers"] for point in points):  # decades that no method stands for
+        axes.set_xticks([])
+        axes.set_xticks([], minor=True)
     axes.legend()
     return figure
 
