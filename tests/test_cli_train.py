@@ -237,7 +237,7 @@ def test_accelerate_launch_on_two_processes_trains_one_concept(base: Path, photo
 
 
 def test_a_training_says_what_it_does_before_its_first_step(train: Callable[..., Result]) -> None:
-    flags = [*QUICK, "--distillation-prompts", "3", "--prior-preservation", "--num-class-images", "2"]
+    flags = [*QUICK, "--distillation-prompts", "3", "--num-class-images", "2", "--prior-weight", "1"]
     result = train("--name", "rex", "--class", "dog", *flags)
     assert result.exit_code == 0, result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith("rex: ")]
