@@ -115,6 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
         guidance_scale=arguments.guidance_scale,
     )
     out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
     runs = runs_in(out)
     if arguments.fused:
         every = Photos.of(list(folders.values()), scorers)
