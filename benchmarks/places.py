@@ -8,6 +8,7 @@ python benchmarks/places.py report runs/places       # a table from these, and s
 import argparse
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +19,17 @@ from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.evaluate.config import SUBJECT
-from spectral_fusion.evaluate.finding import embed_crops, load_detector, subject_crops
+from spectral_fusion.evaluate.finding import Detector, Finder, load_detector, seen_subjects
 from spectral_fusion.evaluate.gathering import ALONE_MARGIN, WAYS, Gathering, alone, gather, interval, summary
 from spectral_fusion.evaluate.load import load_scorers
 from spectral_fusion.evaluate.painter import subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
-from spectral_fusion.fusion import fuse
+from spectral_fusion.fusion import Reduce, fuse
 from spectral_fusion.generation import GenerateConfig, generate
+from spectral_fusion.generation.bound import Placeable
 
+REDUCES: tuple[Reduce, ...] = ("sum", "routed")
 FIGURES = ("identity", "nearest", "confusion", "placed", "seconds")
 PROMPTS = ("a photo of a {} on grass", "a photo of a {} in the snow")
 
@@ -47,33 +50,31 @@ class Judge:
     concepts: tuple[Concept, ...]
     photos: Photos
     scorers: Scorers
+    detector: Detector | Finder | None
     config: EvaluateConfig
     out: Path
 
-    def record(self, key: list, number: int, words: str, on: dict[Concept, float] | None = None) -> dict:
+    def record(self, key: list, number: int, words: str, on: Mapping[Placeable, float] | None = None) -> dict:
         """values: cosines with the own photos; nearest: whether the nearest photo is an own one.
 
         Args:
             words: what prompts call the subject.
             on: concepts that are put on for the picture; None for the base as it is.
         """
-        config, own = self.config, self.concepts[number]
-        shown = {
-            "num_inference_steps": config.num_inference_steps,
-            "guidance_scale": config.guidance_scale,
-            "seed": config.seed,
-            "num_images": config.seeds,
-        }
-        prompts = [template.replace(SUBJECT, words) for template in config.prompts]
-        images = [
-            picture.image
-            for prompt in prompts
-            for picture in generate(self.base, GenerateConfig(prompt, **shown), concepts=on)
-        ]
+        images = []
+        for template in self.config.prompts:
+            settings = GenerateConfig(
+                template.replace(SUBJECT, words),
+                num_inference_steps=self.config.num_inference_steps,
+                guidance_scale=self.config.guidance_scale,
+                seed=self.config.seed,
+                num_images=self.config.seeds,
+            )
+            images += [picture.image for picture in generate(self.base, settings, concepts=on)]
         images[0].save(self.out / f"{' '.join(map(str, key))}.png")
-        (crops,) = subject_crops(images, [own.class_word], self.base.places(1), None, ALONE_MARGIN)
-        seen = embed_crops(self.scorers, crops, self.photos.embeddings.shape[1])
-        values = (seen @ self.photos.embeddings[self.photos.owners == number].T).mean(1).tolist()
+        own, places = self.concepts[number].class_word, self.base.places(1)
+        (seen,) = seen_subjects(images, [own], [number], self.photos, places, self.scorers, self.detector, ALONE_MARGIN)
+        values = self.photos.similarity(seen)[:, number].tolist()
         nearest = (self.photos.nearest(seen) == number).tolist()
         return {"key": key, "values": values, "nearest": nearest}
 
@@ -87,7 +88,7 @@ def run_one_at_a_time(judge: Judge, counts: list[int], runs: Lines) -> None:
         if {"key": ["with", concept.name]} not in runs:
             runs.add(judge.record(["with", concept.name], number, words, {concept: 1.0}))
     total = len(judge.concepts)
-    for count, reduce in itertools.product(counts, ("sum", "routed")):
+    for count, reduce in itertools.product(counts, REDUCES):
         # Neighbours in turn, so that each concept is fused as often as any other.
         for first in range(0, total, 1 if count < total else total):
             members = [(first + step) % total for step in range(count)]
@@ -119,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     runs = runs_in(out)
     if arguments.fused:
         every = Photos.of(list(folders.values()), scorers)
-        judge = Judge(base, tuple(concepts.values()), every, scorers, config, out)
+        judge = Judge(base, tuple(concepts.values()), every, scorers, detector, config, out)
         run_one_at_a_time(judge, arguments.fused, runs)
     for name in arguments.concepts:
         if {"key": ["alone", name]} not in runs:

@@ -18,7 +18,7 @@ from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.errors import InputError
 from spectral_fusion.evaluate import EvaluateConfig, Evaluation, Spectral, build_methods, evaluate
 from spectral_fusion.evaluate import painter as painting
-from spectral_fusion.evaluate.boxes import crop_square, region_boxes
+from spectral_fusion.evaluate.boxes import crop_square
 from spectral_fusion.evaluate.similarity import Photos, confusion
 from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.toybox.layout import standing_boxes
@@ -188,8 +188,7 @@ def test_concepts_of_a_sum_are_also_bound_to_their_places(base: StableDiffusion,
     assert len(first.scores["places"].identity) == 2
     [drawn] = [drawing for drawing in first.drawings if drawing.setting == "places"]
     prompts = {"rex": "a <rex> dog and a dog on grass", "tom": "a dog and a <tom> dog on grass"}
-    boxes = region_boxes(base.places(2))
-    regions = tuple(Region(prompts[n], box, concepts={n: 1.0}) for n, box in zip(prompts, boxes, strict=True))
+    regions = tuple(Region(prompt, concepts={name: 1.0}) for name, prompt in prompts.items())
     shown = GenerateConfig(drawn.prompt, regions=regions, detail=0.5, num_inference_steps=4, guidance_scale=5.0)
     [expected] = generate(base, shown, concepts=dict.fromkeys(concepts, 1.0))
     assert drawn.image.tobytes() == expected.image.tobytes()

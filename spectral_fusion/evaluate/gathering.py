@@ -19,7 +19,7 @@ from spectral_fusion.base.interface import Base
 from spectral_fusion.concept import Concept
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.finding import Detector, Finder, seen_subjects
-from spectral_fusion.evaluate.painter import bound_to, joined, regions_of, subject_words
+from spectral_fusion.evaluate.painter import bound_to, joined, regions_of, subject_words, to_be_found
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.fusion import fuse
@@ -138,7 +138,7 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
     if way.startswith(("boxes", "auto")):
         regions = bound_to(apart, concepts)
         if way.startswith("auto"):
-            regions = tuple(replace(region, box=None) for region in regions)
+            regions = to_be_found(regions)
         detail = config.detail if way.endswith("detail") else 0.0
         placed = replace(settings, regions=regions, detail=detail)
         return generate(base, placed, concepts=dict.fromkeys(concepts, 1.0))

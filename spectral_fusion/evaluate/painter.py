@@ -42,7 +42,10 @@ class Painter:
         return self._draw("regions" if regions else "together", None, words, adapters if regions else ())
 
     def placed(self, concepts: Sequence[Concept]) -> list[Drawing]:
-        """All concepts in each picture, none of them fused: each at work in its own place, then drawn again there."""
+        """All concepts in each picture, none of them fused: each at work in its own place, then drawn again there.
+
+        The base finds the places: in boxes a subject would be drawn again beside what the base put elsewhere.
+        """
         words = joined([subject_words(concept) for concept in concepts])
         return self._draw("places", None, words, concepts, bound=concepts)
 
@@ -80,7 +83,7 @@ class Painter:
             regions = regions_of(in_regions, template, self.base.places(len(in_regions)) if in_regions else [])
             config = GenerateConfig(
                 prompt=prompt,
-                regions=bound_to(regions, bound) if bound else regions,
+                regions=to_be_found(bound_to(regions, bound)) if bound else regions,
                 detail=self.config.detail if bound else 0.0,
                 seed=self.config.seed,
                 num_images=self.config.seeds if seeds is None else seeds,
@@ -126,3 +129,8 @@ def bound_to(regions: Sequence[Region], concepts: Sequence[Concept]) -> tuple[Re
     return tuple(
         replace(region, concepts=((concept.name, 1.0),)) for region, concept in zip(regions, concepts, strict=True)
     )
+
+
+def to_be_found(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """The regions without their boxes: the model finds where they are."""
+    return tuple(replace(region, box=None) for region in regions)
