@@ -344,7 +344,8 @@ def test_a_claim_that_says_no_trigger_or_base_is_shown_as_unreadable(library: Li
     assert stock.broken_claims[0].reason.isprintable()
 
 
-def test_notes_that_are_a_link_to_themselves_do_not_hide_a_concept(library: Library) -> None:
+def test_notes_that_are_a_link_to_themselves_do_not_hide_a_concept(library: Library, rex: Concept) -> None:
+    library.add(rex)
     notes = library.folder("rex") / "notes.json"
     notes.symlink_to(notes)
     stock = library.stock()
