@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from serving import Server, make_place, serve
 
+from spectral_fusion.base.default import DETAIL
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.picture import read_parameters
 from tiny import tiny_base, tiny_controlnet
@@ -144,7 +145,7 @@ def test_a_finished_picture_is_edited_refined_and_upscaled(server: Server, page:
     page.wait_for_function(f"document.querySelectorAll('.strip [role=option]').length >= {len(server.pictures) + 1}")
     idle(page)
     before, after = server.pictures[-2:]
-    assert read_parameters(after).settings["Detail strength"] == "0.4"
+    assert read_parameters(after).settings["Detail strength"] == f"{DETAIL:g}", "as the first region sets it"
     assert (pixels(after)[:, 120:] == pixels(before)[:, 120:]).all(), "away from the region it is the same picture"
     page.locator(f".strip [data-name='{plain.name}']").click()
     page.click("#edit")
