@@ -72,8 +72,8 @@ class Visitor:
     def _together(self) -> None:
         """Two subjects, a region each."""
         self.page.locator("[data-do=clear-form]").evaluate("node => node.click()")
-        self.fill(f_prompt="a photo of a <rex> dog and a <tom> cat on the beach")
-        for name in ("rex", "tom"):
+        self.fill(f_prompt="a photo of a <eve> woman and a <kit> cat on grass")
+        for name in ("eve", "kit"):
             self.page.wait_for_selector(f"#weight-{name}")
             self.page.click("#add-region")
 

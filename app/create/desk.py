@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SHOWN = 24
 MOST_PLACES = 4  # subjects side by side for whom the base has places
 WELCOME = (
-    ("rex", "kit"),
+    ("eve", "kit"),
     ("rex", "tom"),
 )  # of the shipped concepts: who stand in the first picture, the first that are there
 
@@ -190,7 +190,7 @@ class Desk:
         one, two = (f"a {known[name].trigger} {known[name].class_word}" for name in pair)
         places = zip(pair, self.studio.places(len(pair)), strict=True)
         return {
-            "prompt": f"{one} and {two} on the beach",
+            "prompt": f"{one} and {two} on grass",
             "regions": [{"concept": name, "prompt": "", "box": box} for name, box in places],
             "detail": DETAIL,
             "names": list(pair),
