@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge import run as run_verbs
 from lines import Lines
 from spectral_fusion.errors import InputError
 
@@ -256,11 +256,7 @@ def _known(names: list[str] | None, all_names: list[str], kind: str) -> list[str
 
 
 def main() -> None:
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_verbs(app)
 
 
 if __name__ == "__main__":

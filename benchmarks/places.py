@@ -18,15 +18,22 @@ from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Concept, Library
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
-from spectral_fusion.evaluate.config import SUBJECT
 from spectral_fusion.evaluate.finding import Detector, Finder, load_detector, seen_subjects
-from spectral_fusion.evaluate.gathering import ALONE_MARGIN, WAYS, Gathering, alone, gather, interval, summary
+from spectral_fusion.evaluate.gathering import (
+    ALONE_MARGIN,
+    WAYS,
+    Gathering,
+    alone,
+    gather,
+    interval,
+    portraits,
+    summary,
+)
 from spectral_fusion.evaluate.load import load_scorers
 from spectral_fusion.evaluate.painter import subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.fusion import Reduce, fuse
-from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.generation.bound import Placeable
 
 REDUCES: tuple[Reduce, ...] = ("sum", "routed")
@@ -61,16 +68,7 @@ class Judge:
             words: what prompts call the subject.
             on: concepts that are put on for the picture; None for the base as it is.
         """
-        images = []
-        for template in self.config.prompts:
-            settings = GenerateConfig(
-                template.replace(SUBJECT, words),
-                num_inference_steps=self.config.num_inference_steps,
-                guidance_scale=self.config.guidance_scale,
-                seed=self.config.seed,
-                num_images=self.config.seeds,
-            )
-            images += [picture.image for picture in generate(self.base, settings, concepts=on)]
+        images = portraits(self.base, words, self.config, on)
         images[0].save(self.out / f"{' '.join(map(str, key))}.png")
         own, places = self.concepts[number].class_word, self.base.places(1)
         (seen,) = seen_subjects(images, [own], [number], self.photos, places, self.scorers, self.detector, ALONE_MARGIN)

@@ -24,6 +24,7 @@ from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, Picture, generate
+from spectral_fusion.generation.bound import Placeable
 
 Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "boxes, detail", "auto", "auto, detail"]
 WAYS: dict[Way, str] = {
@@ -167,21 +168,33 @@ def alone(
     Args:
         photos: of this concept alone.
     """
-    values = []
+    images = portraits(base, subject_words(concept), config, {concept: 1.0})
+    words, places = [concept.class_word], base.places(1)
+    (seen,) = seen_subjects(images, words, [0], photos, places, scorers, detector, ALONE_MARGIN)
+    return photos.similarity(seen)[:, 0].tolist()
+
+
+def portraits(
+    base: Base, words: str, config: EvaluateConfig, concepts: Mapping[Placeable, float] | None = None
+) -> list[Image.Image]:
+    """Pictures of one subject, prompt by prompt.
+
+    Args:
+        words: what prompts call it.
+        concepts: at work beside the base's weights; None for the base as it is.
+    """
+    images = []
     for template in config.prompts:
         settings = GenerateConfig(
-            template.replace(SUBJECT, subject_words(concept)),
+            template.replace(SUBJECT, words),
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
             sampler=config.sampler,
             seed=config.seed,
             num_images=config.seeds,
         )
-        images = [picture.image for picture in generate(base, settings, concepts={concept: 1.0})]
-        words, places = [concept.class_word], base.places(1)
-        (seen,) = seen_subjects(images, words, [0], photos, places, scorers, detector, ALONE_MARGIN)
-        values += photos.similarity(seen)[:, 0].tolist()
-    return values
+        images += [picture.image for picture in generate(base, settings, concepts=concepts)]
+    return images
 
 
 def summary(gatherings: Sequence[Gathering], alone_by_name: Mapping[str, float]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Verdict:
         if time.monotonic() - self.last < self.every:
             return
         state = torch.get_rng_state()
-        record = {"stage": self.name, "step": step, "pictures": step * self.runner.settings.batch, **self._judge(step)}
+        record = {"stage": self.name, "step": step, "pictures": step * self.runner.settings.batch, **self.judge(step)}
         torch.set_rng_state(state)
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record)
@@ -100,7 +100,8 @@ class Verdict:
         print(line, flush=True)
         self.last = time.monotonic()
 
-    def _judge(self, step: int) -> dict[str, object]:
+    def judge(self, step: int) -> dict[str, object]:
+        """What is measured of the averaged weights."""
         if self.name in ("vae", "decoder"):
             return self._judge_autoencoder()
         return self._judge_denoiser(step) if self.name == "unet" else {}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-import time
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from spectral_fusion.toybox.data import to_tensor
 from spectral_fusion.toybox.runner import Runner
+from spectral_fusion.toybox128 import verdict as toybox128
 from spectral_fusion.toybox128.caption import caption
 from spectral_fusion.toybox128.paint import draw_scene
 from spectral_fusion.toybox_sd3 import data
@@ -62,20 +60,9 @@ def averaged(runner: Runner) -> Denoiser:
     return model.eval()
 
 
-class Verdict:
-    """Called at each step: every `every` seconds it measures the averaged weights and writes to `folder`."""
+class Verdict(toybox128.Verdict):
+    """The same for this base's transformer."""
 
-    def __init__(self, name: str, runner: Runner, out: Path, every: float = 600.0) -> None:
-        self.name, self.runner, self.folder, self.every = name, runner, out / "verdicts", every
-        self.last = time.monotonic()
-
-    def __call__(self, step: int, loss: float) -> None:
-        if time.monotonic() - self.last < self.every:
-            return
-        errors = velocity_errors(averaged(self.runner))
-        line = json.dumps({"step": step, "pictures": step * self.runner.settings.batch, **errors})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "verdicts.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
-        self.last = time.monotonic()
+    def judge(self, step: int) -> dict[str, object]:
+        """The errors of its predictions."""
+        return {**velocity_errors(averaged(self.runner))}
