@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from spectral_fusion.base.interface import Base
+from spectral_fusion.base.regions import Box
 from spectral_fusion.concept import Concept
 from spectral_fusion.evaluate.config import SUBJECT, EvaluateConfig
 from spectral_fusion.evaluate.finding import Detector, Finder, seen_subjects
-from spectral_fusion.evaluate.painter import bound_to, joined, regions_of, subject_words, to_be_found
+from spectral_fusion.evaluate.painter import Subject, bound_to, joined, regions_of, subject_words, to_be_found
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.fusion import fuse
@@ -47,13 +48,14 @@ ALONE_MARGIN = 0.25
 class Gathering:
     """Pictures of one set of subjects drawn one way.
 
+    way: one of `WAYS`, or what a benchmark calls another.
     identity: [picture][subject], the mean cosine with the own photos; 0 where the subject is not found.
     nearest: [picture][subject], whether it is found and its nearest photo is its own.
     confusion: the mean cosine with the other subjects' photos, minus what these photos have with the own ones.
     placed: [picture], whether places were found; True for ways that need none.
     """
 
-    way: Way
+    way: str
     names: tuple[str, ...]
     identity: list[list[float]]
     nearest: list[list[bool]]
@@ -85,12 +87,32 @@ def gather(
     """
     began = time.perf_counter()
     pictures = [picture for template in config.prompts for picture in draw(base, concepts, way, template, config)]
-    seconds = time.perf_counter() - began
-    words, places = [concept.class_word for concept in concepts], base.places(len(concepts))
+    seconds = (time.perf_counter() - began) / len(pictures)
+    return judged(way, pictures, seconds, concepts, photos, base.places(len(concepts)), scorers, detector)
+
+
+def judged(
+    way: str,
+    pictures: list[Picture],
+    seconds: float,
+    subjects: Sequence[Subject],
+    photos: Photos,
+    places: Sequence[Box],
+    scorers: Scorers,
+    detector: Detector | Finder | None = None,
+) -> Gathering:
+    """Pictures of some subjects together, in whatever way they were drawn, with what is seen in them.
+
+    Args:
+        seconds: that a picture took.
+        photos: of these subjects, in order.
+        places: where the base puts so many, looked at where there is no detector.
+    """
+    words = [subject.class_word for subject in subjects]
     identity, nearest, strange = [], [], []
-    images, own = [picture.image for picture in pictures], range(len(concepts))
-    subjects = seen_subjects(images, words, own, photos, places, scorers, detector, CROP_MARGIN)
-    for seen in subjects.unbind(1):
+    images, own = [picture.image for picture in pictures], range(len(subjects))
+    crops = seen_subjects(images, words, own, photos, places, scorers, detector, CROP_MARGIN)
+    for seen in crops.unbind(1):
         found = (seen @ photos.embeddings.T).amax(1) >= FOUND
         alike, right, other = judge_crops(photos, seen)
         identity.append([float(value) if here else 0.0 for value, here in zip(alike, found, strict=True)])
@@ -98,12 +120,12 @@ def gather(
         strange.append(float(other.mean()))
     return Gathering(
         way,
-        tuple(concept.name for concept in concepts),
+        tuple(subject.name for subject in subjects),
         identity,
         nearest,
         fmean(strange) - photos_in_common(photos),
         [picture.parameters.settings.get("Places") != "not found" for picture in pictures],
-        seconds / len(pictures),
+        seconds,
         pictures,
     )
 
@@ -120,7 +142,9 @@ def judge_crops(photos: Photos, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def photos_in_common(photos: Photos) -> float:
-    """The mean cosine of photos of different subjects."""
+    """The mean cosine of photos of different subjects; 0 where there is one subject alone."""
+    if len(photos.owners.unique()) < 2:
+        return 0.0
     cosines = photos.embeddings @ photos.embeddings.T
     return float(cosines[photos.owners[:, None] != photos.owners[None]].mean())
 

@@ -104,10 +104,11 @@ def view(image: Image.Image, box: tuple[float, float, float, float], margin: flo
 def identity_pair(rng: random.Random) -> Example:
     """For the identity encoder: two views of an identity that no evaluation uses, each in a scene of its own."""
     thing = identity(rng.randrange(HELD_OUT, 2_000_000_000))
-    return {"first": _view(thing, rng), "second": _view(thing, rng)}
+    return {"first": any_view(thing, rng), "second": any_view(thing, rng)}
 
 
-def _view(thing: Thing, rng: random.Random) -> Tensor:
+def any_view(thing: Thing, rng: random.Random) -> Tensor:
+    """A view of a thing among others by chance, not quite at its box, spoiled a little: (3, 96, 96)."""
     things = [any_thing(rng, marked=0.5) for _ in range(rng.choice((1, 1, 2, 3, 4)))]
     index = rng.randrange(len(things))
     things[index] = thing

@@ -1,4 +1,4 @@
-"""The detector: finds each thing of a picture, with its class, colour, marks and box. It scores, and never trains.
+"""The detector: finds each thing of a picture and its box, and the place. It scores, and never trains.
 
 A vision transformer with one output a patch: what stands in the middle of the patch, and how far the edges of that
 thing's box are. The output of its class token is the place.

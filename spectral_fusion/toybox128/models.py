@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.tokens import MAX_LENGTH, make_tokenizer
@@ -73,5 +80,18 @@ def make_vision(size: int, outputs: int) -> CLIPVisionModelWithProjection:
             num_hidden_layers=5,
             num_attention_heads=4,
             projection_dim=outputs,
+        )
+    )
+
+
+def make_reader(outputs: int) -> ResNetForImageClassification:
+    """A scorer of single things: convolutions learn small marks from far fewer pictures than a transformer does."""
+    return ResNetForImageClassification(
+        ResNetConfig(
+            embedding_size=48,
+            hidden_sizes=[48, 96, 160, 256],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            num_labels=outputs,
         )
     )

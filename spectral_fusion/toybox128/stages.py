@@ -24,7 +24,7 @@ from spectral_fusion.toybox.stages import (
     vae_loss,
     with_frozen_encoder,
 )
-from spectral_fusion.toybox128 import data, detector, models
+from spectral_fusion.toybox128 import data, detector, models, reader
 from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.latents import LatentShards
 
@@ -157,6 +157,17 @@ STAGES: dict[str, Stage] = {
         32,
         2e-3,
         {"": "detector"},
+        compile=compile_whole,
+        options={**FAST, "decay": 0.6},
+    ),
+    "reader": Stage(
+        partial(models.make_reader, reader.OUTPUTS),
+        drawn(reader.labelled_view),
+        reader.reader_loss,
+        3000,
+        64,
+        5e-3,
+        {"": "reader"},
         compile=compile_whole,
         options={**FAST, "decay": 0.6},
     ),

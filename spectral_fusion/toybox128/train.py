@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typer
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection, ResNetForImageClassification
 
 from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.train import Edition, command
@@ -16,7 +16,11 @@ TOYBOX128 = Edition(
     STAGES,
     make_tokenizer,
     make_scheduler,
-    {"detector": CLIPVisionModelWithProjection, "identity": CLIPVisionModelWithProjection},
+    {
+        "detector": CLIPVisionModelWithProjection,
+        "reader": ResNetForImageClassification,
+        "identity": CLIPVisionModelWithProjection,
+    },
     watch=Verdict,
 )
 

@@ -10,7 +10,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.spectral import Factors
 from study.methods.applied import applying
-from study.methods.least_squares import best_weights, least_squares_delta
+from study.methods.least_squares import best_weights, exact_least_squares_delta, least_squares_delta
 from study.methods.merging import (
     DENSITY,
     averaged,
@@ -154,6 +154,15 @@ def test_gradient_fusion_leaves_alone_what_no_input_has() -> None:
     assert squares(found, deltas, inputs) < 1e-10
     basis = torch.linalg.svd(torch.cat(inputs, dim=1)).U
     assert (found @ basis[:, len(inputs) :]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("inputs", [1, 6])
+def test_gradient_fusion_in_closed_form_is_where_its_iterations_end(inputs: int) -> None:
+    deltas, seen = problem(inputs)
+    grams = [X @ X.T for X in seen]
+    assert torch.allclose(
+        exact_least_squares_delta(deltas, grams, ridge=1e-10), least_squares_delta(deltas, grams, 200), atol=1e-5
+    )
 
 
 def test_the_weights_in_closed_form_are_the_best() -> None:
