@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection, PreTrainedModel, ResNetForImageClassification
 
 from spectral_fusion.errors import InputError
 from spectral_fusion.toybox.data import to_tensor
@@ -18,6 +18,7 @@ from spectral_fusion.toybox128.backgrounds import SIZE
 from spectral_fusion.toybox128.caption import PATTERN_WORDS
 from spectral_fusion.toybox128.data import view
 from spectral_fusion.toybox128.detector import Found, find
+from spectral_fusion.toybox128.reader import read
 from spectral_fusion.toybox128.world import ACCESSORIES, BACKGROUNDS, CLASSES, COLORS
 
 Box = tuple[float, float, float, float]
@@ -30,15 +31,22 @@ def weights_folder() -> Path:
     return Path(__file__).parent / "weights"
 
 
+SCORERS: dict[str, type[PreTrainedModel]] = {
+    "detector": CLIPVisionModelWithProjection,
+    "reader": ResNetForImageClassification,
+    "identity": CLIPVisionModelWithProjection,
+}
+
+
 @cache
-def load_scorer(name: str, folder: Path) -> CLIPVisionModelWithProjection:
-    """A scorer of a packed folder.
+def load_scorer(name: str, folder: Path) -> PreTrainedModel:
+    """A scorer of a packed folder: one of `SCORERS`.
 
     Raises InputError if it is missing or damaged.
     """
     place = folder / "scorers" / name
     try:
-        return CLIPVisionModelWithProjection.from_pretrained(place, dtype=torch.float32, local_files_only=True).eval()
+        return SCORERS[name].from_pretrained(place, dtype=torch.float32, local_files_only=True).eval()
     except Exception as error:
         raise InputError(
             f"the scorer {name!r} cannot be read from {place} ({type(error).__name__}); "
@@ -46,25 +54,35 @@ def load_scorer(name: str, folder: Path) -> CLIPVisionModelWithProjection:
         ) from error
 
 
-@torch.no_grad()
 def find_things(images: Sequence[Image.Image], folder: Path | None = None) -> list[tuple[str, list[Found]]]:
-    """The place, and the things from left to right, of each picture."""
-    detector = load_scorer("detector", folder or weights_folder())
+    """The place, and the things from left to right, of each picture: found by the detector, named by the reader."""
+    seen = _detected(images, folder or weights_folder())
+    rows = [(image, thing) for image, (_, found) in zip(images, seen, strict=True) for thing in found]
+    if not rows:
+        return seen
+    reader, things = load_scorer("reader", folder or weights_folder()), [thing for _, thing in rows]
+    views = _views([image for image, _ in rows], [thing.box for thing in things])
+    parts = [slice(start, start + BATCH) for start in range(0, len(things), BATCH)]
+    named = iter([thing for part in parts for thing in read(reader, views[part], things[part])])
+    return [(place, [next(named) for _ in found]) for place, found in seen]
+
+
+@torch.no_grad()
+def _detected(images: Sequence[Image.Image], folder: Path) -> list[tuple[str, list[Found]]]:
+    detector = load_scorer("detector", folder)
     sized = [image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC) for image in images]
     pixels = torch.stack([to_tensor(image) for image in sized])
     return [seen for part in pixels.split(BATCH) for seen in find(detector, part)]
 
 
 def find_boxes(images: Sequence[Image.Image]) -> list[list[Box]]:
-    """[picture]: the box of each thing, of any class: it is found where it stands, but its class is often misread."""
-    return [[thing.box for thing in found] for _, found in find_things(images)]
+    """[picture]: the box of each thing, of any class, from left to right."""
+    return [[thing.box for thing in found] for _, found in _detected(images, weights_folder())]
 
 
 def embed_identity(images: Sequence[Image.Image]) -> Tensor:
     """Who is seen: (n, width), unit length, of the largest thing in each picture, or of its middle."""
-    return embed_boxes(
-        images, [max((f.box for f in found), key=_area, default=MIDDLE) for _, found in find_things(images)]
-    )
+    return embed_boxes(images, [max(boxes, key=_area, default=MIDDLE) for boxes in find_boxes(images)])
 
 
 def _area(box: Box) -> float:
@@ -109,6 +127,10 @@ _PHRASES = {
 def embed_boxes(images: Sequence[Image.Image], boxes: Sequence[Box], folder: Path | None = None) -> Tensor:
     """Who stands in the box of each picture: (n, width), unit length; cosines compare identities."""
     encoder = load_scorer("identity", folder or weights_folder())
-    views = [to_tensor(view(image.convert("RGB"), box)) for image, box in zip(images, boxes, strict=True)]
-    embeds = [encoder(part).image_embeds for part in torch.stack(views).split(BATCH)]
+    embeds = [encoder(part).image_embeds for part in _views(images, boxes).split(BATCH)]
     return F.normalize(torch.cat(embeds), dim=-1)
+
+
+def _views(images: Sequence[Image.Image], boxes: Sequence[Box]) -> Tensor:
+    """What stands in the box of each picture: (n, 3, 96, 96)."""
+    return torch.stack([to_tensor(view(image.convert("RGB"), box)) for image, box in zip(images, boxes, strict=True)])
