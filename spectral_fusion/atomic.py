@@ -1,8 +1,9 @@
 """Writing that happens whole or not at all: to a temporary file or folder beside the target, then a rename.
 
 A process that is killed leaves its temporary entry, `.<name>.<token>.part`, and for a folder perhaps the one that it
-was replacing, `.<name>.<token>.old`. The next write to the same target, and `mend`, recognise these: a writer holds a
-lock on its entry, which the system drops with the process, so what is not locked was left behind.
+was replacing, `.<name>.<token>.old`. The next write to the same target, `mend`, and the next start by `mend_unfinished`
+recognise these: a writer holds a lock on its entry, which the system drops with the process, so what is not locked was
+left behind.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 from safetensors import SafetensorError
 
+from spectral_fusion import unfinished
 from spectral_fusion.errors import InputError, shown
 
 if sys.platform != "win32":
@@ -54,7 +56,7 @@ def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mend(path.parent, path.name.__eq__)
-    with _reserved(path, _create_file) as part, _plain_errors(path):
+    with unfinished.noted(path), _reserved(path, _create_file) as part, _plain_errors(path):
         try:
             yield part
             if exclusive:
@@ -70,7 +72,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; it takes the place of `path` on success and is gone on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mend(path.parent, path.name.__eq__)
-    with _reserved(path, os.mkdir) as fresh, _plain_errors(path):
+    with unfinished.noted(path), _reserved(path, os.mkdir) as fresh, _plain_errors(path):
         old = fresh.with_suffix(".old")
         try:
             yield fresh
@@ -97,15 +99,20 @@ def mend(folder: Path, names: Callable[[str], bool] | None = None) -> list[Lefto
         names: which targets to look at. None: all.
     """
     found = []
-    try:
-        entries = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
-    except OSError:
-        return []
-    for entry in sorted(entries):
-        match = LEFTOVER.fullmatch(entry)
-        if match and (names is None or names(match["name"])):
-            outcome = _settle(folder / entry, folder / match["name"])
-            found += [Leftover(folder / entry, folder / match["name"], outcome)] if outcome else []
+    for entry, target in _leftovers(folder, names):
+        if outcome := _settle(entry, target):
+            found.append(Leftover(entry, target, outcome))
+    return found
+
+
+def mend_unfinished() -> list[Leftover]:
+    """`mend` what killed processes of this user were writing, wherever it lies; for the start of a process."""
+    found = []
+    for note, target in unfinished.targets():
+        found += mend(target.parent, target.name.__eq__)
+        if not any(_leftovers(target.parent, target.name.__eq__)):  # else it is being written, or cannot be changed
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
     return found
 
 
@@ -158,6 +165,16 @@ def _reserved(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
         yield entry
     finally:
         _unlock(handle)
+
+
+def _leftovers(folder: Path, names: Callable[[str], bool] | None) -> list[tuple[Path, Path]]:
+    """Temporary entries directly in a folder and their targets; none where the folder cannot be listed."""
+    try:
+        entries = sorted(entry.name for entry in os.scandir(folder) if entry.name.startswith("."))
+    except OSError:
+        return []
+    matches = (match for entry in entries if (match := LEFTOVER.fullmatch(entry)))
+    return [(folder / match[0], folder / match["name"]) for match in matches if names is None or names(match["name"])]
 
 
 def _create_file(path: Path) -> None:

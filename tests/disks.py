@@ -87,6 +87,7 @@ def run(names: list[str] | None = None, most: int = 6) -> Iterator[dict[str, Any
             if names and name not in names:
                 continue
             place = world.copy(Path(folder))
+            os.environ["SPECTRAL_FUSION_CACHE"] = str(place / "cache")
             code, text = in_child(lambda place=place, verb=verb: verb.run(place), place)
             if code:
                 raise RuntimeError(f"{name} fails by itself: {text}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import random
 import resource
 import signal
@@ -27,6 +28,7 @@ from spectral_fusion.errors import InputError
 SLOWEST = 2.0  # seconds of processor time that any one input may take
 STUCK = 60.0  # seconds of processor time after which an input is given up
 CHUNK = 1000
+CHUNKS_PER_PROCESS = 100  # then a new one: the safetensors library keeps some 60 bytes of each tensor asked for
 GOALS = {"concepts": 1_000_000, "pictures": 100_000, "settings": 100_000, "prompts": 100_000, "texts": 100_000}
 MEMORY = Path("/dev/shm")  # files that never reach a disk, where the system has such a place
 
@@ -156,25 +158,31 @@ def given_up(seconds: float) -> Iterator[Callable[[], None]]:
 
 
 def go_on(ledger: Path, seed: int, seconds: float, kinds: list[str]) -> Iterator[dict[str, Any]]:
-    """Try what the goals still lack, the kinds in turn, and write each chunk down."""
+    """Try what the goals still lack, the kinds in turn, in processes of their own, and write each chunk down."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done = dict.fromkeys(kinds, 0)
-        reached = dict.fromkeys(kinds, 0)
-        for record in read_ledger(ledger):
-            if record["kind"] in done:
-                done[record["kind"]] += record["tried"]
-                if record["seed"] == seed:
-                    reached[record["kind"]] = max(reached[record["kind"]], record["first_number"] + record["tried"])
-        missing = [kind for kind in kinds if done[kind] < GOALS[kind]]
-        if not missing:
-            return
-        kind = min(missing, key=lambda kind: done[kind] / GOALS[kind])
-        record = run(kind, min(CHUNK, GOALS[kind] - done[kind]), seed, reached[kind])
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-        with ledger.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        yield record
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=CHUNKS_PER_PROCESS) as process:
+        while time.monotonic() < end and (chunk := next_chunk(read_ledger(ledger), seed, kinds)):
+            record = process.apply(run, chunk)
+            ledger.parent.mkdir(parents=True, exist_ok=True)
+            with ledger.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            yield record
+
+
+def next_chunk(records: list[dict[str, Any]], seed: int, kinds: list[str]) -> tuple[str, int, int, int] | None:
+    """What `run` tries next: kind, count, seed, first number. None where every goal is reached."""
+    done = dict.fromkeys(kinds, 0)
+    reached = dict.fromkeys(kinds, 0)
+    for record in records:
+        if record["kind"] in done:
+            done[record["kind"]] += record["tried"]
+            if record["seed"] == seed:
+                reached[record["kind"]] = max(reached[record["kind"]], record["first_number"] + record["tried"])
+    missing = [kind for kind in kinds if done[kind] < GOALS[kind]]
+    if not missing:
+        return None
+    kind = min(missing, key=lambda kind: done[kind] / GOALS[kind])
+    return kind, min(CHUNK, GOALS[kind] - done[kind]), seed, reached[kind]
 
 
 def read_ledger(ledger: Path) -> list[dict[str, Any]]:

@@ -179,9 +179,10 @@ def faults(world: World, place: Path) -> list[str]:
 
 
 def outputs(place: Path) -> list[str]:
-    """What is left half-written among the files that a verb wrote."""
-    from spectral_fusion.atomic import LEFTOVER
+    """What the next start leaves half-written of the files that a verb wrote, which may lie anywhere."""
+    from spectral_fusion.atomic import LEFTOVER, mend_unfinished
 
+    mend_unfinished()
     return [f"left over: {path}" for path in (place / "out").rglob("*") if LEFTOVER.fullmatch(path.name)]
 
 
@@ -258,14 +259,16 @@ def kill(world: World, verb: Verb, root: Path, before: int) -> list[str]:
     """Kill a verb once; what did not hold afterwards."""
     place = world.copy(root)
     try:
+        os.environ["SPECTRAL_FUSION_CACHE"] = str(place / "cache")
         code, text = in_child(lambda: verb.run(place), place, before)
         if code != KILLED:
             return [f"not killed but ended with {code}: {text}"]
 
         def look() -> str:
+            left = outputs(place)
             if verb.again is not None:
                 verb.again(place)
-            return "\n".join([*faults(world, place), *outputs(place)])
+            return "\n".join([*left, *faults(world, place)])
 
         code, text = in_child(look)
         return text.splitlines() if code == 0 else [f"the next start fails: {text}"]
@@ -281,6 +284,7 @@ def run(names: list[str] | None = None, every: int = 1, most: int | None = None)
             if names and name not in names:
                 continue
             begin, place = time.monotonic(), world.copy(Path(folder))
+            os.environ["SPECTRAL_FUSION_CACHE"] = str(place / "cache")
             code, text = in_child(lambda place=place, verb=verb: verb.run(place), place)
             if code:
                 raise RuntimeError(f"{name} fails without a kill: {text}")

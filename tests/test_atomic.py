@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from spectral_fusion.atomic import atomic_file, atomic_folder, mend
+from spectral_fusion.atomic import atomic_file, atomic_folder, mend, mend_unfinished
 
 KILLED = """
 import os, sys
@@ -57,6 +57,74 @@ def test_a_kill_before_any_call_leaves_the_old_folder_or_the_new_one_after_the_n
             break
     assert ended == 0
     assert outcomes == {"old", "new"}
+
+
+LEFT = pytest.mark.skipif(sys.platform == "win32", reason="without locks, what is left may be in use for a day")
+
+
+@LEFT
+def test_the_next_start_cleans_up_what_was_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path / "cache"))
+    left = 0
+    for number in range(1, 40, 2):
+        target = tmp_path / str(number) / "fused"
+        target.mkdir(parents=True)
+        (target / "old").write_text("old")
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(target), str(number)], check=False).returncode
+        left += bool(hidden(target.parent))
+        mend_unfinished()
+        assert not hidden(target.parent)
+        assert [file.name for file in target.iterdir()] in (["old"], ["new"])
+        assert not list((tmp_path / "cache").glob("writing/*"))
+        if ended == 0:
+            break
+    assert ended == 0
+    assert left > 1
+
+
+@LEFT
+def test_a_verb_says_what_a_killed_one_left_and_cleans_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "models" / "fused"
+    target.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(target), "6"], check=False)
+    assert hidden(target.parent)
+    command = [sys.executable, "-m", "spectral_fusion", "concepts", "list", "--library", str(tmp_path / "none")]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"a process was killed while it wrote {target}; " in told.stderr
+    assert not hidden(target.parent)
+
+
+def test_what_is_still_written_stays_on_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path / "cache"))
+    with atomic_file(tmp_path / "a") as part:
+        part.write_text("one")
+        assert mend_unfinished() == []
+        assert len(list((tmp_path / "cache" / "writing").iterdir())) == 1
+    assert (tmp_path / "a").read_text() == "one"
+    assert not list((tmp_path / "cache" / "writing").iterdir())
+
+
+@pytest.mark.parametrize("text", [b"", b"relative", b"\0", b"/not/there/at/all", b"\xff" * 300])
+def test_a_list_that_holds_anything_stops_no_start(
+    text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path))
+    note = tmp_path / "writing" / "note"
+    note.parent.mkdir()
+    note.write_bytes(text)
+    assert mend_unfinished() == []
+    os.utime(note, (0, 0))
+    assert mend_unfinished() == []
+    assert not note.exists()
+
+
+def test_a_cache_that_cannot_be_written_stops_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SPECTRAL_FUSION_CACHE", str(tmp_path / "file"))
+    with atomic_file(tmp_path / "a") as part:
+        part.write_text("one")
+    assert (tmp_path / "a").read_text() == "one"
 
 
 def test_the_next_write_to_a_target_cleans_up_what_its_killed_writers_left(tmp_path: Path) -> None:

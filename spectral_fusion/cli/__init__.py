@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from spectral_fusion import __version__
+from spectral_fusion.atomic import mend_unfinished
 from spectral_fusion.cli import app as page
 from spectral_fusion.cli import concepts, demo, evaluate, export, fuse, generate, inspect, memory, train, train_many
 from spectral_fusion.cli.command import Command
@@ -44,6 +45,7 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             refuse_empty_paths(self, [*ctx._protected_args, *ctx.args])
+            tell_of_leftovers()
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of a pipe had enough, such as `head`
@@ -57,6 +59,18 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
+
+
+def tell_of_leftovers() -> None:
+    """Finish or undo what a killed process of this user was writing, anywhere, and say so."""
+    outcomes = {
+        "finished": "it is there whole",
+        "put back": "what it was to replace is back",
+        "deleted": "what was half-written is deleted",
+    }
+    for leftover in mend_unfinished():
+        line = f"note: a process was killed while it wrote {leftover.target}; {outcomes[leftover.outcome]}"
+        typer.echo(printable(line), err=True)
 
 
 def refuse_empty_paths(group: TyperGroup, args: list[str]) -> None:

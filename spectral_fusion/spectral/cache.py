@@ -7,7 +7,6 @@ round nothing is taken: an entry made from a rounded weight gives way to the ori
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.spectral.band import Band
 from spectral_fusion.spectral.svd import Triplets, as_matrix, end_triplets, full_triplets, singular_triplets
+from spectral_fusion.unfinished import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,6 @@ FORMAT = "spectral-fusion triplets 2"  # changes with the algorithm, so that old
 SMALLEST = 192  # directions: below, a decomposition takes a few milliseconds
 CORRUPT = 1e-4  # error of an entry, over the root mean square singular value, beyond which it is not the weight's
 DIGITS = ((torch.bfloat16, 8), (torch.float16, 11), (torch.float32, 24))  # significant bits
-
-
-def default_cache_dir() -> Path:
-    """`$SPECTRAL_FUSION_CACHE`, else `spectral-fusion` in the user's cache folder."""
-    if own := os.environ.get("SPECTRAL_FUSION_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectral-fusion"
 
 
 def decompose(weights: Mapping[str, Tensor], band: Band, *, cache_dir: Path | None = None) -> dict[str, Triplets]:
@@ -58,12 +51,12 @@ def cached_triplets(weight: Tensor, lo: int, hi: int, *, cache_dir: Path | None 
     or a folder that cannot be written, costs the computation and nothing else. Several processes may share a folder.
 
     Args:
-        cache_dir: None means `default_cache_dir()`.
+        cache_dir: None means `unfinished.cache_folder()`.
     """
     directions = min(as_matrix(weight).shape)
     if directions < SMALLEST:
         return singular_triplets(weight, lo, hi)
-    entry = _Entries(weight, cache_dir or default_cache_dir())
+    entry = _Entries(weight, cache_dir or cache_folder())
     if found := entry.read(lo, hi):
         return found
     found = end_triplets(weight, lo, hi)
