@@ -14,14 +14,16 @@ from typer.testing import CliRunner
 
 from spectral_fusion.boxes import overlap
 from spectral_fusion.errors import InputError
-from spectral_fusion.toybox.data import Drawings
+from spectral_fusion.toybox.data import Drawings, to_tensor
 from spectral_fusion.toybox.train import pack, save_parts, train_stage
 from spectral_fusion.toybox128 import scorers
+from spectral_fusion.toybox128.data import view
 from spectral_fusion.toybox128.detector import FIELDS, Found, detector_loss, find, read_off
 from spectral_fusion.toybox128.evaluate import marked_scenes, matched, obeyed
 from spectral_fusion.toybox128.layout import random_scene
 from spectral_fusion.toybox128.models import make_vae
 from spectral_fusion.toybox128.paint import draw_scene
+from spectral_fusion.toybox128.reader import read, reader_loss
 from spectral_fusion.toybox128.stages import STAGES, Denoiser
 from spectral_fusion.toybox128.train import TOYBOX128
 from spectral_fusion.toybox128.world import Placed, Scene, identity, plain_thing
@@ -91,6 +93,33 @@ def test_the_detector_learns_and_finds_what_it_has_learned() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.85 * losses[0]
     assert len(find(detector.eval(), batch["pixels"])) == 4
+
+
+def test_the_reader_learns_what_a_thing_is_and_wears() -> None:
+    torch.manual_seed(0)
+    reader = STAGES["reader"].make_model()
+    (batch,) = Drawings(STAGES["reader"].source("reader", 0, None, reader).make, 0, "reader").batches(8, 0, 1)
+    optimizer = torch.optim.AdamW(reader.parameters(), 3e-3)
+    losses = []
+    for _ in range(8):
+        loss = reader_loss(reader, batch, None)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_reader_names_things_and_leaves_their_boxes() -> None:
+    source = random.Random(5)
+    scenes = [random_scene(source, marked=0.7, counts=(count,)) for count in (1, 2, 3) for _ in range(8)]
+    views = torch.stack([to_tensor(view(draw_scene(s), placed.box)) for s in scenes for placed in s.things])
+    blank = [Found(placed.box, 0.7, "", "", "", "", "", "", ()) for s in scenes for placed in s.things]
+    read_off_them = read(scorers.load_scorer("reader", scorers.weights_folder()), views, blank)
+    assert [each.box for each in read_off_them] == [each.box for each in blank]
+    names = [placed.thing.name for s in scenes for placed in s.things]
+    right = sum(each.name == name for each, name in zip(read_off_them, names, strict=True))
+    assert right >= 0.95 * len(names)
 
 
 @pytest.fixture(scope="module")
