@@ -152,7 +152,9 @@ class _Hook:
 
     @torch.no_grad()
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        x = inputs[0].to(y.dtype)
+        x = inputs[0].to(y.device, y.dtype)
+        if self.up.device != y.device:  # an offloaded layer lay elsewhere
+            self.up, self.down = self.up.to(y.device), self.down.to(y.device)
         in_parts = self.kind == "image" or (self.kind != "whole" and self.placement.sequence is not None)
         if in_parts and not self.placeless:
             return self._masked(layer, x, y)

@@ -19,6 +19,10 @@ Precision = Annotated[
 LowMemory = Annotated[
     bool, typer.Option("--low-memory", help="Keep one model at a time on the GPU, and decode large pictures in tiles.")
 ]
+OffloadBlocks = Annotated[
+    bool,
+    typer.Option("--offload-blocks", help="As --low-memory, and of the denoiser one block at a time; slow."),
+]
 PredictionType = Annotated[
     Literal["epsilon", "v_prediction"] | None,
     typer.Option(help="What the base predicts. Default: as the concepts were trained, as its files say, or asked."),
@@ -32,6 +36,7 @@ def open_base(
     prediction_type: PredictionType = None,
     concepts: Iterable["ConceptInfo"] = (),
     low_memory: bool = False,
+    offload_blocks: bool = False,
 ) -> "Base":
     """Load a base; None chooses a GPU where there is one, and what is fast there.
 
@@ -48,10 +53,10 @@ def open_base(
     device = device or best_device()
     told = prediction_type or next(filter(None, (c.training.get("prediction_type") for c in concepts)), None)
     dtype = DTYPES[precision] if precision else best_dtype(device)
-    if not low_memory:
+    if not (low_memory or offload_blocks):
         return load(base, dtype=dtype, device=device, prediction_type=told)
     opened = load(base, dtype=dtype, device="cpu", prediction_type=told)
-    opened.offload(device)
+    opened.offload(device, blocks=offload_blocks)
     return opened
 
 

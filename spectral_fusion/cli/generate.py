@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from spectral_fusion.cli import drawing as asked
-from spectral_fusion.cli.base import Device, LowMemory, Precision, PredictionType, base_for, open_base
+from spectral_fusion.cli.base import Device, LowMemory, OffloadBlocks, Precision, PredictionType, base_for, open_base
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.control import (
     ControlEnd,
@@ -71,6 +71,7 @@ def generate(
     precision: Precision = None,
     prediction_type: PredictionType = None,
     low_memory: LowMemory = False,
+    offload_blocks: OffloadBlocks = False,
     reduce: asked.Reduce = "sum",
     on_overlap: asked.OnOverlap = "error",
     config: ConfigFile = None,
@@ -94,7 +95,8 @@ def _generate(flags: Any) -> None:
     if flags.grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     base = base_for(flags.base, chosen)
-    opened = open_base(base, flags.device, flags.precision, flags.prediction_type, chosen, flags.low_memory)
+    where = (flags.device, flags.precision, flags.prediction_type)
+    opened = open_base(base, *where, chosen, flags.low_memory, flags.offload_blocks)
     settings = replace(settings, control=control and control.opened(opened))
     beside = select_loras(flags.loras, flags.lora_weights, opened)
     fusing = {} if beside else {"reduce": flags.reduce, "on_overlap": flags.on_overlap}
