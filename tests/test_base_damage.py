@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from spectral_fusion.base.load import open_base
 from spectral_fusion.base.load_control import open_controlnet
@@ -120,6 +122,22 @@ def test_values_of_the_wrong_kind_are_found_when_the_base_is_loaded(
 ) -> None:
     changed(folder / "base" / file, **values)
     assert refused(lambda: open_base(folder / "base")).startswith("base ")
+
+
+@pytest.mark.parametrize(
+    ("ending", "tool"), [("weight.absmax", None), ("SCB", "bitsandbytes in int8"), ("weight._data", "quanto")]
+)
+def test_a_folder_whose_settings_hide_that_it_is_quantised(folder: Path, ending: str, tool: str | None) -> None:
+    (file,) = (folder / "base" / "unet").glob("*.safetensors")
+    tensors = load_file(file)
+    file.unlink()  # a link
+    save_file(tensors | {f"mid_block.attentions.0.proj_in.{ending}": torch.zeros(1)}, file)
+    if tool is None:
+        open_base(folder / "base")
+        return
+    assert f"quantised by {tool} (unet); its weights cannot be decomposed" in refused(
+        lambda: open_base(folder / "base")
+    )
 
 
 @pytest.mark.parametrize("length", [None, {}, "x", -1, 10**30, 1000])

@@ -1,18 +1,38 @@
 """The switches for small cards change where models lie, not what they compute."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from card import Card, only_blocks_at_work
+from concepts import make_concept
+from spectral_fusion.adapter.masks import Masks
+from spectral_fusion.adapter.placed import PlacedDelta, placed
 from spectral_fusion.base.condition import Condition
-from spectral_fusion.base.load import open_base, own_dtype
+from spectral_fusion.base.live import live_deltas
+from spectral_fusion.base.load import base_of, open_base, own_dtype
+from spectral_fusion.base.offload import work_device
 from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.concept import Concept, Library
+from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.training import TrainConfig, train_concept
+from tiny import tiny_pipeline
+from tiny_flow import tiny_flux, tiny_klein, tiny_sd3, tiny_z_image
 from tiny_sdxl import tiny_sdxl
 from training import draw_photos
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "sd": tiny_pipeline,
+    "sdxl": tiny_sdxl,
+    "sd3": tiny_sd3,
+    "flux": tiny_flux,
+    "flux2-klein": tiny_klein,
+    "z-image": tiny_z_image,
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +99,84 @@ def test_parts_are_placed() -> None:
     told = base.condition(["a dog"]).to(torch.device("meta"))
     assert isinstance(told, Condition)
     assert {told.embeds.device.type, told.pooled.device.type} == {"meta"}  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "z-image"])  # it cuts texts by their numbers
+def test_one_model_at_a_time_lies_on_the_card(family: str) -> None:
+    """Nothing on the card meets what lies beside it; numbers are not looked at."""
+
+    def on_card() -> list[torch.nn.Module]:
+        return [model for model in models if next(model.parameters()).is_meta]
+
+    base = base_of(FAMILIES[family]())
+    models = [*base.parts.values(), *base.frozen]
+    with Card():
+        base.offload("meta")
+        assert base.device == torch.device("meta")
+        assert not on_card()
+        told = base.condition(["a dog"])
+        assert len(on_card()) == 1
+        assert on_card()[0] is not base.denoiser
+        noisy = torch.zeros(1, *base.latent_shape(32, 32)).to(base.device)
+        answer = base.predict(noisy, torch.full((1,), 500.0, device="meta"), told.to(base.device))
+        assert on_card() == [base.denoiser]
+        base.decode(answer)
+        base.encode(torch.zeros(1, 3, 32, 32))
+        assert on_card() == [base.frozen[0]]
+
+
+def test_weighted_prompts_are_read_where_the_encoder_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spectral_fusion.base import encoding
+
+    base = base_of(tiny_pipeline())
+    base.offload("meta")
+    asked: list[Any] = []
+    monkeypatch.setattr(encoding, "Compel", lambda *_, **options: asked.append(options["device"]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        base.condition(["a (red:1.2) dog"], weighted=True)
+    assert asked == [torch.device("meta")]
+    assert work_device(base.text_encoder) == torch.device("meta")
+
+
+@torch.no_grad()
+def test_deltas_beside_the_weights_come_to_the_card_too() -> None:
+    base = base_of(tiny_pipeline())
+    concept = make_concept(base, targets=("to_q", "to_k"))
+    factors = {name: concept.factors(name) for name in concept.layers if name.startswith("unet.")}
+    told, layers = base.condition(["a dog"]), base.layers()
+    kinds = {name: base.layer_kind(name) for name in factors}
+    with Card():
+        base.offload("meta")
+        noisy, time = torch.zeros(1, *base.latent_shape(32, 32)).to("meta"), torch.full((1,), 500.0, device="meta")
+        for beside in (live_deltas(base, factors), placed(layers, kinds, [PlacedDelta(factors)], Masks((), 16, 16))):
+            with beside:
+                assert base.predict(noisy, time, told.to(base.device)).is_meta
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_that_are_not_at_work_are_not_needed(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = GenerateConfig("a red dog", num_inference_steps=2, sampler="Euler", height=32, width=32)
+    (plain,) = generate(base_of(FAMILIES[family]()), settings)
+    base = base_of(FAMILIES[family]())
+    base.offload("cpu", blocks=True)
+    with only_blocks_at_work(base.denoiser, monkeypatch) as most:
+        (small,) = generate(base, settings)
+    assert small.image.tobytes() == plain.image.tobytes()
+    assert most == [2], "a block, and what stands in no row"
+
+
+def test_concepts_are_fused_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = GenerateConfig("a <rex> dog", num_inference_steps=2, sampler="Euler")
+    pictures = []
+    for blocks in (False, True):
+        base = base_of(tiny_pipeline())
+        if blocks:
+            base.offload("cpu", blocks=True)
+        fusion = fuse(base, {make_concept(base, size=0.2): 1.0})
+        pictures += generate(base, settings)
+        fusion.undo()
+        pictures += generate(base, GenerateConfig("a dog", num_inference_steps=2, sampler="Euler"))
+    drawn = [picture.image.tobytes() for picture in pictures]
+    assert drawn[:2] == drawn[2:]
+    assert drawn[0] != drawn[1]

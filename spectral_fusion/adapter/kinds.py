@@ -34,6 +34,11 @@ def matrix_shape(layer: nn.Module) -> tuple[int, int]:
     return layer.out_channels, layer.in_channels * height * width
 
 
+def weight_shape(layer: nn.Module) -> tuple[int, ...]:
+    """The shape of a layer's weight, of a quantised one as it was before."""
+    return matrix_shape(layer) if is_quantised(layer) else tuple(layer.weight.shape)
+
+
 def matrix_of(layer: nn.Module) -> Tensor:
     """(out, in): the weight of a layer. `Conv1D` of GPT-2 stores it as (in, out)."""
     return layer.weight.T if isinstance(layer, Conv1D) else as_matrix(layer.weight)

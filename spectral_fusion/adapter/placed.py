@@ -144,15 +144,16 @@ class _Hook:
     ) -> None:
         self.placement, self.kind, self.owners = placement, kind, owners
         self.placeless = all(placement.deltas[number].place is None for number in owners)
-        weight = layer.weight
         weights = [placement.deltas[number].weight for number in owners]
-        self.down = torch.cat([part.down for part in parts]).to(weight)
-        self.up = torch.cat([part.up * w for part, w in zip(parts, weights, strict=True)], dim=1).to(weight)
+        self.down = torch.cat([part.down for part in parts])
+        self.up = torch.cat([part.up * w for part, w in zip(parts, weights, strict=True)], dim=1)
         self.rows = tuple(number for number, part in zip(owners, parts, strict=True) for _ in range(len(part.down)))
 
     @torch.no_grad()
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        x = inputs[0].to(y.dtype)
+        x = inputs[0].to(y.device, y.dtype)
+        # Not as the weight: an offloaded one lies elsewhere in between, and a quantised one is of no type to add in.
+        self.up, self.down = self.up.to(y), self.down.to(y)
         in_parts = self.kind == "image" or (self.kind != "whole" and self.placement.sequence is not None)
         if in_parts and not self.placeless:
             return self._masked(layer, x, y)

@@ -9,6 +9,7 @@ from compel import Compel, ReturnedEmbeddingsType
 from compel.prompt_parser import Conjunction, FlattenedPrompt
 from torch import Tensor
 
+from spectral_fusion.base.offload import work_device
 from spectral_fusion.base.prompt import weigh_parts
 from spectral_fusion.base.texts import TextPart
 
@@ -33,7 +34,13 @@ def encode_plain(text: TextPart, prompts: Sequence[str]) -> Tensor:
 @torch.no_grad()
 def encode_weighted(text: TextPart, prompts: Sequence[str], layer: ReturnedEmbeddingsType = LAST) -> Tensor:
     """`encode_plain` with prompt weights, `(word:1.3)`, `[word]`; each prompt as if it were alone."""
-    compel = Compel(text.tokenizer, text.encoder, truncate_long_prompts=False, returned_embeddings_type=layer)
+    compel = Compel(
+        text.tokenizer,
+        text.encoder,
+        truncate_long_prompts=False,
+        returned_embeddings_type=layer,
+        device=work_device(text.encoder),
+    )
     # compel measures prompts before it cuts them; the warning about their length would be mistaken.
     text.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     embeddings = []

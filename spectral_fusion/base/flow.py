@@ -27,6 +27,7 @@ from spectral_fusion.adapter.watched import AttentionWatch, WatchedStreams
 from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.interface import Base, Embeddings
 from spectral_fusion.base.joint import RegionTexts, layer_kind, word_tokens
+from spectral_fusion.base.offload import work_device
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import check_trigger, same
 
@@ -157,14 +158,14 @@ class FlowTransformer(Base):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        found = self.vae.encode(pixels.to(work_device(self.vae), self.vae.dtype)).latent_dist
         config = self.vae.config
         return Posterior(found.mean.float().cpu(), found.std.float().cpu(), config.scaling_factor, config.shift_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         config = self.vae.config
-        latents = latents.to(self.vae.device, self.vae.dtype) / config.scaling_factor + config.shift_factor
+        latents = latents.to(work_device(self.vae), self.vae.dtype) / config.scaling_factor + config.shift_factor
         return self.pipeline.image_processor.postprocess(self.vae.decode(latents).sample)
 
     # Learning

@@ -14,6 +14,7 @@ from torch import Tensor
 from spectral_fusion.base.condition import Condition, Posterior
 from spectral_fusion.base.flow import USUAL_STEPS, FlowTransformer, as_chat
 from spectral_fusion.base.layers import dtype_of
+from spectral_fusion.base.offload import work_device
 
 PATCH = 2
 MAX_WORDS = 512  # as the pipeline has them
@@ -39,7 +40,7 @@ class Flux2Klein(FlowTransformer):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
-        found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        found = self.vae.encode(pixels.to(work_device(self.vae), self.vae.dtype)).latent_dist
         mean, deviation = self._normal
         return Posterior(
             ((squares(found.mean.float()) - mean) / deviation).cpu(), (squares(found.std.float()) / deviation).cpu()
@@ -48,7 +49,7 @@ class Flux2Klein(FlowTransformer):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         mean, deviation = self._normal
-        plain = unsquare(latents.to(mean) * deviation + mean).to(self.vae.dtype)
+        plain = unsquare(latents.to(mean) * deviation + mean).to(work_device(self.vae), self.vae.dtype)
         return self.pipeline.image_processor.postprocess(self.vae.decode(plain).sample)
 
     def shift(self, shape: tuple[int, int], steps: int = USUAL_STEPS) -> float:

@@ -17,6 +17,8 @@ from diffusers import (
 
 from spectral_fusion.base.damage import class_name, loading, read_settings
 from spectral_fusion.errors import InputError, shown
+from spectral_fusion.identify import read_header
+from spectral_fusion.identify.quantised import quantised_by
 
 T = TypeVar("T")
 
@@ -86,8 +88,10 @@ def either_variant(load: Callable[[str | None], T]) -> T:
 
 
 def _check_whole(folder: str, loaded: DiffusionPipeline) -> None:
-    """Raises InputError where a weight is in none of the files: it would stay without values."""
+    """Raises InputError where weights are quantised, or in none of the files: those would stay without values."""
     for part, model in loaded.components.items():
+        if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+            raise _quantised(folder, type(quantizer).__name__, part)
         missing = [name for name, weight in getattr(model, "named_parameters", dict)() if weight.is_meta]
         if missing:
             raise InputError(f"base {folder} lacks {len(missing)} weights, first {part}.{missing[0]}; get it again")
@@ -127,11 +131,19 @@ def _settle_length(tokenizer: Any, encoder: Any) -> None:
 
 
 def _check_not_quantised(folder: str) -> None:
+    """Of a folder its settings and headers tell; a repository of the hub is looked at when it is loaded."""
     for file in Path(folder).glob("*/config.json"):
         config = read_settings(file).get("quantization_config")
         if config:
             tool = config.get("quant_method") if isinstance(config, dict) else None
-            raise InputError(
-                f"base {folder} is quantised by {tool or 'some tool'} ({file.parent.name}); its "
-                "weights cannot be decomposed, give the folder that it was quantised from"
-            )
+            raise _quantised(folder, tool or "some tool", file.parent.name)
+    for file in Path(folder).glob("*/*.safetensors"):
+        if tool := quantised_by(read_header(file, "base")):
+            raise _quantised(folder, tool, file.parent.name)
+
+
+def _quantised(folder: str, tool: str, part: str) -> InputError:
+    return InputError(
+        f"base {folder} is quantised by {tool} ({part}); its weights cannot be decomposed, give the folder that it was "
+        "quantised from"
+    )

@@ -21,6 +21,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Gene
 from spectral_fusion.base.control import Control
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.layers import base_layers, fingerprint_of
+from spectral_fusion.base.offload import by_blocks, one_at_a_time, work_device
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
 from spectral_fusion.base.quiet import quietly
@@ -73,7 +74,7 @@ class Base(ABC):
         self.pipeline = pipeline
         self.fused: tuple[str, ...] = ()
         self.quantised: Quantised | None = None
-        self._offloaded_from: torch.device | None = None
+        self._blocks_on: torch.device | None = None
 
     # What it consists of
 
@@ -110,7 +111,7 @@ class Base(ABC):
     @property
     def device(self) -> torch.device:
         """Where the denoiser works; an offloaded one lies elsewhere in between."""
-        return self._offloaded_from or next(self.denoiser.parameters()).device
+        return self._blocks_on or work_device(self.denoiser)
 
     def to(self, device: str | torch.device) -> None:
         """Move all models to a device."""
@@ -123,19 +124,25 @@ class Base(ABC):
         for model in self.frozen:
             model.to("cpu")
 
-    def offload(self, device: str | torch.device) -> None:
+    def offload(self, device: str | torch.device, *, blocks: bool = False) -> None:
         """Draw on a device that holds one model at a time; pictures are decoded one by one, large ones in tiles.
 
-        The models lie on the CPU and come by diffusers' own hooks.
+        The models lie on the CPU in between.
+
+        Args:
+            blocks: of the denoiser hold one block at a time, see `offload.by_blocks`.
         """
         device = torch.device(device)
         for switch in ("enable_slicing", "enable_tiling"):
             for model in self.frozen:
                 if hasattr(model, switch):
                     getattr(model, switch)()
-        if device.type != "cpu":
-            self.pipeline.enable_model_cpu_offload(device=device)
-            self._offloaded_from = device
+        others = [model for model in (*self.parts.values(), *self.frozen) if model is not self.denoiser]
+        if blocks:
+            by_blocks(self.denoiser, others, device)
+            self._blocks_on = device
+        elif device.type != "cpu":
+            one_at_a_time([self.denoiser, *others], device)
 
     def cast(self, dtype: torch.dtype) -> None:
         """Turn all weights into another type, but those of an autoencoder that says it needs float32."""

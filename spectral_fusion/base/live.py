@@ -31,6 +31,9 @@ def live_deltas(base: Base, deltas: Mapping[str, Factors]) -> Iterator[None]:
 
     def adding(delta: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            nonlocal delta
+            if delta.up.device != output.device:  # an offloaded layer lay elsewhere
+                delta = Factors(delta.up.to(output.device), delta.down.to(output.device))
             return output + apply_delta(layer, inputs[0], delta).to(output.dtype)
 
         return hook

@@ -25,6 +25,7 @@ from spectral_fusion.base.diffusion import min_snr_weights, noise_scheduler, pre
 from spectral_fusion.base.encoding import chunk_counts, encode_plain, encode_weighted
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import dtype_of
+from spectral_fusion.base.offload import work_device
 from spectral_fusion.base.precision import check_pixels, in_float32
 from spectral_fusion.base.prompt import weigh_parts
 from spectral_fusion.base.regions import Box
@@ -109,12 +110,12 @@ class StableDiffusion(Base):
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Posterior:
         with in_float32(self.vae):  # what is learned should not carry an encoder's rounding
-            latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+            latents = self.vae.encode(pixels.to(work_device(self.vae), self.vae.dtype)).latent_dist
         return Posterior(latents.mean.float().cpu(), latents.std.float().cpu(), self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        latents = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
+        latents = latents.to(work_device(self.vae), self.vae.dtype) / self.vae.config.scaling_factor
         pixels = self.vae.decode(latents).sample
         check_pixels(pixels)
         return self.pipeline.image_processor.postprocess(pixels)

@@ -19,6 +19,14 @@ Precision = Annotated[
 LowMemory = Annotated[
     bool, typer.Option("--low-memory", help="Keep one model at a time on the GPU, and decode large pictures in tiles.")
 ]
+Quantize = Annotated[
+    Literal["int8", "fp8", "nf4"] | None,
+    typer.Option(help="Hold the denoiser in 8 or 4 bits; needs torchao, or bitsandbytes. Concepts act beside it."),
+]
+OffloadBlocks = Annotated[
+    bool,
+    typer.Option("--offload-blocks", help="As --low-memory, and of the denoiser one block at a time; slow."),
+]
 PredictionType = Annotated[
     Literal["epsilon", "v_prediction"] | None,
     typer.Option(help="What the base predicts. Default: as the concepts were trained, as its files say, or asked."),
@@ -32,6 +40,8 @@ def open_base(
     prediction_type: PredictionType = None,
     concepts: Iterable["ConceptInfo"] = (),
     low_memory: bool = False,
+    offload_blocks: bool = False,
+    quantize: Quantize = None,
 ) -> "Base":
     """Load a base; None chooses a GPU where there is one, and what is fast there.
 
@@ -39,19 +49,29 @@ def open_base(
         concepts: what it is loaded for; where their training was told what the base predicts, that is taken over.
 
     Raises:
-        InputError: the base cannot be loaded.
+        InputError: the base cannot be loaded, or what quantizes it is not installed.
     """
     from spectral_fusion.base.interface import DTYPES
     from spectral_fusion.base.load import best_device, best_dtype
     from spectral_fusion.base.load import open_base as load
+    from spectral_fusion.base.quantise import check_scheme, quantise
 
+    if quantize is not None:
+        check_scheme(quantize)
+        if offload_blocks:
+            raise InputError("blocks that are quantized cannot come and go; give --offload-blocks or --quantize")
     device = device or best_device()
     told = prediction_type or next(filter(None, (c.training.get("prediction_type") for c in concepts)), None)
     dtype = DTYPES[precision] if precision else best_dtype(device)
-    if not low_memory:
-        return load(base, dtype=dtype, device=device, prediction_type=told)
-    opened = load(base, dtype=dtype, device="cpu", prediction_type=told)
-    opened.offload(device)
+    small = low_memory or offload_blocks
+    there = "cpu" if small or quantize else device  # the plain weights may not fit on the card
+    opened = load(base, dtype=dtype, device=there, prediction_type=told)
+    if quantize is not None:
+        quantise(opened, quantize)
+    if small:
+        opened.offload(device, blocks=offload_blocks)
+    elif quantize is not None:
+        opened.to(device)
     return opened
 
 

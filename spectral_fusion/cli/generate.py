@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from spectral_fusion.cli import drawing as asked
-from spectral_fusion.cli.base import Device, LowMemory, Precision, PredictionType, base_for, open_base
+from spectral_fusion.cli.base import (
+    Device,
+    LowMemory,
+    OffloadBlocks,
+    Precision,
+    PredictionType,
+    Quantize,
+    base_for,
+    open_base,
+)
 from spectral_fusion.cli.command import ConfigFile
 from spectral_fusion.cli.control import (
     ControlEnd,
@@ -71,6 +80,8 @@ def generate(
     precision: Precision = None,
     prediction_type: PredictionType = None,
     low_memory: LowMemory = False,
+    offload_blocks: OffloadBlocks = False,
+    quantize: Quantize = None,
     reduce: asked.Reduce = "sum",
     on_overlap: asked.OnOverlap = "error",
     config: ConfigFile = None,
@@ -94,10 +105,11 @@ def _generate(flags: Any) -> None:
     if flags.grid and not chosen:
         raise InputError("--grid varies the weights of concepts; name some with --concepts")
     base = base_for(flags.base, chosen)
-    opened = open_base(base, flags.device, flags.precision, flags.prediction_type, chosen, flags.low_memory)
+    where = (flags.device, flags.precision, flags.prediction_type)
+    opened = open_base(base, *where, chosen, flags.low_memory, flags.offload_blocks, flags.quantize)
     settings = replace(settings, control=control and control.opened(opened))
     beside = select_loras(flags.loras, flags.lora_weights, opened)
-    fusing = {} if beside else {"reduce": flags.reduce, "on_overlap": flags.on_overlap}
+    fusing = {} if beside or flags.quantize else {"reduce": flags.reduce, "on_overlap": flags.on_overlap}
     rows = _generate_rows(opened, settings, chosen | beside, flags.grid or [1.0], fusing, flags.out)
     if flags.grid:
         _save_sheet(rows, flags.grid, flags.out)
@@ -150,10 +162,10 @@ def _unused(flags: Any, settings: "GenerateConfig", chosen: dict["Concept", floa
         yield "the numbers of a control picture have no effect without --controlnet"
     if not flags.bind and flags.region_concepts:
         yield "--region-concepts has no effect with --no-bind"
-    live = flags.loras or settings.spans or any(region.concepts for region in settings.regions)
+    live = flags.loras or flags.quantize or settings.spans or any(region.concepts for region in settings.regions)
     if flags.reduce != "sum" and (live or not chosen):
         why = (
-            "concepts that act in places, in a part of the steps or beside LoRAs are not fused"
+            "concepts that act in places, in a part of the steps, beside LoRAs or a quantized base are not fused"
             if live
             else "no concepts"
         )

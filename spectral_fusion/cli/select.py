@@ -49,6 +49,7 @@ def select_loras(paths: list[str] | None, weights: list[float] | None, base: "Ba
     Raises:
         InputError: more or fewer weights than files, or one that cannot be read.
     """
+    from spectral_fusion.adapter.kinds import weight_shape
     from spectral_fusion.concept.community import read_lora
 
     paths = paths or []
@@ -60,7 +61,7 @@ def select_loras(paths: list[str] | None, weights: list[float] | None, base: "Ba
     files = [os.path.realpath(path) for path in paths]
     if twice := [path for path, file in zip(paths, files, strict=True) if files.count(file) > 1]:
         raise InputError(f"LoRA {twice[0]} is named twice; name it once, with the weight you want")
-    shapes = {name: tuple(layer.weight.shape) for name, layer in base.layers().items()}
+    shapes = {name: weight_shape(layer) for name, layer in base.layers().items()}
     loras = [read_lora(path, shapes) for path in paths]
     for lora in loras:
         if lora.unmatched:
