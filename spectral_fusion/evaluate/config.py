@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from spectral_fusion.base.default import DETAIL
+from spectral_fusion.base.default import COMPOSITE, DETAIL
 from spectral_fusion.errors import InputError
 from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
 
@@ -38,6 +38,8 @@ class EvaluateConfig:
     sampler: str = "DPM++ 2M"
     detail: Share = DETAIL
     """Part of the steps that are done again for each subject in its own place; 0 for none."""
+    composite: Share = COMPOSITE
+    """Part of the steps in which the ground is drawn again round subjects that were drawn apart; 0 for none."""
 
     def __post_init__(self) -> None:
         if not self.prompts:

@@ -27,7 +27,18 @@ from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 from spectral_fusion.generation.bound import Placeable
 
-Way = Literal["sum", "routed", "sum, regions", "routed, regions", "boxes", "boxes, detail", "auto", "auto, detail"]
+Way = Literal[
+    "sum",
+    "routed",
+    "sum, regions",
+    "routed, regions",
+    "boxes",
+    "boxes, detail",
+    "boxes, composite",
+    "auto",
+    "auto, detail",
+    "auto, composite",
+]
 WAYS: dict[Way, str] = {
     "sum": "fused by a sum, one prompt",
     "routed": "fused by routing, one prompt",
@@ -35,8 +46,10 @@ WAYS: dict[Way, str] = {
     "routed, regions": "fused by routing, each prompt in its own box",
     "boxes": "each concept bound to its box",
     "boxes, detail": "each concept bound to its box, and drawn again there in detail",
+    "boxes, composite": "each subject drawn by itself, cut out, and put in its box",
     "auto": "each concept bound to the place that the model finds",
     "auto, detail": "each concept bound to the place that the model finds, and drawn again there in detail",
+    "auto, composite": "each subject drawn by itself, cut out, and put in the place that the model finds",
 }
 FOUND = 0.2
 """Cosine of a crop with the nearest photo of any subject from which somebody counts as found there."""
@@ -165,7 +178,8 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
         if way.startswith("auto"):
             regions = to_be_found(regions)
         detail = config.detail if way.endswith("detail") else 0.0
-        placed = replace(settings, regions=regions, detail=detail)
+        apart_from = config.composite if way.endswith("composite") else 0.0
+        placed = replace(settings, regions=regions, detail=detail, composite=apart_from)
         return generate(base, placed, concepts=dict.fromkeys(concepts, 1.0))
     fusion = fuse(
         base,

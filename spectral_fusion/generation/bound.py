@@ -131,6 +131,17 @@ def _tell(base: Base, config: GenerateConfig, placement: Placement) -> Told:
     return Told(own, texts, turns)
 
 
+def bound_names(config: GenerateConfig) -> set[str]:
+    """Names of the concepts that act in regions."""
+    return {name for region in config.regions for name, _ in region.concepts}
+
+
+def words_of(region: Region, concepts: Mapping[Placeable, float]) -> list[str]:
+    """The words that stand for a region's concepts in a prompt."""
+    names = {name for name, _ in region.concepts}
+    return [word for concept in concepts if concept.name in names for word in concept.words]
+
+
 def tell_overlaps(regions: Sequence[Region], size: tuple[int, int]) -> None:
     """Say which regions share cells: each acts there at its part of their sum."""
     stacked = [region.mask(*size) for region in regions if not region.is_found]

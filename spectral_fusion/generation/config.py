@@ -72,6 +72,9 @@ class GenerateConfig:
     """`strength` of that pass."""
     detail: float = 0.0
     """`strength` of a pass over each region's subject by itself; 0: there is none."""
+    composite: float = 0.0
+    """Each region's subject is drawn in a picture of its own, cut out and put in its place, and the ground round them
+    is drawn again at this strength; 0: subjects are drawn together."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """More settings to record in the picture, such as the concepts that are loaded."""
 
@@ -87,7 +90,7 @@ class GenerateConfig:
                 raise InputError(f"concept {name!r} acts from {shown}; give two parts of the steps, such as 0.2-1")
 
     def _check_passes(self) -> None:
-        for name in ("strength", "upscale_strength", "detail"):
+        for name in ("strength", "upscale_strength", "detail", "composite"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number from 0 (as it is) to 1 (all anew)")
         if not 1 <= self.upscale <= MAX_UPSCALE:
@@ -119,6 +122,7 @@ class GenerateConfig:
                 "upscale": float(said.get("Hires upscale", cls.upscale)),
                 "upscale_strength": float(said.get("Hires strength", cls.upscale_strength)),
                 "detail": float(said.get("Detail strength", cls.detail)),
+                "composite": float(said.get("Composite strength", cls.composite)),
                 "strength": float(said.get("Denoising strength", cls.strength)),
                 "spans": {str(name): (float(first), float(last)) for name, (first, last) in spans.items()},
             }
@@ -156,6 +160,8 @@ def to_parameters(base: Base, config: GenerateConfig, height: int, width: int) -
         settings |= {"Hires upscale": f"{config.upscale:g}", "Hires strength": f"{config.upscale_strength:g}"}
     if config.detail:
         settings["Detail strength"] = f"{config.detail:g}"
+    if config.composite:
+        settings["Composite strength"] = f"{config.composite:g}"
     settings["Version"] = f"spectral-fusion {__version__}"
     return Parameters(config.prompt, config.negative_prompt, settings)
 

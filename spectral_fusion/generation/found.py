@@ -18,7 +18,7 @@ from spectral_fusion.base.condition import DenoisingStep
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
-from spectral_fusion.generation.bound import Live, Placeable
+from spectral_fusion.generation.bound import Live, Placeable, words_of
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.picture import format_weights
@@ -68,7 +68,7 @@ def find_places(
 
     The first steps are those of the plain way: the concepts act everywhere, at the regions' weights.
     """
-    words = [_words(region, concepts) for region in regions]
+    words = [words_of(region, concepts) for region in regions]
     tokens = [base.word_positions(config.prompt, own) for own in words]
     if not all(tokens):
         missing = next(own for own, found in zip(words, tokens, strict=True) if not found)
@@ -121,9 +121,3 @@ def _away(claim: Tensor) -> Tensor:
         spread = (share * (cells - middle) ** 2).sum().sqrt()
         distances.append((cells - middle).abs() / (ROOM * 3**0.5 * spread).clamp(min=1.0))
     return torch.maximum(distances[0][:, None], distances[1][None, :])
-
-
-def _words(region: Region, concepts: Mapping[Placeable, float]) -> list[str]:
-    """The words that stand for a region's concepts in a prompt."""
-    names = {name for name, _ in region.concepts}
-    return [word for concept in concepts if concept.name in names for word in concept.words]

@@ -15,6 +15,7 @@ from spectral_fusion.base.condition import DenoisingStep
 from spectral_fusion.base.interface import Base
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation.bound import Live, Placeable, concepts_known, tell_overlaps
+from spectral_fusion.generation.composite import composite
 from spectral_fusion.generation.config import GenerateConfig, to_parameters
 from spectral_fusion.generation.draw import Pass, Stopped, draw
 from spectral_fusion.generation.fitting import fitted
@@ -56,6 +57,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool | None]
+OnDenoising = Callable[[DenoisingStep], bool | None]
 
 
 def generate(
@@ -77,8 +79,9 @@ def generate(
             no memory.
     """
     height, width = _size(base, config)
-    if config.detail and not config.regions:
-        raise InputError(f"detail is {config.detail} and there are no regions; give the place of each subject")
+    for name in ("detail", "composite"):
+        if getattr(config, name) and not config.regions:
+            raise InputError(f"{name} is {getattr(config, name)} and there are no regions; give each subject one")
     concepts = concepts or {}
     if concepts:
         listed = {concept.name: weight for concept, weight in concepts.items()}
@@ -94,8 +97,8 @@ def generate(
             begin = Pass((height, width), config.seed + number, start_of(base, config, (height, width)))
             watch = _watcher(base, config, number, on_step)
             try:
-                chosen, at_work = with_places(base, config, live, begin, concepts, watch)
-                image = _passes(base, chosen, at_work, begin, concepts, watch)
+                chosen, at_work, image = _first(base, config, live, begin, concepts, watch)
+                image = _more_passes(base, chosen, at_work, image, begin.seed, concepts, watch)
             except Stopped:
                 break
             parameters = to_parameters(base, replace(chosen, seed=begin.seed), height, width)
@@ -114,29 +117,40 @@ def _tell_control(base: Base, config: GenerateConfig, size: tuple[int, int]) -> 
         logger.warning("the control image of %dx%d is resized to %dx%d%s", *given, *wanted, cut)
 
 
-def _passes(
+def _first(
+    base: Base, config: GenerateConfig, live: Live, begin: Pass, concepts: Mapping[Placeable, float], watch: OnDenoising
+) -> tuple[GenerateConfig, Live, Image.Image]:
+    """The picture before any further pass, and the settings with the places that were found."""
+    if config.composite:
+        composed = composite(base, config, live, begin, concepts, watch)
+        if composed is not None:
+            return composed[0], live, composed[1]
+        logger.warning("no outlines of the subjects were found; they are drawn together, each bound to its place")
+        config = replace(config, composite=0.0, notes={**config.notes, "Composite": "no outlines found"})
+    config, live = with_places(base, config, live, begin, concepts, watch)
+    if config.init_image is not None and config.strength == 0:
+        return config, live, fitted(config.init_image, begin.size)  # not through the autoencoder, which blurs
+    return config, live, put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
+
+
+def _more_passes(
     base: Base,
     config: GenerateConfig,
     live: Live,
-    begin: Pass,
+    image: Image.Image,
+    seed: int,
     concepts: Mapping[Placeable, float],
-    watch: Callable[[DenoisingStep], bool | None],
+    watch: OnDenoising,
 ) -> Image.Image:
-    """One picture through all the passes that the settings ask for."""
-    if config.init_image is not None and config.strength == 0:
-        image = fitted(config.init_image, begin.size)  # not through the autoencoder, which blurs
-    else:
-        image = put_back(config, base.decode(draw(base, config, live, begin, watch))[0])
+    """The picture through all further passes that the settings ask for."""
     if config.upscale > 1:
-        image = enlarge(base, config, live, image, begin.seed, watch)
+        image = enlarge(base, config, live, image, seed, watch)
     if config.detail:
-        image = refine(base, config, live, concepts, image, begin.seed, watch)
+        image = refine(base, config, live, concepts, image, seed, watch)
     return image
 
 
-def _watcher(
-    base: Base, config: GenerateConfig, number: int, on_step: OnStep | None
-) -> Callable[[DenoisingStep], bool | None]:
+def _watcher(base: Base, config: GenerateConfig, number: int, on_step: OnStep | None) -> OnDenoising:
     def watch(step: DenoisingStep) -> bool | None:
         if on_step is None:
             return None

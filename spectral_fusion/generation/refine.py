@@ -17,7 +17,7 @@ from spectral_fusion.base.control import Control
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.base.regions import Region
-from spectral_fusion.generation.bound import Live, Placeable
+from spectral_fusion.generation.bound import Live, Placeable, bound_names
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.fitting import fitted
@@ -115,11 +115,6 @@ def _cropped(control: Control | None, box: tuple[int, int, int, int], size: tupl
     return control and replace(control, image=fitted(control.image, size[::-1]).crop(box))
 
 
-def bound_names(config: GenerateConfig) -> set[str]:
-    """Names of the concepts that act in regions."""
-    return {name for region in config.regions for name, _ in region.concepts}
-
-
 def detail_prompt(prompt: str, region: Region, concepts: Mapping[Placeable, float]) -> str:
     """What a crop of one region shows: the picture's prompt with the region's own subjects in the place of all others.
 
@@ -155,15 +150,20 @@ def crop_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]
     It may reach beyond the picture: a region at its edge is in the middle of the square too, where a base puts what it
     draws alone.
     """
-    width, height = size
+    left, top, right, bottom = region_bounds(region, size)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    half = min(max(right - left, bottom - top) * (1 + 2 * MARGIN), *size) / 2
+    return round(x - half), round(y - half), round(x + half), round(y + half)
+
+
+def region_bounds(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The rectangle that holds a region, in pixels of a picture of (width, height); all of it for an empty one."""
     inside = (region.mask(GRID, GRID) >= 0.25).nonzero()
     if not len(inside):
-        return 0, 0, width, height
+        return 0, 0, *size
     (top, left), (bottom, right) = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
-    x, y = (left + right) / 2 / GRID * width, (top + bottom) / 2 / GRID * height
-    side = max((right - left) / GRID * width, (bottom - top) / GRID * height) * (1 + 2 * MARGIN)
-    half = min(side, width, height) / 2
-    return round(x - half), round(y - half), round(x + half), round(y + half)
+    width, height = (side / GRID for side in size)
+    return round(left * width), round(top * height), round(right * width), round(bottom * height)
 
 
 def cut_out(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
