@@ -256,6 +256,12 @@ class Studio:
         for what, (value, limit) in asked.items():
             if value > limit:
                 raise InputError(f"{value} {what} are more than the {limit} that this page allows; ask for less")
+        steps = max((value for axis in request.axes if axis.setting == "steps" for value in axis.values), default=0)
+        if steps > limits.steps:
+            raise InputError(
+                f"grid: {steps} steps are more than the {limits.steps} that this page allows; ask for less"
+            )
+        request.rows()  # a value of a grid that cannot be used is refused now, not when its turn comes
 
     def _checked_control(self, control: ControlAsked | None) -> ControlAsked | None:
         """With the path of the ControlNet. Raises InputError, which begins with the field."""

@@ -14,9 +14,12 @@ T = TypeVar("T")
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 """For `pydantic.dataclasses.dataclass`: a value must be of its field's type, defaults included."""
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+MANY = 1_000_000  # of steps, pictures, prompts: nobody means more
+MOST_PICTURES = 10_000  # of one prompt, in one go
+PositiveInt = Annotated[int, Field(ge=1, le=MANY)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=MANY)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]  # also from a list, as JSON and TOML have them
 
@@ -27,7 +30,7 @@ KINDS = {
     "string": "text",
     "array": "a list",
 }
-BOUNDS = (("from", "minimum"), ("to", "maximum"))
+BOUNDS = (("from", "minimum"), ("to", "maximum"), ("below", "exclusiveMaximum"))
 
 
 def checked(cls: type[T]) -> type[T]:
@@ -69,5 +72,10 @@ def _wanted(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
-    low, high = (f" {word} {schema[key]}" if key in schema else "" for word, key in BOUNDS)
-    return KINDS.get(schema.get("type", ""), "another value") + low + high
+    bounds = (f" {word} {plain(schema[key])}" for word, key in BOUNDS if key in schema)
+    return KINDS.get(schema.get("type", ""), "another value") + "".join(bounds)
+
+
+def plain(number: float) -> str:
+    """A bound as one writes it: `1000000` for 1000000.0."""
+    return str(int(number)) if number == int(number) else str(number)

@@ -116,6 +116,7 @@ def test_a_tag_in_the_prompt_has_the_last_word_on_a_weight(generate) -> None:
         (["a dog", "--grid", "0.5", "1"], "--concepts"),
         (["a dog", "--sampler", "Oiler"], "Euler"),
         (["a dog", "--num-images", "0"], "num_images"),
+        (["a dog", "-n", "20000"], "num_images is 20000; give a whole number from 1 to 10000"),
         (["a dog", "--device", "toaster"], "toaster"),
     ],
 )
@@ -182,6 +183,7 @@ def test_places_that_are_not_found_are_told(generate) -> None:
         (("--region", "", LEFT, "--region-concepts", "none"), "neither a prompt nor a concept"),
         (("--concept-steps", "rex"), "rex:0.2-1"),
         (("--concept-steps", "rex:0.5-0.1"), "acts from 0.5-0.1"),
+        (("--concept-steps", "rex:nan-1"), "--concept-steps has 'rex:nan-1'"),
     ],
 )
 def test_places_that_cannot_be_used(generate, arguments: tuple[str, ...], message: str) -> None:

@@ -44,6 +44,14 @@ def config(**changes: object) -> TrainConfig:
         ({"optimizer": "prodigy", "learning_rate_unet": 1, "learning_rate_embedding": 0.5}, "prodigy"),
         ({"schedule": "constant", "warmup_steps": 10}, "constant_with_warmup"),
         ({"num_class_images": 3, "class_images": None, "prior_weight": -1}, "prior_weight"),
+        ({"steps": 10**9}, "from 1 to 1000000"),
+        ({"batch_size": 2**63}, "from 1 to 4096"),
+        ({"rank": 10**23}, "from 1 to 16384"),
+        ({"warmup_steps": 2**63}, "from 0 to 1000000"),
+        ({"band": 10**23}, "from 0 to 1000000"),
+        ({"seed": 2**63}, f"below {2**63}"),
+        ({"ema_decay": 1.0}, "below 1"),
+        ({"distillation_weight": 1e30}, "from 0 to 1000000$"),
     ],
 )
 def test_a_setting_out_of_range_is_one_line(changes: dict[str, object], words: str) -> None:

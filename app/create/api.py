@@ -111,7 +111,9 @@ class Endpoints:
             detail=detail,
         )
         self.studio.check_loaded()
-        asked = draft.request(self.studio.drawable(), self.studio.triggers(), self.studio.starts.image)
+        asked = draft.request(
+            self.studio.drawable(), self.studio.triggers(), self.studio.starts.image, self.studio.settings.limits
+        )
         job = self.studio.generate(visitor_of(request), asked)
         async for _ in self.studio.line.follow(job):
             pass

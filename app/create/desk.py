@@ -99,7 +99,7 @@ class Desk:
         self.studio.check_loaded()
         concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
-        request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image)
+        request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image, self.studio.settings.limits)
         job = self.studio.generate(visitor, request, dict(form))
         return {"id": job.id, "seed": request.config.seed, "notes": self.studio.notes(request.config)}
 

@@ -15,6 +15,7 @@ from spectral_fusion_app.create.drawing import Request
 from spectral_fusion_app.create.grid import Axis, read_axes
 from spectral_fusion_app.create.wording import Known, Spelling, is_lora, used_concepts
 from spectral_fusion_app.engine import samplers
+from spectral_fusion_app.settings import Limits
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,6 +96,7 @@ class Draft:
         concepts: Iterable[Known],
         triggers: Sequence[str] = (),
         find_start: Callable[[str, str], Image.Image] | None = None,
+        limits: Limits | None = None,
     ) -> Request:
         """What to ask of the studio. `<lora:name:0.8>` in the prompt is a concept with that weight.
 
@@ -102,6 +104,7 @@ class Draft:
             concepts: those, and the LoRAs, that fit the base.
             triggers: others that the base knows by itself.
             find_start: a picture to begin from, or that controls, by its digest and what errors call it.
+            limits: what this page allows.
 
         Raises:
             InputError: nothing to draw, or a value that cannot be used.
@@ -112,6 +115,8 @@ class Draft:
 
         if not self.prompt.strip():
             raise InputError("the prompt is empty; write what to draw, or press a concept")
+        if limits:
+            self._check_numbers(limits)
         prompt, tagged = take_lora_tags(self.prompt)
         concepts = list(concepts)
         if unknown := sorted(set(self.pinned) - {info.name for info in concepts}):
@@ -153,6 +158,14 @@ class Draft:
         loras = frozenset(weights) & {info.name for info in concepts if is_lora(info)}
         control = self.control and find_start and self.control.asked(find_start)
         return Request(config, weights, axes, loras, control or None)
+
+    def _check_numbers(self, limits: Limits) -> None:
+        """Raises InputError that names the page's own bounds, which are narrower than those of `GenerateConfig`."""
+        bounds = {"steps": limits.steps, "num_images": limits.pictures, "width": limits.edge, "height": limits.edge}
+        for name, most in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise InputError(f"{name} is {value}; give a whole number from 1 to {most}")
 
     def _passes(self, find_start: Callable[[str, str], Image.Image] | None) -> dict[str, Any]:
         """What begins from a picture, and what comes after the first pass, as `GenerateConfig` takes it."""

@@ -1,6 +1,7 @@
 """Places and parts of the denoising, as `generate` takes them on the command line."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def read_spans(items: list[str]) -> dict[str, tuple[float, float]]:
             spans[name] = (float(first or 0), float(last or 1))
         except ValueError:
             dash = ""
-        if not name or not dash:
+        if not name or not dash or not all(map(math.isfinite, spans[name])):
             raise InputError(
                 f"--concept-steps has {item!r}; write a name and two parts of the steps, such as rex:0.2-1"
             )

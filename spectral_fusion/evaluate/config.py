@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spectral_fusion.base.default import COMPOSITE, DETAIL
 from spectral_fusion.errors import InputError
-from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
+from spectral_fusion.settings import CHECKED, MOST_PICTURES, NonNegative, Seed, Share, Words, checked
 
 SUBJECT = "{}"
 PROMPTS = ("a photo of a {} on grass", "a photo of a {} in the snow", "a photo of a {} in a room")
@@ -29,11 +30,11 @@ class EvaluateConfig:
     """`{}` stands for the subject: `<rex> dog`, or all of them joined."""
     own_prompts: Mapping[str, Words] = field(default_factory=dict)
     """For a concept, by name, the prompts of its pictures without others, instead of `prompts`."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """The first sampling seed."""
-    seeds: PositiveInt = 3
+    seeds: Annotated[int, Field(ge=1, le=MOST_PICTURES)] = 3
     """Pictures of each prompt, from consecutive seeds."""
-    num_inference_steps: PositiveInt = 20
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 20
     guidance_scale: NonNegative = 5.0
     sampler: str = "DPM++ 2M"
     detail: Share = DETAIL

@@ -24,7 +24,7 @@ from spectral_fusion.picture import Parameters
 from spectral_fusion.picture.parameters import MAX_SEED
 from spectral_fusion.reading import parse_json
 from spectral_fusion.reading.modes import as_rgb
-from spectral_fusion.settings import CHECKED, NonNegative, PositiveInt, checked
+from spectral_fusion.settings import CHECKED, MOST_PICTURES, NonNegative, checked
 
 MAX_UPSCALE = 4
 MAX_EDGE = 8192  # pixels
@@ -49,7 +49,7 @@ class GenerateConfig:
     """A name of `SAMPLERS`."""
     seed: int = 0
     """Of the first picture; the next ones count up."""
-    num_images: PositiveInt = 1
+    num_images: Annotated[int, Field(ge=1, le=MOST_PICTURES)] = 1
     """Each picture is denoised on its own, so a seed gives the same picture in whatever company."""
     height: Annotated[int, Field(ge=1, le=MAX_EDGE)] | None = None
     """In pixels, a multiple of 8; None: the base's own size."""

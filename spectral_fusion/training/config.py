@@ -13,7 +13,17 @@ from pydantic.dataclasses import dataclass
 from spectral_fusion.base.default import DEFAULT
 from spectral_fusion.base.presets import LEARNING_RATES, Preset
 from spectral_fusion.errors import InputError
-from spectral_fusion.settings import CHECKED, NonNegative, NonNegativeInt, PositiveInt, Share, Words, checked
+from spectral_fusion.settings import (
+    CHECKED,
+    MANY,
+    NonNegative,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    Share,
+    Words,
+    checked,
+)
 
 Mode = Literal["additive", "rotational"]
 BandSide = Literal["top", "bottom"]
@@ -22,12 +32,13 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosi
 Precision = Literal["fp32", "fp16", "bf16"]
 PredictionType = Literal["epsilon", "v_prediction"]
 
-BandIndex = Annotated[int, Field(ge=0, strict=False)]  # also as text, as a flag gives it
+BandIndex = Annotated[int, Field(ge=0, le=MANY, strict=False)]  # also as text, as a flag gives it
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, le=10)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Vectors = Annotated[int, Field(ge=0, le=64)]
+Rank = Annotated[int, Field(ge=1, le=16_384)]  # no concept file has a layer of more directions
+Batch = Annotated[int, Field(ge=1, le=4096)]
 
 
 @plain_dataclass(frozen=True)
@@ -70,7 +81,7 @@ class TrainConfig:
         Vectors | None, Subject("Token embeddings of the trigger; 0 where text encoders are frozen.")
     ] = None
     mode: Annotated[Mode, Subject("additive shifts singular vectors, rotational turns them.")] = "additive"
-    rank: Annotated[PositiveInt | None, Subject("Singular directions of each layer that the concept owns.")] = None
+    rank: Annotated[Rank | None, Subject("Singular directions of each layer that the concept owns.")] = None
     band: Annotated[
         BandIndex | Literal["auto"],
         Subject("A number, or auto: the next that is free in the library, see --band-side."),
@@ -96,11 +107,9 @@ class TrainConfig:
         ),
     ] = "balanced"
     steps: Annotated[PositiveInt | None, Learning("Optimizer steps.")] = None
-    batch_size: Annotated[
-        PositiveInt | None, Learning("Pictures a step, over all processes and accumulated parts.")
-    ] = None
+    batch_size: Annotated[Batch | None, Learning("Pictures a step, over all processes and accumulated parts.")] = None
     gradient_accumulation: Annotated[
-        PositiveInt,
+        Batch,
         Learning("Parts that a process splits its share of the batch into: less memory.", shapes_result=False),
     ] = 1
     learning_rate_embedding: Annotated[Rate | None, Learning("For the token embeddings; 0: frozen.")] = None
@@ -250,12 +259,12 @@ class ResolvedConfig(TrainConfig):
 
     trigger: str
     vectors: Vectors
-    rank: PositiveInt
+    rank: Rank
     band_side: BandSide
     target: Words
     exclude_modules: Words
     steps: PositiveInt
-    batch_size: PositiveInt
+    batch_size: Batch
     learning_rate_embedding: Rate
     learning_rate_text_encoder: Rate
     learning_rate_unet: Rate

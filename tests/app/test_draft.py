@@ -11,6 +11,7 @@ from spectral_fusion_app.create.control import ControlDraft
 from spectral_fusion_app.create.draft import Draft, RegionDraft, StartDraft, parse_seed
 from spectral_fusion_app.create.grid import Axis
 from spectral_fusion_app.create.wording import region_phrase, remove, used_concepts
+from spectral_fusion_app.settings import Limits
 
 
 def info(name: str, class_word: str) -> Any:
@@ -74,6 +75,21 @@ def test_a_draft_becomes_a_request() -> None:
 def test_what_cannot_be_used_is_said(draft: Draft, words: str) -> None:
     with pytest.raises(InputError, match=words):
         draft.request([REX])
+
+
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [
+        (Draft("a dog", steps=5000), "steps is 5000; give a whole number from 1 to 150"),
+        (Draft("a dog", steps=0), "steps is 0; give a whole number from 1 to 150"),
+        (Draft("a dog", width=10**30), f"width is {10**30}; give a whole number from 1 to 1024"),
+        (Draft("a dog", height=-8), "height is -8; give a whole number from 1 to 1024"),
+        (Draft("a dog", num_images=20_000), "num_images is 20000; give a whole number from 1 to 36"),
+    ],
+)
+def test_the_bounds_that_are_told_are_those_of_the_page(draft: Draft, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        draft.request([REX], limits=Limits())
 
 
 def test_an_empty_seed_is_drawn_anew() -> None:

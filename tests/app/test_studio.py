@@ -122,6 +122,8 @@ def test_cancelling_keeps_the_pictures_that_are_done(studio: Studio, monkeypatch
         (Request(replace(CONFIG, num_images=7), WEIGHTS), "7 pictures"),
         (Request(replace(CONFIG, num_images=3), WEIGHTS, axes=(Axis("weights", (0.0, 0.5, 1.0)),)), "9 pictures"),
         (Request(replace(CONFIG, num_inference_steps=11), {}), "11 steps"),
+        (Request(CONFIG, {}, axes=(Axis("steps", (2, 11)),)), "grid: 11 steps"),
+        (Request(CONFIG, {}, axes=(Axis("guidance", (1.0, float("nan"))),)), "guidance_scale is nan"),
         (Request(replace(CONFIG, width=4096), {}), "4096 pixels"),
         (Request(replace(CONFIG, prompt="x" * 101), {}), "101 characters"),
     ],
