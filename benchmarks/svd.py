@@ -120,7 +120,8 @@ def main() -> None:
     remarks = f"""One band at r={RANK}: the first from the top, the first from the bottom, and one in the middle, which
 takes a full decomposition the first time and serves its neighbours from then on. "SD 1.5" are all {counts.total()}
 attention projections of its UNet and of CLIP ViT-L's text encoder, each shape measured once and counted as often as it
-occurs; "SDXL" are all {sum(SDXL.values())} of its UNet and both text encoders. Random weights have a flat spectrum, in which neighbouring singular values differ by a thousandth: the hardest
+occurs; "SDXL" are all {sum(SDXL.values())} of its UNet and both text encoders.
+Random weights have a flat spectrum, in which neighbouring singular values differ by a thousandth: the hardest
 case. "Falling" multiplies the values by their number to the power of -{DECAY}. toybox's trained weights look like that:
 the largest value is several times the median, and the smallest is near zero where the weight is square. Processor
 seconds, the least of {ROUNDS} rounds. The error is the sine of the largest angle between the band and that of a full
