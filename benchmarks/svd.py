@@ -1,4 +1,4 @@
-"""Preparing bands at r=8 for every attention projection of SD 1.5's UNet and text encoder, and of SDXL's widths.
+"""Preparing bands at r=8 for every attention projection of SD 1.5, and at the bottom for those of SDXL.
 
     python benchmarks/svd.py [--small]
 
@@ -27,7 +27,8 @@ RANK, ROUNDS = 8, 3
 PLACES = ("top", "bottom", "middle")
 WAYS = ("SVD in float64", "SVD in float32", "ours, cold", "ours, cached")
 DECAY = 0.5  # singular value number i is multiplied by (i + 1) ** -DECAY
-SDXL = ((640, 2048), (1280, 2048))  # keys and values of its cross-attention; the other shapes are among SD 1.5's
+SDXL = {(640, 2048): 20, (1280, 2048): 120, (640, 640): 60, (1280, 1280): 488, (768, 768): 48}
+"""How many attention projections of SDXL's UNet and text encoders have which shape; all but two shapes are SD 1.5's."""
 
 Shape = tuple[int, int]
 
@@ -110,14 +111,17 @@ def main() -> None:
             figures = {way: [measured[shape][way] for shape in counts] for way in WAYS}
             rows.append(row(f"{spectrum}, {place}: SD 1.5", figures, list(counts.values())))
             if place == "bottom":
-                measured |= {shape: measure(make_weight(shape, spectrum), place) for shape in SDXL}
+                measured |= {s: measure(make_weight(s, spectrum), place) for s in SDXL if s not in measured}
+                figures = {way: [measured[shape][way] for shape in SDXL] for way in WAYS}
+                rows.append(row(f"{spectrum}, {place}: SDXL", figures, list(SDXL.values())))
                 for shape, one in measured.items():
                     name = f"{spectrum}, {place}: {shape[0]} x {shape[1]}"
                     single.append(row(name, {way: [one[way]] for way in WAYS}, [1]))
     remarks = f"""One band at r={RANK}: the first from the top, the first from the bottom, and one in the middle, which
 takes a full decomposition the first time and serves its neighbours from then on. "SD 1.5" are all {counts.total()}
 attention projections of its UNet and of CLIP ViT-L's text encoder, each shape measured once and counted as often as it
-occurs. Random weights have a flat spectrum, in which neighbouring singular values differ by a thousandth: the hardest
+occurs; "SDXL" are all {sum(SDXL.values())} of its UNet and both text encoders.
+Random weights have a flat spectrum, in which neighbouring singular values differ by a thousandth: the hardest
 case. "Falling" multiplies the values by their number to the power of -{DECAY}. toybox's trained weights look like that:
 the largest value is several times the median, and the smallest is near zero where the weight is square. Processor
 seconds, the least of {ROUNDS} rounds. The error is the sine of the largest angle between the band and that of a full

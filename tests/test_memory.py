@@ -129,6 +129,14 @@ def test_bands_adapters_and_states_are_those_of_the_formula(base: Path) -> None:
     assert training_of(base, ema_decay=0.9, **chosen)["moving average"] == edges * 4 * 4
 
 
+def test_a_cpu_keeps_freed_activations_in_its_heap(base: Path) -> None:
+    """On a CPU a larger batch takes its activations and a quarter more; on a GPU a twentieth more."""
+    for kind, share in (("cpu", 0.27), ("gpu", 0.05)):
+        few, many = (predicted(config(base, batch_size=size), kind).phases["training"] for size in (2, 8))
+        rest = sum(many.values()) - sum(few.values()) - (many["activations"] - few["activations"])
+        assert rest == pytest.approx(share * (many["activations"] - few["activations"]), rel=0.01)
+
+
 def test_what_takes_more_is_predicted_to_take_more(base: Path) -> None:
     plain = training_of(base)["activations"]
     assert 1.9 < training_of(base, batch_size=4)["activations"] / plain < 2.1

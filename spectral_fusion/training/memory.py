@@ -11,7 +11,8 @@ states: of the optimizer, in parts of `trained`: AdamW 2, in 8 bits 0.5, Prodigy
 merged: the adapted weights with other concepts in them, where the new one is trained beside others.
 work: gradients and activations in a step; the autoencoder's and the denoiser's without gradients elsewhere. They are
     counted in a run on the meta device, see `base.traced`, at the training's picture size, batch and checkpointing.
-spare: what the device's own libraries take, and what an allocator cannot use.
+spare: what the device's own libraries take, and what an allocator cannot use. On a CPU the C library keeps freed blocks
+    of up to 32 MB in its heap, in pieces that the next ones do not always fit into: a quarter of a step's activations.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ Kind = Literal["gpu", "cpu"]
 GB = 1e9
 STATES = {"adamw": 2.0, "adamw8bit": 0.5, "prodigy": 4.0}
 SPARE = {"gpu": (0.7 * GB, 0.05), "cpu": (0.55 * GB, 0.02)}  # bytes, and a share of the rest
+HEAP = 0.25  # of a step's activations, see `docs/results/memory.md`
 DECOMPOSED = 3  # copies of the largest layer in float32 while its band is found
 ADAPTER = "predicted"
 
@@ -120,6 +122,8 @@ def predict(
         phases["encoding"] = held | states | {"activations": work["encode"]}
         phases["drawing"] = held | states | {"activations": max(work["draw"], work["decode"])}
     spared = {name: _with_spare(phase, kind) for name, phase in phases.items()}
+    if kind == "cpu":
+        spared["training"]["spare"] += int(HEAP * work["step"])
     return Prediction(spared, ram=loaded + files if on_card else 0)
 
 
