@@ -18,6 +18,7 @@ from spectral_fusion_app.typed import checked
 
 DISK = {
     errno.ENOSPC: "the server's disk is full, nothing was changed; make room",
+    errno.EFBIG: "the server's disk lets no file grow as large, nothing was changed; make room",
     errno.EDQUOT: "the server has used up its share of the disk, nothing was changed; make room",
     errno.EROFS: "the server's disk is read-only, nothing was changed; let it write there",
     errno.EACCES: "the server may not write there, nothing was changed; give it the permission",
@@ -25,6 +26,15 @@ DISK = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def told_of(error: BaseException) -> str:
+    """What a visitor is told of an error that ended his work."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK:
+        return DISK[error.errno]
+    return "this failed; the log says more"
 
 
 def answered(endpoint: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.web import picture_url
 
 KEPT_SECONDS = 86_400
@@ -30,6 +31,6 @@ class Exports:
         return folder
 
 
-def links(files: list[Path]) -> list[dict[str, Any]]:
+def links(files: list[Path], settings: AppSettings) -> list[dict[str, Any]]:
     """Where a browser finds them."""
-    return [{"name": file.name, "url": picture_url(file), "size": file.stat().st_size} for file in files]
+    return [{"name": file.name, "url": picture_url(file, settings), "size": file.stat().st_size} for file in files]

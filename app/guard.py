@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import COOKIE, Presence, Visitor, by_cookie, new_token
@@ -28,6 +28,7 @@ HOUR = 3600.0
 DRAINED = 4  # times its bound: how much of a body that is too large is read
 DRAIN_SECONDS = 5.0
 API = "gradio_api"
+SHOWN = "shown"  # what addresses of pictures and downloads begin with
 
 
 class TooLarge(Exception):
@@ -59,6 +60,8 @@ class Guard:
             await _answer(send, 507, "too much was uploaded within the last hour; try again later")
             return
         visitor = by_cookie(_cookie(headers))
+        if scope["method"] in ("GET", "HEAD") and path.startswith(f"{SHOWN}/"):
+            scope = self._file(scope, path)
         await self._pass_on(scope, receive, send, path, limit, visitor)
 
     async def _pass_on(
@@ -102,6 +105,15 @@ class Guard:
             return message
 
         return measured
+
+    def _file(self, scope: Scope, path: str) -> Scope:
+        """The request as Gradio takes it, which looks whether the file may be shown: by its whole path."""
+        kind, _, name = path.removeprefix(f"{SHOWN}/").partition("/")
+        folder = {shown.name: shown for shown in self.settings.shown}.get(kind)
+        if folder is None or ".." in name.split("/"):
+            return scope
+        whole = f"/{API}/file={folder.resolve() / name}"
+        return {**scope, "path": whole, "raw_path": quote(whole, safe="/=").encode()}
 
     def _limit(self, path: str) -> int:
         limits = self.settings.limits
@@ -148,12 +160,16 @@ class Budget:
 
 
 def _present(path: str, scope: Scope, visitor: Visitor | None) -> list[Visitor]:
-    """Whose presence a request shows while it is open: the streams that a page or a program listens to."""
-    if scope["method"] != "GET" or not path.startswith(f"{API}/"):
+    """Whose presence a request shows while it is open: a question of a page, or a stream that somebody listens to."""
+    if not path.startswith(f"{API}/"):
         return []
     parts = path.split("/")
     session = None
-    if parts[1] == "heartbeat" and len(parts) == 3:
+    if scope["method"] == "POST" and parts[1:] == ["component_server"]:
+        pass  # an open page asks every few seconds how it stands
+    elif scope["method"] != "GET":
+        return []
+    elif parts[1] == "heartbeat" and len(parts) == 3:
         session = parts[2]
     elif parts[1:] == ["queue", "data"]:
         session = (parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash") or [None])[0]

@@ -95,14 +95,13 @@ def launch(settings: AppSettings) -> gr.Blocks:
     mend_folders(settings)
     studio = Studio(settings)
     page = make_page(studio, settings)
-    shown = (settings.pictures, settings.starts, settings.evaluations, settings.exports)
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
         auth=settings.auth,
         auth_message="Spectral Fusion: several subjects in one picture.",
         share=settings.share,
-        allowed_paths=[str(folder.resolve()) for folder in shown],
+        allowed_paths=[str(folder.resolve()) for folder in settings.shown],
         max_file_size=settings.limits.upload_bytes,
         theme=THEME,
         css_paths=CSS,

@@ -33,7 +33,8 @@ class Limits:
         places: listeners that Gradio runs at once. Whoever waits for a picture through the API holds one, so there are
             more places than `waiting`.
         loads: changes of the base in line.
-        away: seconds without any connection after which a visitor's requests are cancelled.
+        away: seconds without a sign of a visitor after which his requests are cancelled. Browsers let a page that is
+            not seen ask once a minute.
         trainings: in line.
         training: largest value of settings of a training that cost time or memory.
         training_hours: that one training may take.
@@ -55,7 +56,7 @@ class Limits:
     waiting_each: int = 8
     places: int = 128
     loads: int = 4
-    away: float = 30.0
+    away: float = 90.0
     trainings: int = 8
     training: Mapping[str, float] = field(default_factory=lambda: TRAINING_BOUNDS)
     training_hours: float = 24.0
@@ -154,6 +155,11 @@ class AppSettings:
     def folders(self) -> tuple[Path, ...]:
         """All folders whose files a visitor may name: the library, the output and the roots."""
         return (self.library, self.out, *self.roots)
+
+    @property
+    def shown(self) -> tuple[Path, ...]:
+        """Folders of the output whose files browsers are shown."""
+        return (self.pictures, self.starts, self.evaluations, self.exports)
 
     @property
     def pictures(self) -> Path:

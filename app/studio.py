@@ -108,8 +108,16 @@ class Studio:
 
     @property
     def takes_control(self) -> bool:
-        """Whether pictures of the loaded base can be controlled by a ControlNet."""
-        return self._engine is not None and self._engine.takes_control
+        """Whether pictures of the loaded base can be controlled by a ControlNet: by one that lies here, or of the hub.
+
+        No hub has one for the bundled bases, which are too small.
+        """
+        from spectral_fusion.base.bundled import BUNDLED
+
+        if self._engine is None or not self._engine.takes_control:
+            return False
+        others = self.settings.hub_allowed and self.state.base not in BUNDLED
+        return others or bool(self.models.controlnets())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -171,15 +179,19 @@ class Studio:
         """Stop what this visitor has running or waiting, or one job of it; returns how many."""
         return self.line.cancel(owner, id)
 
-    def generate(self, owner: Visitor, request: Request, about: Any = None) -> Job:
+    def generate(self, owner: Visitor, request: Request, label: str = "", about: Any = None) -> Job:
         """Make pictures; the job's updates are `Progress`, its result the files, a sheet of several rows at the end.
+
+        `label`: for its owner's list, where that is not the prompt.
 
         Raises:
             InputError: more than the limits allow, or too much is waiting.
         """
         self._check(request)
         request = replace(request, control=self._checked_control(request.control))
-        return self.submit(owner, lambda engine, job: self._draw(engine, job, request), request.config.prompt, about)
+        return self.submit(
+            owner, lambda engine, job: self._draw(engine, job, request), label or request.config.prompt, about
+        )
 
     def park(self) -> None:
         """Take the base off the GPU until the next picture, for a training that needs the room."""

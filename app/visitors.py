@@ -46,7 +46,7 @@ def visitor_of(request: Any) -> Visitor:
 
 
 class Presence:
-    """Which visitors have a connection open, and since when the others have none."""
+    """Which visitors are asking or listening, and since when the others are not."""
 
     def __init__(self) -> None:
         self._open: Counter[Visitor] = Counter()

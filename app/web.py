@@ -16,8 +16,10 @@ import gradio as gr
 
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.errors import DISK
+from spectral_fusion_app.guard import SHOWN
 from spectral_fusion_app.messages import field_of, shown, spoken
 from spectral_fusion_app.modules import import_once
+from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.typed import check_text
 from spectral_fusion_app.visitors import Visitor, visitor_of
 
@@ -37,9 +39,13 @@ def served(answers: dict[str, Answer]) -> list[Callable[..., Any]]:
     return [_function(name, answer) for name, answer in answers.items()]
 
 
-def picture_url(path: Path) -> str:
-    """Where a browser finds a file that the server may show."""
-    return f"gradio_api/file={quote(str(path))}"
+def picture_url(path: Path, settings: AppSettings) -> str:
+    """Where a browser finds a file that it is shown; where that lies on the server is nobody's business."""
+    file = path.resolve()
+    for folder in settings.shown:
+        if file.is_relative_to(folder.resolve()):
+            return f"{SHOWN}/{folder.name}/{quote(file.relative_to(folder.resolve()).as_posix())}"
+    raise ValueError(f"{path} is in none of the folders that browsers are shown")
 
 
 def component(name: str, scripts: Sequence[str], answers: dict[str, Answer], **options: Any) -> gr.HTML:

@@ -101,6 +101,19 @@ def test_contact_sheet_holds_every_picture() -> None:
     assert {(255, 0, 0), (0, 0, 255), (0, 255, 0), (0, 0, 0)} <= colors
 
 
+@pytest.mark.parametrize("label", ["seed 2808975892", "sampler DPM++ 2M Karras"])
+def test_labels_of_a_sheet_of_small_pictures_are_whole_and_do_not_run_into_one_another(label: str) -> None:
+    def ink(rows: int, columns: int) -> int:
+        pictures = [[Image.new("RGB", (64, 64), "white")] * columns] * rows
+        sheet = contact_sheet(pictures, [label] * rows, [label] * columns)
+        return sum(value < 128 for value in sheet.convert("L").tobytes())
+
+    one = ink(1, 1)
+    assert one > 100
+    assert ink(1, 3) == 2 * one
+    assert ink(3, 1) == 2 * one
+
+
 def test_weights_of_concepts_are_recorded_and_read_back() -> None:
     weights = {"rex": 1.0, "tom-2": -0.25}
     text = str(Parameters("a dog", settings={"Steps": "2", "Concepts": format_weights(weights)}))

@@ -41,6 +41,6 @@ async function controlHere() {
 
 async function controlFile(file) {
   let sent;
-  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent; is it too large?`, "control"); }
+  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent: it is too large, or the server has no room for it`, "control"); }
   await keepControl({path: sent.path});
 }

@@ -79,3 +79,11 @@ function colour(name) {
   const at = state.desk.concepts.findIndex(one => one.name === name);
   return at < 0 ? "#52525b" : COLOURS[at % COLOURS.length];
 }
+
+// Other children in place of those that are there; the button that has the focus keeps it.
+function redraw(holder, nodes) {
+  const all = () => [...holder.querySelectorAll("button")], told = node => node?.ariaLabel || node?.textContent;
+  const at = all().indexOf(document.activeElement), name = told(document.activeElement);
+  holder.replaceChildren(...nodes);
+  if (at >= 0) (told(all()[at]) === name ? all()[at] : all().find(node => told(node) === name) ?? all()[at])?.focus({preventScroll: true});
+}

@@ -13,10 +13,11 @@ from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
 from spectral_fusion_app.create.finish import finishing
-from spectral_fusion_app.create.form import check_form, from_draft, to_draft
+from spectral_fusion_app.create.form import check_bounds, check_form, from_draft, to_draft
 from spectral_fusion_app.create.grid import OF_CONCEPT, SETTINGS
 from spectral_fusion_app.create.wording import is_lora
 from spectral_fusion_app.engine import samplers
+from spectral_fusion_app.errors import told_of
 from spectral_fusion_app.jobs import Job
 from spectral_fusion_app.library.shelf import Shelf
 from spectral_fusion_app.library.shelf_html import icon
@@ -95,12 +96,18 @@ class Desk:
 
     def create(self, visitor: Visitor, data: Any) -> dict[str, Any]:
         """Put a form in line."""
+        return self._line(visitor, data)
+
+    def _line(self, visitor: Visitor, data: Any, what: str = "") -> dict[str, Any]:
+        """`what`: is done to a finished picture."""
         form = check_form(data)
+        check_bounds(form, self.studio.settings.limits)
         self.studio.check_loaded()
         concepts = self.studio.drawable()
         draft = to_draft(form, concepts)
         request = draft.request(concepts, self.studio.triggers(), self.studio.starts.image, self.studio.settings.limits)
-        job = self.studio.generate(visitor, request, dict(form))
+        label = f"{what}: {request.config.prompt}" if what else request.config.prompt
+        job = self.studio.generate(visitor, request, label, dict(form))
         return {"id": job.id, "seed": request.config.seed, "notes": self.studio.notes(request.config)}
 
     def begin(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +121,7 @@ class Desk:
         path = self.studio.history.find(str(data["name"]))
         start = self.studio.starts.keep(path)
         size = self.studio.history.size(path)
-        return self.create(visitor, finishing(self._form(path), data, start, size))
+        return self._line(visitor, finishing(self._form(path), data, start, size), str(data["how"]).capitalize())
 
     def cancel(self, visitor: Visitor, id: str | None) -> int:
         """Cancel one job of this visitor, or all."""
@@ -217,19 +224,19 @@ class Desk:
     def _start(self, start: dict[str, Any], what: str = "the start picture") -> dict[str, Any]:
         path = self.studio.starts.find(start["picture"], what)
         width, height = self.studio.history.size(path)
-        return {**start, "url": picture_url(path), "width": width, "height": height}
+        return {**start, "url": picture_url(path, self.studio.settings), "width": width, "height": height}
 
     def _file(self, path: Path) -> dict[str, Any]:
         width, height = self.studio.history.size(path)
-        starred = path.name in self.studio.history.starred()
-        return {"name": path.name, "url": picture_url(path), "width": width, "height": height, "starred": starred}
+        starred, url = path.name in self.studio.history.starred(), picture_url(path, self.studio.settings)
+        return {"name": path.name, "url": url, "width": width, "height": height, "starred": starred}
 
     def _job(self, job: Job, seen: str) -> dict[str, Any]:
         told: dict[str, Any] = {"id": job.id, "state": job.state, "label": job.label}
         told["before"] = self.studio.line.before(job) if job.state == "waiting" else 0
         told["pictures"] = [path.name for path in job.result] if isinstance(job.result, list) else []
         if job.error is not None:
-            told["error"] = str(job.error) if isinstance(job.error, InputError) else "this failed; the log says more"
+            told["error"] = told_of(job.error)
             told["field"] = field_of(told["error"])
         if isinstance(job.update, Progress):
             update = job.update

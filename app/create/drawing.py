@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from spectral_fusion.generation import GenerateConfig, Picture, Step
     from spectral_fusion_app.engine import Drawn
 
-PREVIEWS = 8  # of each picture: each costs a run of the decoder
+PREVIEWS = 8  # of each picture, at most: each costs a run of the decoder
+PREVIEW_SHARE = 0.04  # of the time, which previews after the first may take
 SHEET_EDGE = 192  # px that a picture takes on a sheet at least, so that the labels have room
 
 
@@ -137,6 +138,7 @@ class Drawing:
         self.engine, self.job, self.request, self.history, self.limits = engine_, job, request, history, limits
         self.files: list[Path] = []
         self.end = job.started + limits.seconds
+        self.next_preview = 0.0
 
     def run(self, find: Callable[[str], Drawn]) -> list[Path]:
         """Make the pictures, each kept as soon as it is done, and a sheet of a grid. `find`: what has a name."""
@@ -179,9 +181,7 @@ class Drawing:
 
     def _watch(self, step: Step) -> bool:
         """Tell how far it is; whether to go on."""
-        every = max(1, step.steps // PREVIEWS)
-        due = step.step == 1 or step.step % every == 0
-        preview = step.preview() if due and step.step < step.steps else None
+        preview = self._preview(step)
         before = self.job.update
         if preview is None and isinstance(before, Progress) and step.step > 1:
             preview = before.preview
@@ -193,6 +193,17 @@ class Drawing:
         if time.monotonic() > self.end:
             self.job.cancel()
         return not self.job.cancelled
+
+    def _preview(self, step: Step) -> Image.Image | None:
+        """The picture as far as it is: at its first step, then now and then."""
+        now, every = time.monotonic(), max(1, step.steps // PREVIEWS)
+        due = step.step == 1 or (step.step % every == 0 and now >= self.next_preview)
+        if not due or step.step == step.steps:
+            return None
+        preview = step.preview()
+        took = time.monotonic() - now
+        self.next_preview = now + took + took / PREVIEW_SHARE
+        return preview
 
     def _sheet(self, rows: list[list[Picture]]) -> Path:
         """All pictures of a grid as one, which says of itself how the whole grid was made."""

@@ -67,9 +67,18 @@ function insert(name) {
   changed();
 }
 
+// Without a concept: with the words that a press on its chip wrote, else its trigger alone, so that its kind stays.
+function withoutConcept(text, {trigger, class: kind}) {
+  if (!trigger) return text;
+  const plain = words => words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const phrase = `a ${plain(trigger)}${kind ? ` ${plain(kind)}` : ""}(?![\\w-])`;
+  if (new RegExp(`^(a photo of )?${phrase}$`, "i").test(text.trim())) return "";
+  const written = new RegExp(`\\b${phrase} and (?=a )|(,| and) ${phrase}`, "i");
+  return text.replace(written, "").replace(new RegExp(`\\s*${plain(trigger)}`, "gi"), "").trim();
+}
+
 function takeOut(name) {
-  const trigger = concept(name).trigger.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const without = text => !trigger ? text : text.normalize("NFC").replace(new RegExp(`\\s*${trigger}`, "gi"), "").trim();
+  const without = text => withoutConcept(text.normalize("NFC"), concept(name));
   state.form.prompt = field("prompt").value = without(state.form.prompt);
   state.form.pinned = state.form.pinned.filter(other => other !== name);
   state.form.regions = state.form.regions.filter(region => region.concept !== name);
@@ -86,7 +95,7 @@ function drawChips() {
   const examples = (state.desk.welcome?.names ?? []).map(concept).filter(one => one?.icon);
   $(".welcome .who").replaceChildren(...examples.map(picture));
   chips.replaceChildren(...state.desk.concepts.map(one => make("button",
-    {type: "button", id: `chip-${one.name}`, title: one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`, onclick: () => insert(one.name)},
+    {type: "button", id: `chip-${one.name}`, title: one.lora ? `LoRA ${one.trigger}` : `${one.trigger} ${one.class}`, onclick: () => used().includes(one.name) ? takeOut(one.name) : insert(one.name)},
     picture(one), one.name)));
   if (!state.desk.concepts.length && state.desk.base) {
     chips.replaceChildren(make("p", {className: "hint"}, "No concepts for this base yet. ",
@@ -98,6 +107,7 @@ function drawChips() {
 function drawCards() {
   const cards = $(".cards"), names = used();
   $("#live-row").hidden = !names.length;
+  for (const chip of $$(".form .chips [id^=chip-]")) chip.setAttribute("aria-pressed", String(names.includes(chip.id.slice(5))));
   const there = new Map([...cards.children].map(node => [node.dataset.name, node]));
   const nodes = names.map(name => there.get(name) ?? card(name));
   for (const [name, node] of there) if (!names.includes(name)) node.remove();
@@ -193,10 +203,12 @@ function drawPresets() {
 }
 
 function savePreset() {
-  const name = (prompt("Name of the preset") ?? "").trim().slice(0, 60);
-  if (!name) return;
+  const name = $("#preset-name").value.trim();
+  if (!name) return problem("the preset has no name; write one", "preset");
+  problem("");
   const kept = Object.fromEntries(["negative", "sampler", ...NUMBERS].map(key => [key, state.form[key]]));
   remember(PRESET_KEY, {...recall(PRESET_KEY), [name]: kept});
+  $("#preset-name").value = "";
   drawPresets();
 }
 
@@ -217,7 +229,7 @@ async function openFile(file) {
     } catch { return problem(`${file.name} is no recipe; open one that was saved here`, "restore"); }
   }
   let sent;
-  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent; is it too large?`, "restore"); }
+  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent: it is too large, or the server has no room for it`, "restore"); }
   const answer = await ask("restore", sent.path);
   if (!answer) return;
   if (answer.error) return problem(answer.error, "restore");

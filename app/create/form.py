@@ -13,6 +13,7 @@ from spectral_fusion_app.create.control import ControlDraft, ControlForm
 from spectral_fusion_app.create.draft import Box, Draft, RegionDraft, StartDraft
 from spectral_fusion_app.create.wording import Known, region_phrase
 from spectral_fusion_app.engine import checked_mask, found_box
+from spectral_fusion_app.settings import Limits
 
 
 class RegionForm(TypedDict):
@@ -80,6 +81,19 @@ def check_form(data: Any) -> Form:
         got = repr(first["input"])[:40]
         wanted = next((words for kind, words in KINDS.items() if first["type"].startswith(kind)), first["msg"].lower())
         raise InputError(f"{field}: {got} cannot be used here; {wanted}") from error
+
+
+def check_bounds(form: Form, limits: Limits) -> None:
+    """What the page allows of each number; raises InputError, which begins with the field's name."""
+    for name, least, most in (
+        ("steps", 1, limits.steps),
+        ("pictures", 1, limits.pictures),
+        ("width", 8, limits.edge),
+        ("height", 8, limits.edge),
+    ):
+        value = dict(form).get(name)
+        if isinstance(value, int) and not least <= value <= most:
+            raise InputError(f"{name}: give {least} to {most}, not {value}")
 
 
 def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:

@@ -97,6 +97,7 @@ $("#control-file").addEventListener("change", event => { const [file] = event.ta
 $("#f-control-model").addEventListener("input", event => controlBy("model", event.target.value));
 $("#f-control-scale").addEventListener("input", event => controlBy("scale", Number(event.target.value)));
 for (const name of ["start", "end"]) $(`#f-control-${name}`).addEventListener("input", event => controlBy(name, Number(event.target.value) / 100));
+$("#preset-name").addEventListener("keydown", event => { if (event.key === "Enter" && !event.ctrlKey) { event.preventDefault(); savePreset(); } });
 $("#redraw").addEventListener("change", event => { setRedraw(event.target.checked); changed(); });
 $("#made").addEventListener("toggle", () => $("#made").open && showMade());
 $(".file").addEventListener("change", event => { const [file] = event.target.files; event.target.value = ""; if (file) openFile(file); });

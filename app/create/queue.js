@@ -1,8 +1,10 @@
 // The line: what this visitor has asked for, found again after a reload, and how far it is.
-const BUSY_MS = 350, CALM_MS = 4000;
+const SOON_MS = 60, BUSY_MS = 250, CALM_MS = 4000;
 const WAITS = ["waiting", "running", "stopping"];
 const previews = {}, told = new Set();
 let timer = null, newest = "", wasBusy = false, first = true;
+
+const busy = () => state.jobs.some(job => WAITS.includes(job.state));
 
 async function submit(form) {
   problem("");
@@ -40,8 +42,8 @@ async function look() {
   clearTimeout(timer);
   const answer = await ask("jobs", previews);
   if (answer && !answer.error) show(answer);
-  const busy = state.jobs.some(job => WAITS.includes(job.state));
-  timer = setTimeout(look, busy && answer ? BUSY_MS : CALM_MS);
+  const soon = state.jobs.some(job => job.state === "running" && job.left !== null && job.left < 2 * BUSY_MS / 1000);
+  timer = setTimeout(look, !busy() || !answer ? CALM_MS : soon ? SOON_MS : BUSY_MS);
 }
 
 function show(answer) {
@@ -86,7 +88,7 @@ function drawJobs(others) {
   $("#queue .count").textContent = active ? `(${active})` : "";
   $("#queue .others").textContent = others ? `${others} of other visitors` : "";
   const tool = (text, label, action) => make("button", {type: "button", className: "quiet", ariaLabel: label, onclick: action}, text);
-  $("#queue .jobs").replaceChildren(...shown.map(job => {
+  redraw($("#queue .jobs"), shown.map(job => {
     const name = job.label.slice(0, 80);
     const row = make("li", {dataset: {state: job.state}}, make("span", {className: "name"}, name), make("span", {className: "how"}, words(job)));
     if (job.state === "waiting") {

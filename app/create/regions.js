@@ -191,6 +191,7 @@ function setDrawing(on) {
   $("#draw-regions").setAttribute("aria-pressed", String(on));
   $(".frame").classList.toggle("drawing", on);
   if (on) $(".viewer").scrollIntoView({block: "nearest"});
+  if (!busy()) status(on ? "Drag a box over the picture for each subject; Esc ends it." : shownWords());
 }
 
 function startStroke(event) {

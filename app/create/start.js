@@ -50,7 +50,7 @@ async function startHere() {
 
 async function startFile(file) {
   let sent;
-  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent; is it too large?`, "start"); }
+  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent: it is too large, or the server has no room for it`, "start"); }
   const kept = await keepStart({path: sent.path});
   if (kept) startFrom(kept);
 }

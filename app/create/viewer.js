@@ -2,7 +2,7 @@
 const SMALL = 256;  // px: up to here a picture's own pixels are shown
 
 function frameSize(width, height) {
-  const area = $(".viewer"), across = area.clientWidth - 2, down = area.clientHeight - 2;
+  const area = $(".viewer"), across = area.clientWidth, down = area.clientHeight;
   const ratio = Math.min(across / width, down / height), dots = window.devicePixelRatio || 1;
   const scale = ratio >= 1 ? Math.floor(ratio * dots) / dots : ratio;  // whole dots of the screen: sharp on a phone too
   return {width: width * scale, height: height * scale, scale};
@@ -26,6 +26,7 @@ function showImage(url, alt, size = null) {
   image.alt = alt;
   if (image.getAttribute("src") !== url) image.src = url;
   image.hidden = false;
+  $(".frame").classList.toggle("finished", !url.startsWith("data:"));
   $(".frame .empty").hidden = true;
 }
 
@@ -33,6 +34,12 @@ function sizeWords(picture) {
   const {scale} = frameSize(picture.width, picture.height);
   const shown = scale > 1 ? `, shown ${Math.round(scale * 10) / 10} times as large` : scale < 1 ? `, shown at ${Math.round(scale * 100)} %` : "";
   return `${picture.width} × ${picture.height} px${shown}`;
+}
+
+// Of the picture that is shown; nothing where none is.
+function shownWords() {
+  const picture = state.pictures.find(one => one.name === state.chosen);
+  return picture ? sizeWords(picture) : "";
 }
 
 // The size in words again, after the window has changed.
@@ -59,13 +66,14 @@ function choose(name, focus = false) {
   $("#download").download = picture.name;
   $("#star").textContent = picture.starred ? "★ Starred" : "☆ Star";
   $("#star").setAttribute("aria-pressed", String(picture.starred));
-  if (!state.jobs.some(job => ["running", "waiting"].includes(job.state))) status(sizeWords(picture));
+  if (!busy()) status(sizeWords(picture));
   $("#made .facts").replaceChildren();
   if ($("#made").open) showMade();
 }
 
 // Pictures say it in the words of other programs; the form here in these.
-const MADE_WORDS = {"CFG scale": "Guidance", Model: "Base", "Model hash": "Base hash"};
+const MADE_WORDS = {"CFG scale": "Guidance", Model: "Base", "Model hash": "Base hash", "Init image": "Started from",
+  "Denoising strength": "How much changed", "Hires upscale": "Upscale", "Hires strength": "Upscale changes", "Detail strength": "Refined regions"};
 
 function regionWords(region) {
   const edges = region.box?.map(edge => Math.round(edge * 100));
@@ -145,9 +153,18 @@ async function reuse() {
   if (form) { takeForm(form); status("The form holds this picture's settings."); }
 }
 
+// No larger than the base draws well, in the same shape.
+function ownSize({width, height}) {
+  const scale = Math.min(1, Math.max(state.desk.defaults.width, state.desk.defaults.height) / Math.max(width, height));
+  return {width: Math.round(width * scale / 8) * 8, height: Math.round(height * scale / 8) * 8};
+}
+
 async function variations() {
   const form = await chosenForm();
-  if (form) { const {missing, left_out: _, ...rest} = form; await submit({...rest, axes: [], seed: "", pictures: 4}); }
+  if (!form) return;
+  const {missing, left_out: _, ...rest} = form;
+  if (rest.start?.strength === 0) Object.assign(rest, {start: null, ...ownSize(rest)});  // refined or enlarged: drawn anew
+  await submit({...rest, axes: [], seed: "", pictures: 4});
 }
 
 async function star() {

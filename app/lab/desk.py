@@ -92,7 +92,7 @@ class LabDesk:
         """Write one LoRA and the embeddings."""
         folder = self.exports.folder()
         files = self.fusing.save_lora(weights_of(data), data["to"], folder, overlap=bool(data.get("overlap")))
-        return {"files": links(files)}
+        return {"files": links(files, self.studio.settings)}
 
     def evaluate(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Start an evaluation."""
@@ -112,7 +112,8 @@ class LabDesk:
         evaluation = self.evaluator.evaluations.find(str(id))
         if evaluation.report is None:
             return {"html": ""}
-        return {"html": evaluation.report.read_text(encoding="utf-8"), "files": links([evaluation.report])}
+        files = links([evaluation.report], self.studio.settings)
+        return {"html": evaluation.report.read_text(encoding="utf-8"), "files": files}
 
     def _short(self, evaluation: Evaluation) -> dict[str, Any]:
         state = evaluation.state()

@@ -1,6 +1,7 @@
 // Lab: overlaps, fusing into files, evaluations and their reports.
-const BUSY_MS = 1500, CALM_MS = 6000;
-let names = [], icons = {}, chosen = [], weights = {}, shownReport = null, timer = null, asked = 0;
+const KEY = "spectral-fusion.lab", BUSY_MS = 1500, CALM_MS = 6000;
+const kept = recall(KEY);
+let names = [], icons = {}, chosen = kept.chosen ?? [], weights = kept.weights ?? {}, shownReport = null, timer = null, asked = 0;
 
 function problem(text, field) {
   for (const node of $$(".problem")) node.textContent = "";
@@ -26,6 +27,7 @@ function drawChips() {
 function weight(name) {
   const set = event => {
     weights[name] = Number(event.target.value);
+    remember(KEY, {chosen, weights});
     for (const input of $$("input", row)) if (input !== event.target) input.value = event.target.value;
   };
   const slider = make("input", {type: "range", min: -1, max: 2, step: 0.05, value: weights[name] ?? 1, ariaLabel: `Weight of ${name}`, oninput: set});
@@ -37,6 +39,7 @@ function weight(name) {
 
 async function toggle(name) {
   chosen = chosen.includes(name) ? chosen.filter(other => other !== name) : [...chosen, name];
+  remember(KEY, {chosen, weights});
   drawChips();
   $(`#fuse-${CSS.escape(name)}`).focus();
   await check();
@@ -60,16 +63,15 @@ async function saveLora() {
   problem("");
   $("#fused-files").replaceChildren();
   const answer = await ask("lora", {...given(), to: $("#lora-format").value});
-  if (answer?.error) return problem(answer.error, "lora");
-  if (answer) $("#fused-files").replaceChildren(...answer.files.map(file => make("li", {}, make("a", {href: file.url, download: file.name}, file.name))));
+  if (!answer || answer.error) return problem(answer?.error ?? LOST, "lora");
+  drawFiles($("#fused-files"), answer.files);
 }
 
 async function saveFolder() {
   problem("");
   $("#fuse-saved").textContent = "";
   let answer = await ask("save", {...given(), folder: $("#fuse-name").value, replace: $("#fuse-replace").checked});
-  if (!answer) return;
-  if (answer.error) return problem(answer.error, "folder");
+  if (!answer || answer.error) return problem(answer?.error ?? LOST, "folder");
   const id = answer.id;
   do {
     await new Promise(done => setTimeout(done, 400));
@@ -84,12 +86,12 @@ async function evaluate() {
   problem("");
   const methods = $$(".methods input:checked").map(input => input.value);
   const answer = await ask("evaluate", {names: chosen, methods, seeds: $("#evaluate-seeds").value, steps: $("#evaluate-steps").value});
-  if (answer?.error) return problem(answer.error, "evaluate");
+  if (!answer || answer.error) return problem(answer?.error ?? LOST, "evaluate");
   await load();
 }
 
 function drawEvaluations(list) {
-  $("#evaluations").replaceChildren(...list.slice(0, 20).map(one => {
+  redraw($("#evaluations"), list.slice(0, 20).map(one => {
     const row = make("li", {}, make("span", {className: "name"}, one.title), make("span", {className: "how"}, one.words, one.error ? `: ${one.error}` : ""));
     row.dataset.state = one.state;
     if (one.active) row.append(make("button", {type: "button", className: "quiet", onclick: () => ask("stop", one.id).then(load)}, "Stop"));

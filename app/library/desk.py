@@ -73,7 +73,8 @@ class LibraryDesk:
 
     def export(self, _: Visitor, data: dict[str, Any]) -> dict[str, Any]:
         """Files for other programs."""
-        return {"files": links(self.shelf.export(text(data["name"], "name"), data["to"], self.exports.folder()))}
+        files = self.shelf.export(text(data["name"], "name"), data["to"], self.exports.folder())
+        return {"files": links(files, self.studio.settings)}
 
     def remove(self, _: Visitor, name: str) -> dict[str, Any]:
         """Into the bin."""

@@ -68,14 +68,16 @@ async function load(name = chosen) {
     make("button", {type: "button", className: "link", onclick: () => bringBack(gone)}, "Bring back"))));
   const writing = element.contains(document.activeElement) && document.activeElement.matches("input, textarea");
   const now = JSON.stringify(concepts.find(one => one.name === name) ?? null);
-  if (name !== chosen || now !== shownAs && !writing) choose(concepts.some(one => one.name === name) ? name : null);
+  const there = concepts.some(one => one.name === name), gone = name && name === chosen && !there;
+  if (name !== chosen || gone || now !== shownAs && !writing) choose(there ? name : null);
+  if (gone) problem(`${name} is not here any more: somebody has renamed or deleted it.`, "gone");
 }
 
 // One request, its error beside the field, and the library anew.
 async function change(name, data, field, after = null) {
   problem("");
   const answer = await ask(name, data);
-  if (!answer) return problem("The server does not answer; nothing was changed.", field);
+  if (!answer) return problem(LOST, field);
   if (answer.error) return problem(answer.error, field);
   chosen = after;
   await load(answer.name);
@@ -86,12 +88,13 @@ const bringBack = name => change("restore", name, "bin");
 
 async function take(file) {
   let sent;
-  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent; is it too large?`, "import"); }
+  try { sent = await upload(file); } catch { return problem(`${file.name} could not be sent: it is too large, or the server has no room for it`, "import"); }
   await change("add", {path: sent.path, name: $("#import-name").value, trigger: $("#import-trigger").value, replace: $("#import-replace").checked}, "import");
 }
 
 async function keepNotes() {
   const answer = await ask("note", {name: chosen, notes: $("#concept-notes").value, tags: $("#concept-tags").value});
+  if (!answer) return problem(LOST, "note");
   if (answer?.error) return problem(answer.error, "note");
   const one = concepts.find(other => other.name === chosen);
   one.notes = $("#concept-notes").value;
@@ -122,8 +125,8 @@ const actions = {
   export: async () => {
     problem("");
     const answer = await ask("export", {name: chosen, to: $("#concept-format").value});
-    if (answer?.error) return problem(answer.error, "export");
-    if (answer) $("#exported").replaceChildren(...answer.files.map(file => make("li", {}, make("a", {href: file.url, download: file.name}, file.name))));
+    if (!answer || answer.error) return problem(answer?.error ?? LOST, "export");
+    drawFiles($("#exported"), answer.files);
   },
 };
 

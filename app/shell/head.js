@@ -1,7 +1,7 @@
 // The head of the page: the base and its state, light or dark, and news of what others change.
 const $ = selector => element.querySelector(selector);
-const CALM = 4000, BUSY = 700, SCHEME = "spectral-fusion.scheme";
-let seen = null, sure = false;
+const CALM = 4000, BUSY = 700, SCHEME = "spectral-fusion.scheme", PLACE = "spectral-fusion.place";
+let seen = null, sure = false, loading = false, timer = null;
 
 // How it stands with the base; a phone shows its name alone once it is ready.
 function words(state) {
@@ -10,6 +10,7 @@ function words(state) {
 }
 
 async function look() {
+  clearTimeout(timer);
   let news = null;
   try { news = await server.look(null); } catch { /* told below */ }
   document.body.classList.toggle("lost", !news || Boolean(news.detail));
@@ -18,15 +19,15 @@ async function look() {
     if (status.textContent !== name + text) status.replaceChildren(name, Object.assign(document.createElement("span"), {className: "stands", textContent: text}));
     status.className = `state ${news.state.next ? "loading" : news.state.kind}`;
     $(".device").textContent = news.device;
-    if (news.problem) $(".problem").textContent = news.problem;
+    if (loading && !news.loading) loaded(news.problem);
     $("#base-list").replaceChildren(...news.bases.map(name => Object.assign(document.createElement("option"), {value: name})));
     const now = JSON.stringify([news.base, news.library, news.trainings]);
     if (seen !== null && now !== seen) {
       document.dispatchEvent(new CustomEvent("spectral-fusion:library"));
     }
     seen = now;
-    setTimeout(look, news.state.kind === "loading" || news.state.next ? BUSY : CALM);
-  } else setTimeout(look, CALM / 2);
+    timer = setTimeout(look, loading || news.state.kind === "loading" || news.state.next ? BUSY : CALM);
+  } else timer = setTimeout(look, CALM / 2);
 }
 
 function paint(scheme) {
@@ -45,15 +46,35 @@ $("#scheme").addEventListener("click", () => {
   paint(other);
 });
 
-$("#base").addEventListener("click", () => { sure = false; $(".problem").textContent = ""; $(".bases").showModal(); });
-$("#leave-base").addEventListener("click", () => $(".bases").close());
-$("#load-base").addEventListener("click", async () => {
-  const answer = await server.load({base: $("#base-name").value, sure});
+// The dialog stays while another base is loaded: what goes wrong is said beside its name.
+function setLoading(on) {
+  loading = on;
+  $("#load-base").disabled = on;
+  $("#load-base").textContent = on ? "Loading …" : "Load it";
+}
+
+function loaded(problem) {
+  setLoading(false);
+  $(".problem").textContent = problem;
+  if (!problem) $(".bases").close();
+}
+
+async function load() {
+  let answer;
+  try { answer = await server.load({base: $("#base-name").value, sure}); } catch { /* told below */ }
+  if (!answer || answer.detail) answer = {error: "The server does not answer. Try again when the connection is back."};
   sure = Boolean(answer.confirm);
   $("#load-base").textContent = sure ? "Load it all the same" : "Load it";
   $(".problem").textContent = answer.error ?? answer.confirm ?? "";
-  if (!answer.error && !answer.confirm) { $(".bases").close(); look(); }
-});
+  if (answer.error || answer.confirm) return;
+  setLoading(true);
+  look();
+}
+
+$("#base").addEventListener("click", () => { sure = false; if (!loading) { setLoading(false); $(".problem").textContent = ""; } $(".bases").showModal(); });
+$("#leave-base").addEventListener("click", () => $(".bases").close());
+$("#load-base").addEventListener("click", load);
+$("#base-name").addEventListener("keydown", event => { if (event.key === "Enter" && !loading) load(); });
 
 // Every place says on the body that the connection is lost. A style for it would not do: Gradio keeps those inside its container.
 new MutationObserver(() => { $(".lost-note").hidden = !document.body.classList.contains("lost"); })
@@ -75,4 +96,15 @@ document.addEventListener("spectral-fusion:place", event => {
   const hidden = [...document.querySelectorAll(".overflow-dropdown button")].find(one => one.textContent.trim() === label);
   (document.getElementById(`tab-${event.detail}-button`) ?? hidden)?.click();
 });
+// A page that is loaded again shows the place that it showed before.
+const lastPlace = () => { try { return sessionStorage.getItem(PLACE) ?? ""; } catch { return ""; } };
+document.addEventListener("click", event => {
+  const place = event.target.closest?.('[role="tab"], .overflow-dropdown button')?.textContent.trim().toLowerCase();
+  if (place) try { sessionStorage.setItem(PLACE, place); } catch { /* it begins with Create */ }
+});
+function goBack(place) {
+  if (!document.getElementById("tab-create-button")) requestAnimationFrame(() => goBack(place));
+  else document.dispatchEvent(new CustomEvent("spectral-fusion:place", {detail: place}));
+}
+if (["train", "library", "lab"].includes(lastPlace())) goBack(lastPlace());
 look();

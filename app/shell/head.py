@@ -30,6 +30,7 @@ class Head:
             "device": device_and_memory() if state.kind == "ready" else "",
             "bases": self.studio.models.bases(),
             "problem": str(loads[-1].error) if failed else "",
+            "loading": bool(loads) and not loads[-1].done.is_set(),
             "base": self.studio.fingerprint,
             "library": library_version(self.studio),
             "trainings": self.trainings.version(),

@@ -12,11 +12,15 @@ function problem(text, field = "") {
   place.textContent = sentence(text);
   place.closest("details")?.setAttribute("open", "");
   if (holder) { const input = $("input", holder); input?.setAttribute("aria-invalid", "true"); input?.focus(); }
+  place.scrollIntoView({block: "nearest"});
 }
+
+const valueOf = input => input.type === "checkbox" ? input.checked : input.value;
 
 function keepForm() {
   const values = {name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value, files: given.files, captions: given.captions};
-  try { localStorage.setItem(KEY, JSON.stringify(values)); } catch { /* kept for this visit only */ }
+  values.settings = Object.fromEntries($$("[data-setting]").map(input => [input.dataset.setting, valueOf(input)]));
+  remember(KEY, values);
   $("#train-trigger-hint").textContent = `<${values.name.trim() || "name"}>`;
 }
 
@@ -30,13 +34,22 @@ async function findPhotos({files, captions}) {
   keepForm();
 }
 
+// Photos of two folders may have one name: the second is told apart, with what belongs to it.
+function ownName(name) {
+  const taken = other => given.files.some(file => file.name === other);
+  let own = name;
+  for (let number = 2; taken(own); number++) own = name.replace(/(-mask\w*)?(\.[^.]*)?$/, (_, side = "", ending = "") => ` (${number})${side}${ending}`);
+  return own;
+}
+
 async function takeFiles(files) {
   problem("");
   const before = given.files.length;
   $(".advice").textContent = `Sending ${files.length} file${files.length === 1 ? "" : "s"} …`;
   for (const file of files) {
-    try { given.files.push({path: (await upload(file)).path, name: file.name}); }
-    catch { problem(`${file.name} could not be sent; is it too large?`, "photos"); }
+    const name = ownName(file.name);
+    try { given.files.push({path: (await upload(name === file.name ? file : new File([file], name, {type: file.type}))).path, name}); }
+    catch { problem(`${file.name} could not be sent: it is too large, or the server has no room for it`, "photos"); }
   }
   const fine = await drawPhotos();
   keepForm();
@@ -77,7 +90,7 @@ function photo(card) {
 }
 
 function drawSettings() {
-  const kept = (() => { try { return JSON.parse(localStorage.getItem(KEY)) ?? {}; } catch { return {}; } })();
+  const kept = recall(KEY);
   if (!$("#train-name").value) $("#train-name").value = kept.name ?? "";
   if (!$("#train-class").value) $("#train-class").value = kept.class ?? "";
   $("#train-classes").replaceChildren(...desk.classes.map(value => make("option", {value})));
@@ -85,18 +98,18 @@ function drawSettings() {
   $(".presets").replaceChildren(make("legend", {}, "Time to take"), ...desk.presets.map(one => make("label", {className: "preset"},
     make("input", {type: "radio", name: "preset", value: one.name, checked: one.name === before, onchange: keepForm}),
     make("b", {}, one.name), make("span", {}, `${one.steps} steps, ${one.time}`), make("span", {}, one.gives))));
-  if (!$("#train-advanced .grid").children.length) $("#train-advanced .grid").append(...desk.settings.map(setting));
+  if (!$("#train-advanced .grid").children.length) $("#train-advanced .grid").append(...desk.settings.map(one => setting(one, kept.settings?.[one.name] ?? one.value)));
   findPhotos(kept);
   keepForm();
 }
 
-function setting(one) {
+function setting(one, value) {
   const id = `train-${one.name.replaceAll("_", "-")}`;
   let input;
   if (one.kind === "choice") {
-    input = make("select", {id}, ...one.choices.map(value => make("option", {value, selected: value === one.value}, value)));
-  } else if (one.kind === "check") input = make("input", {id, type: "checkbox", checked: Boolean(one.value)});
-  else input = make("input", {id, value: one.value ?? "", placeholder: "auto", inputMode: one.kind === "number" ? "decimal" : "text", autocomplete: "off"});
+    input = make("select", {id}, ...one.choices.map(choice => make("option", {value: choice, selected: choice === value}, choice)));
+  } else if (one.kind === "check") input = make("input", {id, type: "checkbox", checked: Boolean(value)});
+  else input = make("input", {id, value: value ?? "", placeholder: "auto", inputMode: one.kind === "number" ? "decimal" : "text", autocomplete: "off"});
   input.dataset.setting = one.name;
   const field = make("div", {className: "field"}, make("label", {htmlFor: id}, one.label), input, make("p", {className: "hint"}, one.help));
   field.dataset.field = one.name;
@@ -113,13 +126,13 @@ function fieldOf({error, field}) {
 
 async function train() {
   problem("");
-  const settings = Object.fromEntries($$("[data-setting]").map(input => [input.dataset.setting, input.type === "checkbox" ? input.checked : input.value]));
+  const settings = Object.fromEntries($$("[data-setting]").map(input => [input.dataset.setting, valueOf(input)]));
   const captions = Object.fromEntries(Object.entries(given.captions).filter(([name]) => given.keys[name]).map(([name, text]) => [given.keys[name], text]));
   $("#start-training").disabled = true;
   const answer = await ask("train", {files: given.files.map(file => file.path), folder: $("#train-folder").value, captions, settings,
     name: $("#train-name").value, class: $("#train-class").value, preset: $(".presets input:checked")?.value, replace: $("#train-replace").checked});
   $("#start-training").disabled = false;
-  if (!answer) return problem("The server does not answer; nothing was started. Try again when the connection is back.");
+  if (!answer) return problem(LOST);
   if (answer.error) {
     if (/replace it$/.test(answer.error)) $(".replace").hidden = false;
     return problem(answer.error, fieldOf(answer));
@@ -148,7 +161,7 @@ async function look() {
 function drawList() {
   $(".watch .empty").hidden = list.length > 0;
   $(".shown").hidden = !list.length;
-  $(".list").replaceChildren(...list.slice(0, 30).map(one => {
+  redraw($(".list"), list.slice(0, 30).map(one => {
     const node = make("button", {type: "button", onclick: () => choose(one.id)}, make("b", {}, one.name), ` ${one.began} · ${one.state}`);
     node.setAttribute("role", "option");
     node.setAttribute("aria-selected", String(one.id === chosen));
@@ -232,7 +245,8 @@ async function start() {
 
 element.addEventListener("click", event => { const button = event.target.closest("[data-do]"); if (button) actions[button.dataset.do]?.(); });
 $(".steps").addEventListener("submit", event => { event.preventDefault(); train(); });
-$(".steps").addEventListener("input", event => { if (["train-name", "train-class"].includes(event.target.id)) keepForm(); });
+$(".steps").addEventListener("input", event => { if (event.target.getAttribute("aria-invalid")) problem(""); keepForm(); });
+$("#train-advanced").addEventListener("change", keepForm);
 $("#train-files").addEventListener("change", event => { const files = [...event.target.files]; event.target.value = ""; takeFiles(files); });
 $("#train-folder").addEventListener("change", drawPhotos);
 $("#train-drop").addEventListener("dragover", event => { event.preventDefault(); $("#train-drop").classList.add("over"); });

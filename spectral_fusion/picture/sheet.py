@@ -1,6 +1,7 @@
 """Contact sheets."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,17 +14,19 @@ def contact_sheet(
     """Pictures of one size as a table with a label before each row and above each column."""
     width, height = rows[0][0].size
     gap, line = 4, 18
-    left = line * 4 if row_labels else gap
+    font = ImageFont.load_default()
+    longest = [ceil(max(map(font.getlength, labels), default=0)) for labels in (row_labels or [], column_labels or [])]
+    left = max(line * 4, longest[0] + 2 * gap) if row_labels else gap
     top = line + gap if column_labels else gap
-    columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (left + columns * (width + gap), top + len(rows) * (height + gap)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    across, columns = max(width, longest[1]) + gap, max(len(row) for row in rows)
+    sheet = Image.new("RGB", (left + columns * across, top + len(rows) * (height + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
     for number, label in enumerate(column_labels or []):
-        draw.text((left + number * (width + gap), gap), label, fill="black", font=font)
+        draw.text((left + number * across, gap), label, fill="black", font=font)
     for number, row in enumerate(rows):
         y = top + number * (height + gap)
         if row_labels:
             draw.text((gap, y + height // 2 - line // 2), row_labels[number], fill="black", font=font)
         for column, image in enumerate(row):
-            sheet.paste(image, (left + column * (width + gap), y))
+            sheet.paste(image, (left + column * across, y))
     return sheet

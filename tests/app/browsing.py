@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SECONDS = 60  # a machine with other work is slow
+SECONDS = 180  # a machine with other work is slow
 READY_SECONDS = 240  # the base loads after the first page
 expect.set_options(timeout=SECONDS * 1000)
 
@@ -32,11 +33,13 @@ class Visit:
     said: list[str] = field(default_factory=list)
 
     def open(self) -> None:
-        """Go there, and wait until the base is ready and Create is drawn."""
+        """Go there, and wait until the base is ready and Create is drawn, wherever the page then is."""
         self.page.goto(self.url)
         self.page.wait_for_selector(".state.ready, .state.failed", timeout=READY_SECONDS * 1000)
         expect(self.page.locator("#status")).to_have_text(re.compile("ready$"))
-        self.page.wait_for_selector(".create.ready")
+        self.page.wait_for_selector(
+            ".create.ready", state="attached"
+        )  # a page that is loaded again shows its last place
 
     def open_again(self) -> None:
         """Load the page anew.
@@ -57,10 +60,13 @@ class Visit:
 
 
 @contextmanager
-def visiting(url: str, *, width: int = 1440, height: int = 1000) -> Iterator[Visit]:
-    """The page, once its base is ready. In the end nothing is in its console, and nothing was asked of other hosts."""
+def visiting(url: str, *, width: int = 1440, height: int = 1000, **options: Any) -> Iterator[Visit]:
+    """The page, once its base is ready. In the end nothing is in its console, and nothing was asked of other hosts.
+
+    options: of the browser's context, such as `has_touch`.
+    """
     browser = one_browser()
-    context = browser.new_context(viewport={"width": width, "height": height})
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
     try:
         visit = listened(context.new_page(), url, browser)
         visit.open()

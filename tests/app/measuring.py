@@ -8,6 +8,7 @@ Times are of this machine as busy as it is; the load average is told beside them
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from axe_playwright_python.sync_playwright import Axe
 from browsing import SECONDS, one_browser
 from playwright.sync_api import Page
 from serving import serve
@@ -23,6 +25,7 @@ from serving import serve
 from spectral_fusion.base.default import DEFAULT
 
 VISITS, PICTURES = 5, 8
+PROMPT = "a <rex> dog and a <tom> cat on the beach"
 ROOT = Path(__file__).parents[2]
 SHIFTS = """() => { window.shifts = {all: 0, own: 0}; new PerformanceObserver(list => {
   for (const entry of list.getEntries()) {
@@ -63,6 +66,32 @@ def draw(page: Page) -> dict[str, float]:
     return took
 
 
+def by_command(prompt: str, base: str, folder: Path) -> float:
+    """Seconds that one picture takes the command line: of some more pictures, its start left out."""
+
+    def run(pictures: int) -> float:
+        flags = ["--concepts", "rex", "tom", "--base", base, "--library", str(ROOT / "concepts"), "--seed", "1"]
+        command = [sys.executable, "-m", "spectral_fusion", "generate", prompt, *flags, "-n", str(pictures)]
+        began = time.monotonic()
+        subprocess.run([*command, "--out", str(folder / "by-command")], check=True, capture_output=True)
+        return time.monotonic() - began
+
+    run(1)  # files that are read for the first time
+    return (run(1 + PICTURES) - run(1)) / PICTURES
+
+
+def faults(page: Page) -> int:
+    """What axe-core finds in all four places, light and dark."""
+    count = 0
+    for dark in ("false", "true"):
+        page.evaluate(f"document.body.classList.toggle('dark', {dark})")
+        for place in ("create", "train", "library", "lab"):
+            page.evaluate(f"document.dispatchEvent(new CustomEvent('spectral-fusion:place', {{detail: '{place}'}}))")
+            page.wait_for_timeout(1000)  # colours fade
+            count += len(Axe().run(page).response["violations"])
+    return count
+
+
 def told(rows: list[dict[str, float]]) -> None:
     for what in rows[0]:
         values = [row[what] for row in rows]
@@ -87,12 +116,20 @@ def main() -> None:
             page.wait_for_timeout(500)
             print(f"| layout shift, load alone | {page.evaluate('window.shifts.own'):.3f} |", flush=True)
             page.click("#f-prompt")
-            page.keyboard.type("a <rex> dog and a <tom> cat on the beach")
+            page.keyboard.type(PROMPT)
             page.wait_for_selector("#weight-tom")
-            told([draw(page) for _ in range(PICTURES)])
+            draws = [draw(page) for _ in range(PICTURES)]
+            told(draws)
             own, every = page.evaluate("[window.shifts.own, window.shifts.all]")
             print(f"| layout shift, load and {PICTURES} pictures | {own:.3f} (without any excuse: {every:.3f}) |")
+            print(f"| violations that axe-core finds, four places, light and dark | {faults(page)} |", flush=True)
             page.context.close()
+        command = by_command(PROMPT, DEFAULT, Path(folder))  # the server is gone: it would share the cores
+        ours = median(row["picture"] for row in draws)
+        print(
+            f"| one picture by the command line | {command:.2f} s; the page takes {ours / command:.2f} times as long |"
+        )
+        print(f"load average {os.getloadavg()[0]:.1f} in the end", flush=True)
 
 
 if __name__ == "__main__":

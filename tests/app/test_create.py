@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def desk(studio: Studio, tmp_path: Path) -> Desk:
     """With a history of the test's own."""
     for visitor in (ANN, BOB):
         studio.cancel(visitor)
-    studio.history = History(tmp_path / "pictures")
+    studio.settings = replace(studio.settings, out=tmp_path)
+    studio.history = History(studio.settings.pictures)
     studio.history.folder.mkdir()
+    studio.starts = Starts(studio.settings.starts, studio.settings.limits.edge)
     return Desk(studio, tmp_path / "uploads")
 
 
@@ -293,13 +296,13 @@ def test_a_grid_of_seeds_and_samplers(desk: Desk, ann: Asking) -> None:
         ({"prompt": "a <rxe> dog"}, "prompt", "did you mean <rex>"),
         ({"seed": "-5"}, "seed", "whole number"),
         ({"seed": "9" * 30}, "seed", "whole number"),
-        ({"steps": 0}, "steps", "is 0"),
+        ({"steps": 0}, "steps", "not 0"),
         ({"steps": "many"}, "steps", "cannot be used"),
         ({"steps": 10**9}, "steps", ""),
         ({"width": 65}, "width", "multiple of 8"),
         ({"guidance": -1}, "guidance", ""),
         ({"sampler": "Oiler"}, "sampler", ""),
-        ({"pictures": 100}, "pictures", "more than the 36"),
+        ({"pictures": 100}, "pictures", "give 1 to 36"),
         ({"prompt": "x" * 3000}, "prompt", "characters"),
         ({"regions": [{"box": LEFT}]}, "regions", "no concept"),
         ({"spans": {"rex": [0.9, 0.1]}}, "", "acts from"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -160,6 +161,15 @@ def test_who_listens_is_present_and_gone_afterwards(path: str, visitors: list[Vi
     ask(path=path, presence=presence, during=look, cookie=f"{COOKIE}={'t' * 32}")
     assert seen == visitors
     assert all(presence.away(visitor, 0) > 0 for visitor in everybody)
+
+
+def test_an_open_page_that_asks_how_it_stands_is_there() -> None:
+    """Nothing else of a page stays open: without this a picture that takes longer than `away` would be cancelled."""
+    presence, visitor = Presence(), Visitor("browser", "t" * 32)
+    long_ago = time.monotonic() - 1000
+    assert presence.away(visitor, long_ago) > 900
+    ask(path="/gradio_api/component_server", method="POST", presence=presence, cookie=f"{COOKIE}={'t' * 32}")
+    assert presence.away(visitor, long_ago) < 60
 
 
 def test_more_places_than_may_wait() -> None:

@@ -257,7 +257,8 @@ def test_every_place_fits_every_width_in_light_and_dark(server: Server, page: Pa
     page.click("#scheme")
     assert page.evaluate("document.body.classList.contains('dark')")
     page.reload()
-    page.wait_for_selector(".create.ready")
+    page.wait_for_selector(".create.ready", state="attached")
+    expect(page.get_by_role("tab", name="Lab")).to_have_attribute("aria-selected", "true")
     assert page.evaluate("document.body.classList.contains('dark')")
 
 

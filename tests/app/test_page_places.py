@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -161,9 +162,14 @@ def test_a_concept_is_renamed_exported_deleted_and_brought_back(server: Server, 
 
 
 def test_concepts_are_fused_and_saved(server: Server, page: Page) -> None:
+    go(page, "Library")
+    room = re.compile(r"room for \d+ more")
+    expect(page.locator("#bands")).to_have_text(room)
+    left = room.search(page.inner_text("#bands"))
     go(page, "Lab")
     for name in ("rex", "tom"):
         page.click(f"#fuse-{name}")
+    expect(page.locator("#fuse-check")).to_contain_text(left.group() if left else "")
     expect(page.locator("#fuse-check .good")).to_contain_text("go together")
     expect(page.locator("#fuse-check .much")).to_have_count(0)
     page.fill("#fuse-weight-tom", "0.5")
@@ -179,3 +185,4 @@ def test_concepts_are_fused_and_saved(server: Server, page: Page) -> None:
         page.click(f"#fuse-{name}")
     page.click("#evaluate")
     expect(page.locator("[data-problem=evaluate]")).to_contain_text("two or more")
+    assert page.locator(".toast-wrap *, span.error").filter(visible=True).count() == 0, "it is said in its place alone"

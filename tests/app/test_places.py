@@ -174,7 +174,7 @@ def test_the_library_is_shown_changed_and_brought_back(studio: Studio, library: 
     assert library("restore", "tom") == {"name": "tom"}
     [file] = library("export", {"name": "rex", "to": "concept"})["files"]
     assert file["name"] == "rex.safetensors"
-    assert file["url"].startswith("gradio_api/file=")
+    assert file["url"].startswith("shown/exports/")
     good = make_concept(tiny_base(), "sue", band=3).save(uploads / "sue.safetensors")
     assert library("add", {"path": str(good)}) == {"name": "sue"}
     assert "already" in library("add", {"path": str(good)})["error"]

@@ -263,6 +263,23 @@ def test_files_outside_the_pictures_are_not_served(server: Server, path: str) ->
     assert caught.value.code in (403, 404)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "shown/pictures/../../concepts/rex/concept.safetensors",
+        "shown/pictures/%2e%2e/%2e%2e/concepts/rex/concept.safetensors",
+        "shown/pictures//etc/passwd",
+        "shown/trainings/x/training.json",
+        "shown/pictures/none.png",
+        "shown/",
+    ],
+)
+def test_addresses_of_pictures_lead_to_nothing_else(server: Server, path: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    connection.request("GET", f"/{path}")  # as it is: urllib would shorten it
+    assert connection.getresponse().status in (403, 404)
+
+
 def test_an_uploaded_name_never_becomes_a_path(server: Server) -> None:
     answer = upload(server, "../../../../evil.png", b"1")
     assert answer[0] == 200
