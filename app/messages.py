@@ -21,6 +21,7 @@ FIELDS = (  # what a message says -> the field of the page that it is about
     (r"^upscale_strength\b", "upscale_strength"),
     (r"^upscale\b", "upscale"),
     (r"^detail\b", "detail"),
+    (r"^composite\b", "regions"),
     (r"^(num_images|pictures:|\d+ pictures)", "pictures"),
     (r"^(the )?sampler\b", "sampler"),
     (r"^(\d+ )?regions?\b", "regions"),

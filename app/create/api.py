@@ -70,6 +70,7 @@ class Endpoints:
         upscale: float = Draft.upscale,
         upscale_strength: float = Draft.upscale_strength,
         detail: float = Draft.detail,
+        composite: float = Draft.composite,
     ) -> list[FileDataDict]:
         """Make pictures; they come in order and stay in the history.
 
@@ -81,7 +82,8 @@ class Endpoints:
         `keep_picture` names it: {"picture": "0123456789", "strength": 0.6, "mask": ...}, where the mask says what is
         drawn anew. `control` is a picture that a ControlNet reads, kept in the same way: {"picture": "0123456789",
         "model": "models/canny", "scale": 1, "start": 0, "end": 1}. `upscale` adds a second, larger pass; `detail` one
-        over the subject of each region.
+        over the subject of each region. With `composite`, such as 0.3, each region's concept is drawn by itself, cut
+        out and put there, and the ground round all is drawn again at that strength.
         `grid` varies one or two settings, such as {"weights": "0, 0.5, 1"} or {"steps": "10, 20", "sampler": "Euler,
         DPM++ 2M"}: weights (all multiplied), "weight of rex", steps, guidance, seed, sampler; a sheet of all pictures
         comes last. Without `seed` one is drawn. Returns PNG files that carry their settings.
@@ -109,6 +111,7 @@ class Endpoints:
             upscale=upscale,
             upscale_strength=upscale_strength,
             detail=detail,
+            composite=composite,
         )
         self.studio.check_loaded()
         asked = draft.request(

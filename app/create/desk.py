@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectral_fusion.base.default import DETAIL
+from spectral_fusion.base.default import COMPOSITE, DETAIL
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.create.draft import Draft, picture_draft
 from spectral_fusion_app.create.drawing import Progress
@@ -79,6 +79,7 @@ class Desk:
             "welcome": self._welcome(),
             "places": {str(count): self.studio.places(count) for count in range(2, MOST_PLACES + 1)} if ready else {},
             "redraw": DETAIL,  # as evaluations draw several together
+            "composite": COMPOSITE,
             "control": {"possible": self.studio.takes_control, "models": self.studio.models.controlnets()},
         }
 
@@ -199,7 +200,7 @@ class Desk:
         return {
             "prompt": f"{one} and {two} on grass",
             "regions": [{"concept": name, "prompt": "", "box": box} for name, box in places],
-            "detail": DETAIL,
+            "composite": COMPOSITE,
             "names": list(pair),
         }
 

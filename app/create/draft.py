@@ -68,6 +68,7 @@ class Draft:
         control: a picture that a ControlNet reads.
         upscale, upscale_strength: how much larger a second pass makes the picture, and how much it draws anew.
         detail: how much of each region's subject is drawn again by itself, in a pass of its own.
+        composite: how much of the ground is drawn again round subjects that were drawn apart; 0: they are not.
     """
 
     prompt: str
@@ -90,6 +91,7 @@ class Draft:
     upscale: float = 1.0
     upscale_strength: float = 0.4
     detail: float = 0.0
+    composite: float = 0.0
 
     def request(
         self,
@@ -124,6 +126,8 @@ class Draft:
             raise InputError(f"no concept {unknown[0]!r} in the library fits this base; those that do: {names}")
         if self.detail and not self.regions:
             raise InputError("detail is drawn in regions, and there are none; mark each subject by a region first")
+        if self.composite and not self.regions:
+            raise InputError("regions are missing: subjects are put into regions; mark each subject by one first")
         spell = Spelling(concepts, triggers)
         prompt, negative = spell(prompt), spell(self.negative_prompt)
         texts = [prompt, negative, *(spell(region.prompt) for region in self.regions)]
@@ -173,6 +177,7 @@ class Draft:
             "upscale": float(self.upscale),
             "upscale_strength": float(self.upscale_strength),
             "detail": float(self.detail),
+            "composite": float(self.composite),
         }
         if self.start is None or find_start is None:
             return passes
@@ -215,6 +220,7 @@ class Draft:
             upscale=config.upscale,
             upscale_strength=config.upscale_strength,
             detail=config.detail,
+            composite=config.composite,
         )
 
 

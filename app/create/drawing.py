@@ -84,6 +84,9 @@ class Request:
     def passes(self) -> int:
         """How often each picture is denoised: places that the model finds, itself, enlarged, and each subject."""
         config = self.config
+        if config.composite:  # the whole, each subject, the ground
+            apart = 2 + len(config.regions)
+            return apart + (config.upscale > 1) + (len(config.regions) if config.detail else 0)
         whole = not (config.init_image is not None and config.strength == 0)
         found = any(region.is_found for region in config.regions)
         return max(1, found + whole + (config.upscale > 1) + (len(config.regions) if config.detail else 0))

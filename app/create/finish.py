@@ -24,7 +24,8 @@ def finishing(form: dict[str, Any], asked: dict[str, Any], start: str, size: tup
     if form["axes"]:
         raise InputError("a sheet of a grid stays as it is; choose one of its pictures")
     one = {**form, "pictures": 1, "width": size[0], "height": size[1]}
-    one |= {"start": {"picture": start, "strength": 0.0, "mask": None}, "upscale": 1.0, "detail": 0.0}
+    one |= {"start": {"picture": start, "strength": 0.0, "mask": None}, "upscale": 1.0}
+    one |= {"detail": 0.0, "composite": 0.0}
     strength = asked.get("strength")
     if asked["how"] == "upscale":
         return one | {

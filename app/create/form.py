@@ -65,6 +65,7 @@ class Form(TypedDict, total=False):
     upscale: float
     upscale_strength: float
     detail: float
+    composite: float
 
 
 CHECK = TypeAdapter(Form)
@@ -129,6 +130,7 @@ def to_draft(form: Form, concepts: Sequence[Known]) -> Draft:
         upscale=form.get("upscale", Draft.upscale),
         upscale_strength=form.get("upscale_strength", Draft.upscale_strength),
         detail=form.get("detail", Draft.detail),
+        composite=form.get("composite", Draft.composite),
     )
 
 
@@ -180,4 +182,5 @@ def from_draft(draft: Draft, concepts: Iterable[Known]) -> dict[str, Any]:
         "upscale": draft.upscale,
         "upscale_strength": draft.upscale_strength,
         "detail": draft.detail,
+        "composite": draft.composite,
     }

@@ -21,9 +21,17 @@ function freePlace(at) {
   return places?.[at] ?? [0.25, 0.25, 0.75, 0.75];
 }
 
-// A pass of its own for each region; without regions there is none.
+// Subjects with concepts are drawn apart and put together; a region of mere words gets a pass of its own.
 function setRedraw(on) {
-  field("detail").value = state.form.detail = on && state.form.regions.length ? state.desk.redraw : 0;
+  const regions = state.form.regions, apart = regions.every(region => region.concept);
+  if (!regions.length) on = false;
+  state.form.composite = on && apart ? state.desk.composite : 0;
+  field("detail").value = state.form.detail = on && !apart ? state.desk.redraw : 0;
+}
+
+// After a region has changed: the way in which its subject is drawn by itself may be another.
+function settleRedraw() {
+  if (state.form.composite > 0 && !state.form.regions.every(region => region.concept)) setRedraw(true);
 }
 
 function removeRegion(at) {
@@ -67,9 +75,10 @@ function title(region, at) { return region.concept || `region ${at + 1}`; }
 
 function drawRegions() {
   const regions = state.form.regions;
+  settleRedraw();
   $("#regions .count").textContent = regions.length ? `(${regions.length})` : "";
   $("#redraw-row").hidden = !regions.length;
-  $("#redraw").checked = state.form.detail > 0;
+  $("#redraw").checked = state.form.detail > 0 || state.form.composite > 0;
   keep($("#regions .rows"), regions, regionRow, showRow);
   keep($(".overlay"), regions, regionBox, showBox);
   drawPaints();

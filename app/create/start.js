@@ -60,7 +60,7 @@ async function edit() {
   const form = await chosenForm(), picture = state.pictures.find(one => one.name === state.chosen);
   const kept = form && await keepStart({name: picture.name});
   if (!kept) return;
-  takeForm({...form, axes: [], pictures: 1, seed: "", upscale: 1, detail: 0, width: picture.width, height: picture.height, start: null});
+  takeForm({...form, axes: [], pictures: 1, seed: "", upscale: 1, detail: 0, composite: 0, width: picture.width, height: picture.height, start: null});
   startFrom(kept, EDIT_STRENGTH);
   fitFrame();
   await paint({start: true});

@@ -73,7 +73,8 @@ function choose(name, focus = false) {
 
 // Pictures say it in the words of other programs; the form here in these.
 const MADE_WORDS = {"CFG scale": "Guidance", Model: "Base", "Model hash": "Base hash", "Init image": "Started from",
-  "Denoising strength": "How much changed", "Hires upscale": "Upscale", "Hires strength": "Upscale changes", "Detail strength": "Refined regions"};
+  "Denoising strength": "How much changed", "Hires upscale": "Upscale", "Hires strength": "Upscale changes", "Detail strength": "Refined regions",
+  "Composite strength": "Subjects drawn apart"};
 
 function regionWords(region) {
   const edges = region.box?.map(edge => Math.round(edge * 100));

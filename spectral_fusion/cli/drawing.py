@@ -51,6 +51,10 @@ Mask = Annotated[Path | None, Option(help="Of the init image, draw anew what is 
 Upscale = Annotated[float, Option(help="A second pass makes the picture so much larger; 1: there is none.")]
 UpscaleStrength = Annotated[float, Option(help="How much that pass draws anew.")]
 Detail = Annotated[float, Option(help="Draw each region's subject again by itself, at this strength.")]
+Composite = Annotated[
+    float,
+    Option(help="Draw each region's subject by itself, cut it out and put it there; the ground anew, so strongly."),
+]
 Grid = Annotated[list[float] | None, Option(help="Also a sheet: these factors of the weights x the seeds.")]
 Out = Annotated[Path, Option(help="Folder for the pictures; nothing in it is overwritten.")]
 Reduce = Annotated[Literal["sum", "mean", "routed"], Option(help="How concepts are fused.")]

@@ -74,6 +74,7 @@ def generate(
     upscale: asked.Upscale = 1.0,
     upscale_strength: asked.UpscaleStrength = UPSCALE_STRENGTH,
     detail: asked.Detail = 0.0,
+    composite: asked.Composite = 0.0,
     grid: asked.Grid = None,
     out: asked.Out = Path("out"),
     device: Device = None,
@@ -148,6 +149,7 @@ def _settings(flags: Any, prompt: str, chosen: dict["Concept", float]) -> "Gener
         upscale=flags.upscale,
         upscale_strength=flags.upscale_strength,
         detail=flags.detail,
+        composite=flags.composite,
     )
 
 

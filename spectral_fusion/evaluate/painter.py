@@ -44,10 +44,7 @@ class Painter:
         return self._draw("regions" if regions else "together", None, words, adapters if regions else ())
 
     def placed(self, concepts: Sequence[Concept]) -> list[Drawing]:
-        """All concepts in each picture, none of them fused: each at work in its own place, then drawn again there.
-
-        The base finds the places: in boxes a subject would be drawn again beside what the base put elsewhere.
-        """
+        """All concepts in each picture, none of them fused: each drawn by itself, and put where the base has it."""
         words = joined([subject_words(concept) for concept in concepts])
         return self._draw("places", None, words, concepts, bound=concepts)
 
@@ -86,7 +83,7 @@ class Painter:
             config = GenerateConfig(
                 prompt=prompt,
                 regions=to_be_found(bound_to(regions, bound)) if bound else regions,
-                detail=self.config.detail if bound else 0.0,
+                composite=self.config.composite if bound else 0.0,
                 seed=self.config.seed,
                 num_images=self.config.seeds if seeds is None else seeds,
                 num_inference_steps=self.config.num_inference_steps,

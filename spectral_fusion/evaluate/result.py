@@ -15,7 +15,7 @@ SETTINGS: dict[Setting, str] = {
     "fused": "all concepts on the base, one in the prompt",
     "together": "all concepts in one picture",
     "regions": "all concepts in one picture, each prompt in its own region",
-    "places": "all concepts in one picture, each bound to its region, then drawn there again in detail",
+    "places": "all concepts in one picture, each drawn by itself, cut out and put in its place",
 }
 
 

@@ -40,17 +40,17 @@ def test_regions_stand_where_the_base_puts_subjects_and_each_is_drawn_again_ther
     page.click("#add-region")
     page.click("#add-region")
     expect(page.locator("#redraw")).to_be_checked()
-    expect(page.locator("#f-detail")).to_have_value("0.7")
+    expect(page.locator("#f-detail")).to_have_value("0")
     [picture] = create(page, server)
     settings = read_parameters(picture).settings
     boxes = [record["box"] for record in json.loads(settings["Regions"])]
     assert [(box[0], box[2]) for box in boxes] == [(0, 0.5), (0.5, 1)], "side by side"
-    assert any(name.lower().startswith("detail") for name in settings)
+    assert any(name == "Composite strength" for name in settings)
     page.click("#region-away-1")
     expect(page.locator("#redraw")).to_be_checked()
     page.click("#region-away-0")
-    expect(page.locator("#f-detail")).to_have_value("0")
-    create(page, server)
+    expect(page.locator("#redraw-row")).to_be_hidden()
+    assert "Composite strength" not in read_parameters(create(page, server)[0]).settings
 
 
 WRONG = [
