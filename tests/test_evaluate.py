@@ -179,7 +179,7 @@ def test_an_unknown_method_is_refused() -> None:
 def test_concepts_of_a_sum_are_also_bound_to_their_places(base: StableDiffusion, tmp_path: Path) -> None:
     concepts = [make_concept(base, name, band=band, size=0.3) for band, name in enumerate(("rex", "tom"))]
     folders = colour_folders(tmp_path)[:2]
-    config = EvaluateConfig(prompts=("a {} on grass",), seeds=1, num_inference_steps=4, detail=0.5)
+    config = EvaluateConfig(prompts=("a {} on grass",), seeds=1, num_inference_steps=4, composite=0.5)
     before = weights_of(base)
     methods = build_methods(("spectral-sum", "spectral-mean"), concepts, list)
     first, second = evaluate(base, methods, folders, ColourScorers(), config).methods
@@ -189,6 +189,6 @@ def test_concepts_of_a_sum_are_also_bound_to_their_places(base: StableDiffusion,
     [drawn] = [drawing for drawing in first.drawings if drawing.setting == "places"]
     prompts = {"rex": "a <rex> dog and a dog on grass", "tom": "a dog and a <tom> dog on grass"}
     regions = tuple(Region(prompt, concepts={name: 1.0}) for name, prompt in prompts.items())
-    shown = GenerateConfig(drawn.prompt, regions=regions, detail=0.5, num_inference_steps=4, guidance_scale=5.0)
+    shown = GenerateConfig(drawn.prompt, regions=regions, composite=0.5, num_inference_steps=4, guidance_scale=5.0)
     [expected] = generate(base, shown, concepts=dict.fromkeys(concepts, 1.0))
     assert drawn.image.tobytes() == expected.image.tobytes()

@@ -69,6 +69,7 @@ def test_a_draft_becomes_a_request() -> None:
         (Draft("a dog", regions=(RegionDraft("a cat", (0.5, 0.0, 0.5, 1.0)),)), "box"),
         (Draft("a dog", steps=0), "num_inference_steps"),
         (Draft("a dog", detail=0.4), "mark each subject"),
+        (Draft("a dog", composite=0.3), "mark each subject"),
         (Draft("a dog", upscale=9.0), "upscale is 9"),
     ],
 )
@@ -114,6 +115,7 @@ def test_a_picture_brings_its_draft_back() -> None:
         upscale=1.5,
         upscale_strength=0.2,
         detail=0.5,
+        composite=0.3,
     )
     settings = {
         "Steps": "4",
@@ -131,5 +133,6 @@ def test_a_picture_brings_its_draft_back() -> None:
         "Control steps": "0.1-0.8",
     }
     settings |= {"Hires upscale": "1.5", "Hires strength": "0.2", "Detail strength": "0.5"}
+    settings["Composite strength"] = "0.3"
     settings["Regions"] = '[["a <rex> dog", [0.0, 0.0, 0.5, 1.0]]]'
     assert Draft.from_parameters(Parameters("a <rex> dog", "ugly", settings)) == draft
