@@ -1,5 +1,6 @@
 """Compositing: subjects drawn by themselves, cut out along their attention, put in their places."""
 
+import itertools
 import logging
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 from spectral_fusion.generation import composite as compositing
-from spectral_fusion.generation.composite import Cutout
+from spectral_fusion.generation.composite import Cutout, side_by_side
 from spectral_fusion.generation.outline import filled, has_outline, outline, taken_out
 
 PROMPT = "a photo of a <rex> dog and a <tom> cat"
@@ -67,6 +68,20 @@ def test_a_ground_goes_on_sideways_where_subjects_were_taken_out() -> None:
 
 def test_all_of_a_picture_can_be_taken_out() -> None:
     assert torch.isfinite(filled(torch.rand(3, 8, 12), torch.ones(8, 12))).all()
+
+
+def test_found_places_are_of_like_size_and_hardly_overlap() -> None:
+    """The first claims nearly everything, the second a corner behind it: both have room all the same."""
+    masks = [torch.zeros(16, 16) for _ in range(4)]
+    masks[0][1:16, 0:10] = masks[1][6:10, 5:7] = masks[2][8:16, 9:13] = masks[3][6:12, 12:16] = 1
+    places = side_by_side(masks)
+    areas = [float(place.sum()) for place in places]
+    assert max(areas) < 2 * min(areas)
+    assert max(float((one * other).sum()) for one, other in itertools.combinations(places, 2)) < 0.25 * min(areas)
+    lefts = [int(place.nonzero()[:, 1].min()) for place in places]
+    assert lefts == sorted(lefts)
+    lowest = [int(place.nonzero()[:, 0].max()) for place in places]
+    assert lowest == [15, 9, 15, 11]
 
 
 @pytest.mark.parametrize("size", [(10, 30), (30, 10), (64, 64)])
@@ -149,6 +164,12 @@ def test_places_that_are_not_given_are_found(
     found = drawn(shared_base, [rex, tom], regions=regions)
     assert found.parameters.settings["Places"] == "found"
     assert '"mask"' in found.parameters.settings["Regions"]
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_prompt_that_names_classes_alone_will_do(shared_base: StableDiffusion, rex: Concept, tom: Concept) -> None:
+    found = drawn(shared_base, [rex, tom], prompt=f"a {rex.class_word} and a {tom.class_word} on grass")
+    assert "Composite strength" in found.parameters.settings
 
 
 def test_without_outlines_it_is_the_bound_way_and_a_note_says_so(

@@ -436,7 +436,7 @@ class Base(ABC):
         raise InputError(f"places cannot be found on a base of family {self.family}; give boxes or masks")
 
     def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        """Where in the text that the denoiser reads the tokens of some triggers stand; empty where they do not."""
+        """Where in the text that the denoiser reads the tokens of some triggers or words stand; empty where nowhere."""
         return []
 
     @contextmanager

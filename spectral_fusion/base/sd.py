@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
@@ -200,7 +200,8 @@ class StableDiffusion(Base):
 
     def word_positions(self, prompt: str, words: Sequence[str]) -> list[int]:
         text = self.texts["text_encoder"]
-        ids = {number for word in words for number in text.token_ids(word)}
+        spelt = partial(text.tokenizer, add_special_tokens=False)  # a word that is no trigger, such as a class
+        ids = {number for word in words for number in text.token_ids(word) or spelt(word).input_ids}
         plain = ["".join(piece for piece, _ in part) for part in weigh_parts(prompt)]
         run = [number for part in plain for chunk in text.chunks(part) for number in chunk]
         return [position for position, number in enumerate(run) if number in ids]

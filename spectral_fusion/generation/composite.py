@@ -31,6 +31,8 @@ from spectral_fusion.generation.refine import detail_prompt, region_bounds, to_l
 from spectral_fusion.picture.parameters import MAX_SEED
 
 OnStep = Callable[[DenoisingStep], bool | None]
+ALIKE = 1.3  # a found place is at most so many times as large, or as small, as most
+CROWDED = 0.9  # of half their widths together, how near two found places may come to one another
 APART = 7919  # between the seeds of one picture's subjects: pictures of neighbouring seeds share none
 
 
@@ -63,15 +65,14 @@ def composite(
         InputError: a region has no concept with a word of its own.
     """
     size = begin.size
-    whole, maps = _watched(
-        base, _everywhere(config), _all_at_work(config, live), begin, _words(config, concepts), on_step
-    )
+    words = _words(config, concepts)
+    whole, maps = _watched(base, _everywhere(config), _all_at_work(config, live), begin, words, on_step)
     places = None if maps is None or not has_outline(maps) else _places(config, maps, base.latent_shape(*size)[1:])
     if maps is None or places is None:
         return None
     cutouts = []
     for number, region in enumerate(places.regions):
-        cutout = _cut_out(base, config, live, concepts, number, begin.seed, on_step)
+        cutout = _cut_out(base, config, live, concepts, number, words[number], begin.seed, on_step)
         if cutout is None:
             return None
         cutouts.append((cutout, region_bounds(region, size[::-1])))
@@ -91,23 +92,37 @@ def _all_at_work(config: GenerateConfig, live: Live) -> Live:
     return Live(dict(live.weights) | {n: w for region in config.regions for n, w in region.concepts}, live.layers)
 
 
-def _words(config: GenerateConfig, concepts: Mapping[Placeable, float]) -> list[list[str]]:
-    """Of each region, the words that stand for its concepts in the prompt."""
-    words = [words_of(region, concepts) for region in config.regions]
-    for number, own in enumerate(words, 1):
-        if not own:
+def _words(config: GenerateConfig, concepts: Mapping[Placeable, float]) -> list[tuple[list[str], list[str]]]:
+    """Of each region, the triggers of its concepts and their classes."""
+    found = []
+    for number, region in enumerate(config.regions, 1):
+        names = {name for name, _ in region.concepts}
+        classes = [getattr(concept, "class_word", "") for concept in concepts if concept.name in names]
+        found.append((words_of(region, concepts), [word for word in classes if word]))
+        if not found[-1][0]:
             raise InputError(
                 f"region {number} has no concept with a trigger, so its subject cannot be cut out; "
                 "give it one, or use detail in the place of composite"
             )
-    return words
+    return found
 
 
 def _watched(
-    base: Base, config: GenerateConfig, live: Live, begin: Pass, words: Sequence[list[str]], on_step: OnStep
+    base: Base,
+    config: GenerateConfig,
+    live: Live,
+    begin: Pass,
+    words: Sequence[tuple[list[str], list[str]]],
+    on_step: OnStep,
 ) -> tuple[Image.Image, Tensor | None]:
-    """A picture, and where it attends to each of some words; None where the prompt does not name them all."""
-    tokens = [base.word_positions(config.prompt, own) for own in words]
+    """A picture, and where it attends to each subject: to its trigger, or its class where the prompt has that alone.
+
+    None where the prompt does not name them all.
+    """
+    tokens = [
+        base.word_positions(config.prompt, triggers) or base.word_positions(config.prompt, classes)
+        for triggers, classes in words
+    ]
     if not all(tokens):
         return base.decode(draw(base, config, live, begin, on_step))[0], None
     with base.watch_words(tokens, base.latent_shape(*begin.size)[1:]) as maps:
@@ -125,9 +140,42 @@ def _places(config: GenerateConfig, maps: Tensor, size: tuple[int, int]) -> Gene
         return None
     regions = tuple(
         region.at(tensor_text(mask)) if region.is_found else region
-        for region, mask in zip(config.regions, masks, strict=True)
+        for region, mask in zip(config.regions, side_by_side(masks), strict=True)
     )
     return replace(config, regions=regions, notes={**config.notes, "Places": "found"})
+
+
+def side_by_side(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Places (height, width) of 0 and 1 as rectangles of like size that hardly overlap, from left to right as before.
+
+    What is attended to in a crowded picture says well where a subject is, and badly how large: one that is named early
+    claims its neighbours' cells. Each keeps its lower edge, and as much of its height as the others have.
+    """
+    height, width = masks[0].shape
+    cells = [mask.nonzero() for mask in masks]
+    middles = [float(own[:, 1].float().mean()) + 0.5 for own in cells]
+    lowest = [int(own[:, 0].max()) + 1 for own in cells]
+    sides = torch.tensor([len(own) ** 0.5 for own in cells])
+    most = width / (CROWDED * (len(masks) - 1) + 1)  # as many of this size fill the picture's width
+    typical = float(sides.median())
+    sides = sides.clamp(typical / ALIKE, typical * ALIKE).clamp(max=most)
+    order = sorted(range(len(masks)), key=middles.__getitem__)
+    for row, step in ((order, 1), (order[::-1], -1)):  # away from the left edge and one another, then from the right
+        edge = 0.0 if step == 1 else float(width)
+        for place, number in enumerate(row):
+            near = float(sides[number]) / 2
+            if place:
+                near = middles[row[place - 1]] + step * CROWDED * float(sides[number] + sides[row[place - 1]]) / 2
+            else:
+                near = edge + step * near
+            middles[number] = max(middles[number], near) if step == 1 else min(middles[number], near)
+    found = []
+    for middle, side, low in zip(middles, sides.tolist(), lowest, strict=True):
+        mask = torch.zeros(height, width)
+        left, top = max(0, round(middle - side / 2)), max(0, round(low - side))
+        mask[top:low, left : max(left + 1, round(middle + side / 2))] = 1
+        found.append(mask)
+    return found
 
 
 def _cut_out(
@@ -136,6 +184,7 @@ def _cut_out(
     live: Live,
     concepts: Mapping[Placeable, float],
     number: int,
+    words: tuple[list[str], list[str]],
     seed: int,
     on_step: OnStep,
 ) -> Cutout | None:
@@ -154,7 +203,7 @@ def _cut_out(
     )
     begin = Pass((base.size, base.size), (seed + APART * (number + 1)) % (MAX_SEED + 1))
     chosen = Live(weights, {name: live.layers[name] for name in weights})
-    image, maps = _watched(base, alone, chosen, begin, [words_of(region, concepts)], on_step)
+    image, maps = _watched(base, alone, chosen, begin, [words], on_step)
     if maps is None or not has_outline(maps):
         return None
     opacity = Image.fromarray((outline(maps[0], begin.size) * 255).round().byte().numpy(), "L")

@@ -125,7 +125,10 @@ def _first(
         composed = composite(base, config, live, begin, concepts, watch)
         if composed is not None:
             return composed[0], live, composed[1]
-        logger.warning("no outlines of the subjects were found; they are drawn together, each bound to its place")
+        logger.warning(
+            "no outlines of the subjects were found, or the prompt does not name them; they are drawn together, "
+            "each bound to its place"
+        )
         config = replace(config, composite=0.0, notes={**config.notes, "Composite": "no outlines found"})
     config, live = with_places(base, config, live, begin, concepts, watch)
     if config.init_image is not None and config.strength == 0:
