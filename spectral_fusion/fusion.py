@@ -20,7 +20,7 @@ from spectral_fusion.base.routing import route
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.community import LoraFile
 from spectral_fusion.concept.joint import Overlap, check_same_base, joint_factors, layer_names, measure_overlaps
-from spectral_fusion.concept.lora import LoraFormat, export_lora, provenance
+from spectral_fusion.concept.lora import LoraFormat, check_finite, export_lora, provenance
 from spectral_fusion.concept.metadata import check_weight, is_number
 from spectral_fusion.errors import InputError
 from spectral_fusion.names import key
@@ -112,6 +112,8 @@ class Fusion:
             raise InputError(f"{folder} exists already; choose another folder or give --force")
         if names := [name for model in self.base.parts.values() for name in active_adapters(model)]:
             raise InputError(f"adapters {', '.join(names)} are attached; a folder cannot hold them, detach them first")
+        layers = self.base.layers()
+        check_finite((layers[name].weight for name in layer_names(self.concepts)), f"the model {folder}")
         with atomic_folder(folder) as part:
             self.base.save(str(part))
             record = provenance(self.concepts) | {"spectral_fusion.reduce": self.reduce}

@@ -99,6 +99,15 @@ def test_half_precision_costs_a_thousandth(shared_base: StableDiffusion, tmp_pat
             assert torch.linalg.norm(rounded - exact) < 1e-3 * torch.linalg.norm(exact)
 
 
+@pytest.mark.parametrize(("weight", "dtype"), [(1e30, torch.float16), (1e300, torch.float32)])
+def test_numbers_that_the_file_cannot_hold_are_refused(
+    shared_base: StableDiffusion, tmp_path: Path, weight: float, dtype: torch.dtype
+) -> None:
+    with pytest.raises(InputError, match="not finite; lower the weights"):
+        export_lora({make_concept(shared_base): weight}, tmp_path / "rex.safetensors", dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_embedding_file_reads_by_name(tmp_path: Path) -> None:
     concept, base = make_concept(tiny_base(), vectors=3), tiny_base()
     base.pipeline.load_textual_inversion(str(export_embedding(concept, tmp_path / "rex.safetensors")))

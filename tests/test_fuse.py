@@ -287,3 +287,11 @@ def test_a_folder_with_adapters_attached_is_not_written(base: StableDiffusion, t
     with pytest.raises(InputError, match="style are attached"):
         fusion.save(tmp_path / "fused")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_finite_is_not_written(base: StableDiffusion, tmp_path: Path) -> None:
+    fusion = fuse(base, {make_concept(base): 1e41})
+    with pytest.raises(InputError, match="not finite; lower the weights"):
+        fusion.save(tmp_path / "model")
+    fusion.undo()
+    assert not list(tmp_path.iterdir())

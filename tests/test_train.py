@@ -214,6 +214,13 @@ def test_class_pictures_of_the_user_are_used_and_kept(train: Train, tmp_path: Pa
         train(class_images=str(tmp_path / "none"), force=True)
 
 
+@pytest.mark.parametrize("setting", ["class_images", "validation_images"])
+def test_a_folder_that_is_not_there_is_said_before_the_base_is_looked_for(tmp_path: Path, setting: str) -> None:
+    config = TrainConfig(name="rex", class_word="dog", base=str(tmp_path / "none"), validate_every=1, **{setting: "no"})
+    with pytest.raises(InputError, match=f"{setting} 'no' is no folder"):
+        train_concept(draw_photos(tmp_path / "photos"), config, library=Library(tmp_path / "concepts"))
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_half_precision_trains_in_float32_tensors(train: Train, precision: str, dtype: torch.dtype) -> None:
     concept = train(base=tiny_base(dtype=dtype), precision=precision)

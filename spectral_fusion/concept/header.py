@@ -67,7 +67,8 @@ def check_layer_names(name: str, fingerprints: Mapping[str, str], kernels: Mappi
         if not isinstance(layer, str) or not LAYER.fullmatch(layer):
             raise InputError(f"concept {name!r} adapts {shown(layer)}, which is no name of a layer")
         if not isinstance(fingerprint, str) or not FINGERPRINT.fullmatch(fingerprint):
-            raise InputError(f"concept {name!r} has the malformed fingerprint {shown(fingerprint)} of {layer!r}")
+            malformed = f"the malformed fingerprint {shown(fingerprint)} of {layer!r}"
+            raise InputError(f"concept {name!r} has {malformed}; get the file again")
     for layer, kernel in kernels.items():
         if layer not in fingerprints or not all(type(side) is int for side in kernel):
             raise InputError(f"concept {name!r} has a kernel of {shown(kernel)} for {shown(layer)}; save it again")

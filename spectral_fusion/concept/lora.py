@@ -51,7 +51,8 @@ def export_lora(
         kernels: kernel sizes of their layers that are convolutions.
 
     Raises:
-        InputError: no concept, two of different bases, a weight that is not a number, or an unknown format.
+        InputError: no concept, two of different bases, a weight that is not a number or too large, or an unknown
+            format.
     """
     if to not in get_args(LoraFormat):
         raise InputError(f"LoRA format {to!r} is unknown; use one of {', '.join(get_args(LoraFormat))}")
@@ -75,11 +76,18 @@ def export_lora(
         if keys.alpha:
             tensors[keys.alpha] = torch.tensor(float(rank))
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}
+    check_finite(tensors.values(), f"the LoRA {path}")
     metadata = (
         provenance(concepts) | _kohya_metadata(concepts, rank) | {"modelspec.hash_sha256": _content_hash(tensors)}
     )
     write_safetensors(Path(path), tensors, metadata)
     return Path(path)
+
+
+def check_finite(tensors: Iterable[Tensor], what: str) -> None:
+    """Raises InputError where `what` would hold numbers beyond those of its type: any picture of it is black."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise InputError(f"{what} would hold numbers that are not finite; lower the weights, or write 32-bit numbers")
 
 
 def unread_by_kohya(concepts: Iterable[Concept]) -> list[str]:

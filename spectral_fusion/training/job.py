@@ -18,7 +18,7 @@ from spectral_fusion.base.load import locate, open_base, own_dtype
 from spectral_fusion.base.quantise import check_scheme, quantise
 from spectral_fusion.concept import Concept, Library, check_name
 from spectral_fusion.concept.images import ImageFolder
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, shown
 from spectral_fusion.names import check_trigger
 from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.training.captions import cut_captions
@@ -73,6 +73,9 @@ def train_concept(
             raise InputError("a loaded base is not quantised by its training; give base by name, or leave out quantize")
     if config.trigger is not None:
         check_trigger(config.trigger)
+    for name in ("class_images", "validation_images"):
+        if (given := getattr(config, name)) is not None and not Path(given).is_dir():
+            raise InputError(f"{name} {shown(given)} is no folder; give one, or leave it out")
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     with _memory_advice():
         own = base is None
