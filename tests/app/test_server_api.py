@@ -27,7 +27,8 @@ def test_the_examples_of_the_api_run_as_they_stand(tmp_path: Path, monkeypatch: 
     with serve(place, "--root", "models") as server:
         wait_until_ready(client(server))
         names: dict[str, object] = {}
-        here = examples.replace("http://127.0.0.1:7860/", server.url).replace('Client("', 'Client(verbose=False, src="')
+        patient = 'Client(verbose=False, httpx_kwargs={"timeout": 300}, src="'  # a machine with other work is slow
+        here = examples.replace("http://127.0.0.1:7860/", server.url).replace('Client("', patient)
         exec(compile(here, DOCUMENT.name, "exec"), names)
         left = client(server)
         assert left.predict(api_name="/state")["base"] == "toybox"
