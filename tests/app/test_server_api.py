@@ -25,11 +25,12 @@ def test_the_examples_of_the_api_run_as_they_stand(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     examples = "\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL))
     with serve(place, "--root", "models") as server:
-        wait_until_ready(client(server))
+        left = client(server, httpx_kwargs={"timeout": 300})  # a machine with other work is slow
+        wait_until_ready(left)
         names: dict[str, object] = {}
-        here = examples.replace("http://127.0.0.1:7860/", server.url).replace('Client("', 'Client(verbose=False, src="')
+        patient = 'Client(verbose=False, httpx_kwargs={"timeout": 300}, src="'
+        here = examples.replace("http://127.0.0.1:7860/", server.url).replace('Client("', patient)
         exec(compile(here, DOCUMENT.name, "exec"), names)
-        left = client(server)
         assert left.predict(api_name="/state")["base"] == "toybox"
         assert left.predict(api_name="/list_trainings") == []
         assert (place / "out" / "fused" / "both" / "model_index.json").exists()
