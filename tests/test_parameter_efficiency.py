@@ -87,18 +87,20 @@ def test_the_best_rate_is_shown_with_how_many_were_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rotations", "said"),
+    ("rotations", "lower", "said"),
     [
-        ((0.3, 0.58, 0.6), "The shape is reproduced: a rotation of 20,000 has 0.580."),
-        ((0.3, 0.4, 0.58), "with no fewer than 40,000 numbers."),
-        ((0.3, 0.4, 0.5), "refuted here: LoRA's best is 0.600 at 20,000"),
+        ((0.3, 0.58, 0.6), 0.1, "The shape is reproduced: a rotation of 20,000 has 0.580."),
+        ((0.3, 0.4, 0.58), 0.1, "with no fewer than 40,000 numbers."),
+        ((0.3, 0.4, 0.5), 0.1, "refuted here: LoRA's best is 0.600 at 20,000"),
+        ((0.3, 0.4, 0.5), 0.52, "not reproduced at the rates tried: LoRA's best is 0.600 at 20,000"),
     ],
 )
 def test_the_shape_is_judged_by_the_fewest_numbers_that_a_rotation_needs(
-    rotations: tuple[float, ...], said: str
+    rotations: tuple[float, ...], lower: float, said: str
 ) -> None:
     runs = [line(name, size, 1.0, 0.6 if size == 20 else 0.2) for name in ("additive", "lora") for size in (10, 20, 40)]
     runs += [line("rotational", size, 1.0, found) for size, found in zip((10, 20, 40), rotations, strict=True)]
+    runs.append(line("rotational", 40, 0.3, lower))
     text = " ".join(page_text(TOPIC, {"runs": runs, "done": 9, "planned": 9, "machine": "a machine"}).split())
     assert said in text
 

@@ -66,11 +66,12 @@ def verdict(points: list[dict[str, Any]]) -> str:
         found = f"""The shape is not reproduced: a rotation comes within {CHANCE} of LoRA's best with no fewer than
             {enough[0]["numbers"]:,} numbers."""
     else:
-        found = f"""The shape is refuted here: LoRA's best is {lora["identity"]:.3f} at {lora["numbers"]:,}, and no
-            rotation in the top band comes within {CHANCE} of it; the best has {rotation["identity"]:.3f}, at
-            {rotation["numbers"]:,}."""
-    if rotation["factors"] > 1 and rotation["factor"] == rotation["least_factor"]:
-        found += " The lowest rate tried is the best for it, so that a lower one might be better still."
+        open_below = rotation["factor"] == rotation["least_factor"]
+        found = f"""The shape is {"not reproduced at the rates tried" if open_below else "refuted here"}: LoRA's best is
+            {lora["identity"]:.3f} at {lora["numbers"]:,}, and no rotation in the top band comes within {CHANCE} of it;
+            the best has {rotation["identity"]:.3f}, at {rotation["numbers"]:,}."""
+        if open_below:
+            found += " That is with the lowest rate tried for it, so that a lower one might be better still."
     if few:
         top = max(few, key=lambda point: point["identity"])
         found += f""" Of all points of at most {FEW:,} numbers the best is {METHODS[top["method"]].title} at
@@ -109,14 +110,15 @@ def tell(data: Data) -> str:
             f"""Figure 6 of the paper has image alignment of one concept against trained parameters. The study of its
             axes on toybox is written and tested. None of the {data["planned"]} planned runs has been done yet."""
         )
-    lines = ["| method | size | trained numbers | identity | rates tried | subjects |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+    lines = ["| method | size | trained numbers | identity | at the rate | rates tried | subjects |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for point in best(runs):
         title = METHODS[point["method"]].title
         cells = [
             point["size"],
             f"{point['numbers']:,}",
             f"{point['identity']:.3f}",
+            f"{METHODS[point['method']].rate * point['factor']:g}",
             point["factors"],
             point["subjects"],
         ]
@@ -127,7 +129,8 @@ attention projections of the UNet adapted, the subject's token trained beside at
 cosine of {runs[0]["pictures"]} pictures with the subject's photos; a size is r, for OFT the side of its blocks.
 Spectral bands are the first from the top, as the paper has them. {data["done"]} of the {data["planned"]} planned runs
 were done. Where several rates were tried, the best on these same pictures is shown, so that a method with more rates
-has an advantage; with one subject and one seed, differences below {CHANCE} say nothing."""
+has an advantage, and a low point with a single rate may be the rate's fault; with one subject and one seed, differences
+below {CHANCE} say nothing."""
     return "\n".join([paragraph(text), "", *lines, "", paragraph(shape(best(runs)))])
 
 
