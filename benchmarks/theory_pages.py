@@ -15,10 +15,10 @@ import sys
 from report import machine
 from spectral_fusion.atomic import atomic_file
 from spectral_fusion.errors import InputError
-from theory import alignment, capacity, cost, directions, efficiency
+from theory import alignment, capacity, cost, directions, efficiency_page
 from theory.page import FOLDER, Topic, index_text, save_data, write_page
 
-TOPICS = {module.TOPIC.name: module.TOPIC for module in (capacity, alignment, cost, directions, efficiency)}
+TOPICS = {module.TOPIC.name: module.TOPIC for module in (capacity, alignment, cost, directions, efficiency_page)}
 
 
 def write_index() -> None:

@@ -7,11 +7,13 @@ import torch
 
 import parameter_efficiency
 from lines import Lines
-from parameter_efficiency import KEY, plan
+from parameter_efficiency import KEY, plan, selected
 from spectral_fusion.base.interface import Base
+from spectral_fusion.errors import InputError
 from study.identities import photos, study_subjects
 from studying import laboratory
-from theory.efficiency import METHODS, TOPIC, Trained, best, score, settings_of, train
+from theory.efficiency import METHODS, Trained, score, settings_of, train
+from theory.efficiency_page import TOPIC, best
 from theory.page import page_text
 
 
@@ -84,6 +86,25 @@ def test_the_best_rate_is_shown_with_how_many_were_tried() -> None:
     assert "LoRA 0.100 at 1,000 and 0.400 at 4,000" in text
 
 
+@pytest.mark.parametrize(
+    ("rotations", "lower", "said"),
+    [
+        ((0.3, 0.58, 0.6), 0.1, "The shape is reproduced: a rotation of 20,000 has 0.580."),
+        ((0.3, 0.4, 0.58), 0.1, "with no fewer than 40,000 numbers."),
+        ((0.3, 0.4, 0.5), 0.1, "refuted here: LoRA's best is 0.600 at 20,000"),
+        ((0.3, 0.4, 0.5), 0.52, "not reproduced at the rates tried: LoRA's best is 0.600 at 20,000"),
+    ],
+)
+def test_the_shape_is_judged_by_the_fewest_numbers_that_a_rotation_needs(
+    rotations: tuple[float, ...], lower: float, said: str
+) -> None:
+    runs = [line(name, size, 1.0, 0.6 if size == 20 else 0.2) for name in ("additive", "lora") for size in (10, 20, 40)]
+    runs += [line("rotational", size, 1.0, found) for size, found in zip((10, 20, 40), rotations, strict=True)]
+    runs.append(line("rotational", 40, 0.3, lower))
+    text = " ".join(page_text(TOPIC, {"runs": runs, "done": 9, "planned": 9, "machine": "a machine"}).split())
+    assert said in text
+
+
 def test_a_page_without_runs_says_so() -> None:
     text = page_text(TOPIC, {"runs": [], "done": 0, "planned": 9, "machine": "a machine"})
     assert "None of the 9 planned runs" in text
@@ -105,3 +126,13 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
         done.add(line(run["method"], run["size"], run["factor"], 0.5))
     monkeypatch.setattr("theory.efficiency.train", lambda *_: pytest.fail("done again"))
     parameter_efficiency.run(tmp_path, subjects=1)
+
+
+def test_methods_factors_and_sizes_can_be_chosen() -> None:
+    found = selected(1, method=["lora", "oft"], factor=[0.3])
+    assert {(run["method"], run["factor"]) for run in found} == {("lora", 0.3), ("oft", 0.3)}
+    assert len(found) == sum(len(METHODS[name].sizes) for name in ("lora", "oft"))
+    assert len(selected(1, method=["lora"], factor=[0.3], size=[56])) == 1
+    for only in ({"method": ["nothing"]}, {"factor": [7.0]}, {"method": ["oft"], "size": [56]}):
+        with pytest.raises(InputError, match="use some of"):
+            selected(1, **only)

@@ -219,7 +219,8 @@ comes nearest. Each method's rate is climbed on one grid, from the same place an
 neighbours of the best are worse, by questions that are in neither part; so methods differ a little in how many
 rates they tried. Steps, batches and examples of a base are the same for all its methods. Losses are of the answers
 alone, the means of the last twenty-fifth of the training. "step / LoRA" is the processor time of a step over that of
-LoRA's in the same round, all methods taking turns: the median, and the interval that holds it at 95 %."""
+LoRA's in the same round, all methods taking turns on models with random weights, where it is as long: the median, and
+the interval that holds it at 95 %."""
 
 
 def draw_losses(lines: Sequence[Line]) -> Figure:

@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from peft import LoraConfig, OFTConfig, PeftConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -32,7 +31,6 @@ from spectral_fusion.training.model import TrainingModel
 from spectral_fusion.training.single import subject_pictures, train_adapter
 from study.identities import Subject
 from study.judging import Jury
-from theory.page import Data, Topic, paragraph
 
 MakeConfig = Callable[[int, list[str]], PeftConfig]
 
@@ -190,96 +188,3 @@ def score(jury: Jury, trained: Trained, trigger: str, place: int) -> float:
             return fmean(seen.identity for seen in jury.singles([place]).seen)
         except Diverged:
             return 0.0
-
-
-def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each method and size the rate with the highest mean over subjects: numbers, identity, factor, runs."""
-    groups: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault((run["method"], run["size"], run["factor"]), []).append(run)
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for (method, size, factor), group in groups.items():
-        identity = fmean(run["identity"] for run in group)
-        point = {"method": method, "size": size, "numbers": group[0]["numbers"], "identity": identity}
-        point |= {"factor": factor, "subjects": len(group), "factors": 1}
-        if (method, size) in found:
-            point["factors"] = found[method, size]["factors"] + 1
-            if found[method, size]["identity"] >= identity:
-                point = found[method, size] | {"factors": point["factors"]}
-        found[method, size] = point
-    return sorted(found.values(), key=lambda point: (list(METHODS).index(point["method"]), point["size"]))
-
-
-def shape(points: list[dict[str, Any]]) -> str:
-    """What the runs say of the figure's shape: few numbers suffice a rotation, and more of them bring little."""
-    asked = ("rotational", "additive", "lora")
-    own = {name: [point for point in points if point["method"] == name] for name in asked}
-    if any(len(found) < 3 for found in own.values()):
-        return """The shape of the paper's figure cannot be judged yet: that wants three sizes of the rotational
-            adapter, of the additive one and of LoRA."""
-    told = [
-        f"{METHODS[name].title} {found[0]['identity']:.3f} at {found[0]['numbers']:,} and "
-        f"{found[-1]['identity']:.3f} at {found[-1]['numbers']:,}"
-        for name, found in own.items()
-    ]
-    return f"""In the paper a rotation of 20,000 numbers is within 0.03 of LoRA's best, which takes over 800,000; here,
-        from the fewest numbers to the most: {"; ".join(told)}."""
-
-
-def draw(data: Data) -> Figure:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    points = best(data["runs"])
-    for name, method in METHODS.items():
-        own = [point for point in points if point["method"] == name]
-        if name == "embeddings":
-            for point in own:
-                axes.axhline(point["identity"], color="grey", linestyle="--", linewidth=0.8, label=method.title)
-        elif own:
-            xs, ys = [point["numbers"] for point in own], [point["identity"] for point in own]
-            axes.plot(xs, ys, marker="o", label=method.title)
-    axes.set(xscale="log", xlabel="trained numbers, token embeddings apart", ylabel="identity of the subject alone")
-    if not any(point["numbers"] for point in points):  # decades that no method stands for
-        axes.set_xticks([])
-        axes.set_xticks([], minor=True)
-    axes.legend()
-    return figure
-
-
-def tell(data: Data) -> str:
-    runs = data["runs"]
-    if not runs:
-        return paragraph(
-            f"""Figure 6 of the paper has image alignment of one concept against trained parameters. The study of its
-            axes on toybox is written and tested. None of the {data["planned"]} planned runs has been done yet."""
-        )
-    lines = ["| method | size | trained numbers | identity | rates tried | subjects |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for point in best(runs):
-        title = METHODS[point["method"]].title
-        cells = [
-            point["size"],
-            f"{point['numbers']:,}",
-            f"{point['identity']:.3f}",
-            point["factors"],
-            point["subjects"],
-        ]
-        lines.append(f"| {title} | " + " | ".join(str(cell) for cell in cells) + " |")
-    text = f"""Figure 6 of the paper has image alignment of one concept against trained parameters. These are its axes
-on toybox: {len({run["subject"] for run in runs})} drawn subject(s), {runs[0]["steps"]} steps of 4 pictures, the
-attention projections of the UNet adapted, the subject's token trained beside at every size. Identity is the mean
-cosine of {runs[0]["pictures"]} pictures with the subject's photos; a size is r, for OFT the side of its blocks.
-Spectral bands are the first from the top, as the paper has them. {data["done"]} of the {data["planned"]} planned runs
-were done. Where several rates were tried, the best on these same pictures is shown, so that a method with more rates
-has an advantage; with one subject and one seed, differences below 0.05 say nothing."""
-    return "\n".join([paragraph(text), "", *lines, "", paragraph(shape(best(runs)))])
-
-
-TOPIC = Topic(
-    "parameter-efficiency",
-    "Parameter efficiency",
-    "identity of one subject against trained numbers (the axes of Figure 6).",
-    None,
-    draw,
-    tell,
-)

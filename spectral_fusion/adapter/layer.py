@@ -31,7 +31,7 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("spectral_A", "spectral_B", "spectral_X_U", "spectral_X_V", "spectral_c")
     basis_names = ("spectral_U", "spectral_S", "spectral_V")
-    other_param_names = ("r", "alpha", "scaling", *basis_names)
+    other_param_names = ("r", "alpha", "scaling", "parts", *basis_names)
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         for name in self.basis_names:
             setattr(self, name, BufferDict(persistent=True))
         self.r: dict[str, int] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}  # the containers that an adapter has a tensor in
         self.alpha: dict[str, float] = {}
         self.scaling: dict[str, float] = {}  # what the delta is multiplied by now: alpha times the user's weight
         self.merged_adapters: list[str] = []
@@ -88,6 +89,8 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         for name, part in zip(self.basis_names, basis, strict=True):
             getattr(self, name)[adapter_name] = part
         self.r[adapter_name], self.alpha[adapter_name], self.scaling[adapter_name] = r, alpha, alpha
+        trained = [name for name in self.adapter_layer_names if adapter_name in getattr(self, name)]
+        self.parts[adapter_name] = (*self.basis_names, *trained)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def factors(self, adapter_name: str) -> Factors:
@@ -103,11 +106,8 @@ class SpectralLayer(nn.Module, BaseTunerLayer):
         U, S, V; A, B or X_U, X_V; and c where it is trained: a shift of S in an additive adapter, a scale in a
         rotational one.
         """
-        found: dict[str, Tensor] = {}
-        for name in (*self.basis_names, *self.adapter_layer_names):
-            container = getattr(self, name)
-            if adapter_name in container:
-                found[name.removeprefix("spectral_")] = _full(container[adapter_name])
+        names = self.parts[adapter_name]
+        found = {name.removeprefix("spectral_"): _full(getattr(self, name)[adapter_name]) for name in names}
         if "c" in found:
             found["c"] = self._scale_or_shift(found, found["c"], 1)
         return found
@@ -252,8 +252,10 @@ class SpectralConv2d(SpectralLayer):
 
 
 def _without_autocast(tensor: Tensor) -> AbstractContextManager[None]:
-    """Shapes on the meta device have no autocast to turn off."""
-    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+    """Turned off only where it is on: in small models a step is noticeably longer by the turning."""
+    kind = tensor.device.type
+    off = tensor.is_meta or not torch.is_autocast_enabled(kind)  # shapes on the meta device have none
+    return nullcontext() if off else torch.autocast(kind, enabled=False)
 
 
 def _full(tensor: Tensor) -> Tensor:
