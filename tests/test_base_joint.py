@@ -310,6 +310,22 @@ def test_the_whole_way_with_detail_and_places_of_all_kinds(
 
 
 @FAMILIES
+def test_subjects_are_drawn_apart_and_put_together(
+    bases: dict[str, FlowTransformer], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)
+    monkeypatch.setattr("spectral_fusion.generation.outline.CONTRAST", 1.0)
+    base = bases[family]
+    subjects = {concept(base): 1.0, concept(base, "tom", seed=1): 1.0}
+    regions = (Region("", LEFT, concepts={"rex": 1.0}), Region("", None, concepts={"tom": 0.8}))
+    first, again = (
+        generate(base, replace(CONFIG, regions=regions, composite=0.5), concepts=subjects)[0] for _ in range(2)
+    )
+    assert first.image.tobytes() == again.image.tobytes()
+    assert {"Composite strength", "Places"} <= first.parameters.settings.keys()
+
+
+@FAMILIES
 def test_what_cannot_be_bound_is_refused_in_one_line(bases: dict[str, FlowTransformer], family: str) -> None:
     base, rex = bases[family], concept(bases[family])
     with pytest.raises(InputError, match=r"'rax', which is not loaded; did you mean 'rex'"):
