@@ -147,7 +147,7 @@ def refuse_too_few(page: gr.Blocks) -> None:
             wanted = f"{block_fn.api_name} takes {len(block_fn.inputs)} values and got {len(inputs)}"
             raise gr.Error(f"{wanted}; the page of the API lists them", print_exception=False) from None
 
-    page.validate_inputs = validate  # type: ignore[method-assign]
+    page.validate_inputs = validate
 
 
 def forget_calls(page: gr.Blocks) -> None:
