@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -120,6 +121,7 @@ def launch(settings: AppSettings) -> gr.Blocks:
     page._queue.ANALYTICS_MAX_EVENTS = SESSIONS
     studio.on_sweep.append(lambda: forget_calls(page))
     page.server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # a picture that is being made is not waited for
+    refuse_too_few(page)
     studio.start()  # after the first page: two threads that import at once slow each other down
     return page
 
@@ -131,6 +133,20 @@ def mend_folders(settings: AppSettings) -> None:
     loras = settings.library / ".loras"
     for folder in (settings.pictures, settings.starts, settings.fused, loras, loras / ".trash", *runs, *single):
         mend(folder)
+
+
+def refuse_too_few(page: gr.Blocks) -> None:
+    """Answer a call with too few values in a sentence: Gradio answers `null`, and logs the prompts."""
+    check = page.validate_inputs
+
+    def validate(block_fn: Any, inputs: list[Any]) -> None:
+        try:
+            check(block_fn, inputs)
+        except ValueError:
+            wanted = f"{block_fn.api_name} takes {len(block_fn.inputs)} values and got {len(inputs)}"
+            raise gr.Error(f"{wanted}; the page of the API lists them", print_exception=False) from None
+
+    page.validate_inputs = validate
 
 
 def forget_calls(page: gr.Blocks) -> None:

@@ -12,6 +12,7 @@ from loops import run
 from spectral_fusion_app.create.api import Endpoints
 from spectral_fusion_app.errors import answered
 from spectral_fusion_app.lab.evaluations import Evaluations
+from spectral_fusion_app.page import refuse_too_few
 from spectral_fusion_app.processes import VerbProcess
 from spectral_fusion_app.records import read_record, write_record
 from spectral_fusion_app.settings import AppSettings
@@ -110,3 +111,19 @@ def test_a_training_is_bounded(settings: dict[str, Any]) -> None:
 
     with pytest.raises(InputError, match="page allows"):
         check_bounds(settings, AppSettings().limits.training)
+
+
+def draw(prompt: str, steps: int) -> str:
+    return prompt * steps
+
+
+def test_too_few_values_are_answered_in_a_sentence_without_what_was_sent() -> None:
+    with gr.Blocks() as page:
+        gr.api(draw, api_name="draw")
+    refuse_too_few(page)
+    (function,) = page.fns.values()
+    page.validate_inputs(function, ["a secret", 2])
+    with pytest.raises(gr.Error, match="draw takes 2 values and got 1") as caught:
+        page.validate_inputs(function, ["a secret"])
+    assert not caught.value.print_exception
+    assert "secret" not in str(caught.value)
