@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from spectral_fusion.base.default import DETAIL
 from spectral_fusion.errors import InputError
 
-REFINE, UPSCALE, UPSCALE_STRENGTH = 0.4, 2.0, 0.4  # where the page asks for nothing else
+UPSCALE, UPSCALE_STRENGTH = 2.0, 0.4  # where the page asks for nothing else
 
 
 def finishing(form: dict[str, Any], asked: dict[str, Any], start: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -35,4 +36,4 @@ def finishing(form: dict[str, Any], asked: dict[str, Any], start: str, size: tup
     regions = form["regions"] or asked.get("regions") or []
     if not regions:
         raise InputError("Refine draws the subject of each region again; mark the subjects by regions first")
-    return one | {"regions": regions, "detail": REFINE if strength is None else strength}
+    return one | {"regions": regions, "detail": DETAIL if strength is None else strength}

@@ -145,7 +145,7 @@ def test_a_finished_picture_is_edited_refined_and_upscaled(server: Server, page:
     page.wait_for_function(f"document.querySelectorAll('.strip [role=option]').length >= {len(server.pictures) + 1}")
     idle(page)
     before, after = server.pictures[-2:]
-    assert read_parameters(after).settings["Detail strength"] == f"{DETAIL:g}", "as the first region sets it"
+    assert read_parameters(after).settings["Detail strength"] == f"{DETAIL:g}", "as evaluations do it"
     assert (pixels(after)[:, 120:] == pixels(before)[:, 120:]).all(), "away from the region it is the same picture"
     page.locator(f".strip [data-name='{plain.name}']").click()
     page.click("#edit")

@@ -135,7 +135,7 @@ def test_cancel_stops_own_work_alone(server: Server, user: Client) -> None:
 def post(server: Server, prompt: str, steps: int = 25) -> str:
     """Ask for a picture as a program of its own that never listens to the answer; the id of what it asked."""
     url = f"{server.url}gradio_api/call/generate"
-    form = ["DPM++ 2M", steps, 5.0, None, None, None, 1, None, None, None, None, 1.0, 0.4, 0.0]
+    form = ["DPM++ 2M", steps, 5.0, None, None, None, 1, None, None, None, None, 1.0, 0.4, 0.0, 0.0]
     data = [prompt, None, None, "", *form]
     request = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -213,9 +213,9 @@ def test_other_sites_and_endless_bodies_are_refused(server: Server, headers: dic
         ({"prompt": "a dog", "weights": {"../../secret": 1}}, "no concept"),
         ({"prompt": "a dog", "weights": {"/etc/passwd": 1}}, "no concept"),
         ({"prompt": "a dog <lora:../tom:1>"}, "cannot name a concept"),
-        ({"prompt": "a dog", "steps": 500}, "500 steps"),
+        ({"prompt": "a dog", "steps": 500}, "steps is 500; give a whole number from 1 to 150"),
         ({"prompt": "a dog", "width": 65536, "height": 65536}, "65536"),
-        ({"prompt": "a dog", "num_images": 1000}, "1000 pictures"),
+        ({"prompt": "a dog", "num_images": 1000}, "num_images is 1000"),
         ({"prompt": "a dog", "sampler": "Oiler"}, "Euler"),
         ({"prompt": "a dog", "guidance_scale": -1}, "guidance_scale"),
         ({"prompt": "a dog", "regions": [{"prompt": "a cat", "box": [0, 0, 2, 1]}]}, "outside the picture"),
