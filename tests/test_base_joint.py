@@ -278,7 +278,7 @@ def test_words_are_watched(bases: dict[str, FlowTransformer], family: str, monke
     assert found.shape == (2, 8, 8)
     assert (found > 0).all()
     assert (found.sum(0) < 1).all()
-    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)
+    monkeypatch.setattr("spectral_fusion.generation.outline.CONTRAST", 1.0)
     regions = [Region(PROMPT, concepts={"rex": 1.0}), Region(PROMPT, concepts={"tom": 1.0})]
     with concepts_known(base, subjects):
         masks = find_places(base, CONFIG, Live.of(subjects), Pass((32, 32), 0), regions, subjects)
@@ -291,7 +291,7 @@ def test_words_are_watched(bases: dict[str, FlowTransformer], family: str, monke
 def test_the_whole_way_with_detail_and_places_of_all_kinds(
     bases: dict[str, FlowTransformer], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)
+    monkeypatch.setattr("spectral_fusion.generation.outline.CONTRAST", 1.0)
     base = bases[family]
     subjects = {concept(base): 1.0, concept(base, "tom", seed=1): 1.0}
     soft = tensor_text(torch.linspace(0, 1, 64).view(8, 8))
@@ -313,7 +313,6 @@ def test_the_whole_way_with_detail_and_places_of_all_kinds(
 def test_subjects_are_drawn_apart_and_put_together(
     bases: dict[str, FlowTransformer], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)
     monkeypatch.setattr("spectral_fusion.generation.outline.CONTRAST", 1.0)
     base = bases[family]
     subjects = {concept(base): 1.0, concept(base, "tom", seed=1): 1.0}

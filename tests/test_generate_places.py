@@ -134,7 +134,7 @@ def test_a_picture_says_how_its_places_were_and_makes_them_again(
 
 
 def test_places_are_found_and_recorded(base: StableDiffusion, rex: Concept, tom: Concept, monkeypatch) -> None:
-    monkeypatch.setattr("spectral_fusion.generation.found.CONTRAST", 1.0)  # a random UNet attends evenly
+    monkeypatch.setattr("spectral_fusion.generation.outline.CONTRAST", 1.0)  # a random UNet attends evenly
     regions = (Region(PROMPT, concepts={"rex": 1.0}), Region(PROMPT, concepts={"tom": 1.0}))
     picture = generate(base, replace(CONFIG, regions=regions), concepts={rex: 1.0, tom: 1.0})[0]
     assert picture.parameters.settings["Places"] == "found"

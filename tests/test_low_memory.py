@@ -1,6 +1,5 @@
 """The switches for small cards change where models lie, not what they compute."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,9 @@ from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, generate
 from spectral_fusion.training import TrainConfig, train_concept
 from tiny import tiny_pipeline
-from tiny_flow import tiny_flux, tiny_klein, tiny_sd3, tiny_z_image
+from tiny_families import FAMILIES
 from tiny_sdxl import tiny_sdxl
 from training import draw_photos
-
-FAMILIES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "sdxl": tiny_sdxl,
-    "sd3": tiny_sd3,
-    "flux": tiny_flux,
-    "flux2-klein": tiny_klein,
-    "z-image": tiny_z_image,
-}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,8 @@ from spectral_fusion.training import TrainConfig, fitting
 from spectral_fusion.training.fitting import first_fit, flag_of, ladder, predicted
 from spectral_fusion.training.memory import Prediction
 from tiny import tiny_pipeline
-from tiny_flow import tiny_flux, tiny_klein, tiny_sd3, tiny_z_image
-from tiny_sdxl import tiny_sdxl
+from tiny_families import FAMILIES
 from training import draw_photos
-
-FAMILIES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "sdxl": tiny_sdxl,
-    "sd3": tiny_sd3,
-    "flux": tiny_flux,
-    "flux2-klein": tiny_klein,
-    "z-image": tiny_z_image,
-}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Protocol
 
@@ -134,6 +134,19 @@ def _tell(base: Base, config: GenerateConfig, placement: Placement) -> Told:
 def bound_names(config: GenerateConfig) -> set[str]:
     """Names of the concepts that act in regions."""
     return {name for region in config.regions for name, _ in region.concepts}
+
+
+def everywhere(live: Live, regions: Sequence[Region]) -> Live:
+    """The regions' concepts at work everywhere, at the weights that the regions give them."""
+    return replace(live, weights={**live.weights, **dict(pair for region in regions for pair in region.concepts)})
+
+
+def alone_in(region: Region, config: GenerateConfig, live: Live) -> tuple[GenerateConfig, Live]:
+    """What draws one region's subject by itself: its own concepts everywhere, and those that no region names."""
+    weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)}
+    weights |= dict(region.concepts)
+    spans = {name: span for name, span in config.spans.items() if name in weights}
+    return replace(config, regions=(), spans=spans), Live(weights, {name: live.layers[name] for name in weights})
 
 
 def words_of(region: Region, concepts: Mapping[Placeable, float]) -> list[str]:

@@ -22,7 +22,7 @@ from spectral_fusion.base.condition import DenoisingStep, Start
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.errors import InputError
-from spectral_fusion.generation.bound import Live, Placeable, bound_names, words_of
+from spectral_fusion.generation.bound import Live, Placeable, alone_in, everywhere, words_of
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.found import share_out
@@ -66,7 +66,7 @@ def composite(
     """
     size = begin.size
     words = _words(config, concepts)
-    whole, maps = _watched(base, _everywhere(config), _all_at_work(config, live), begin, words, on_step)
+    whole, maps = _watched(base, replace(config, regions=()), everywhere(live, config.regions), begin, words, on_step)
     places = None if maps is None or not has_outline(maps) else _places(config, maps, base.latent_shape(*size)[1:])
     if maps is None or places is None:
         return None
@@ -81,15 +81,6 @@ def composite(
     pasted, covered = _pasted(ground, cutouts)
     anew = hole * (1 - covered)
     return places, _with_new_ground(base, places, Pass(size, begin.seed), pasted, anew, on_step)
-
-
-def _everywhere(config: GenerateConfig) -> GenerateConfig:
-    return replace(config, regions=())
-
-
-def _all_at_work(config: GenerateConfig, live: Live) -> Live:
-    """All concepts act everywhere, at the regions' weights."""
-    return Live(dict(live.weights) | {n: w for region in config.regions for n, w in region.concepts}, live.layers)
 
 
 def _words(config: GenerateConfig, concepts: Mapping[Placeable, float]) -> list[tuple[list[str], list[str]]]:
@@ -190,19 +181,10 @@ def _cut_out(
 ) -> Cutout | None:
     """One region's subject from a picture of its own; None where it has no outline."""
     region = config.regions[number]
-    own = dict(region.concepts)
-    weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
-    alone = replace(
-        config,
-        prompt=detail_prompt(config.prompt, region, concepts),
-        regions=(),
-        init_image=None,
-        repaint=None,
-        control=None,
-        spans={name: span for name, span in config.spans.items() if name in weights},
-    )
+    alone, chosen = alone_in(region, config, live)
+    prompt = detail_prompt(config.prompt, region, concepts)
+    alone = replace(alone, prompt=prompt, init_image=None, repaint=None, control=None)
     begin = Pass((base.size, base.size), (seed + APART * (number + 1)) % (MAX_SEED + 1))
-    chosen = Live(weights, {name: live.layers[name] for name in weights})
     image, maps = _watched(base, alone, chosen, begin, [words], on_step)
     if maps is None or not has_outline(maps):
         return None

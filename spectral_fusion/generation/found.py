@@ -18,9 +18,10 @@ from spectral_fusion.base.condition import DenoisingStep
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import tensor_text
 from spectral_fusion.base.regions import Region
-from spectral_fusion.generation.bound import Live, Placeable, words_of
+from spectral_fusion.generation.bound import Live, Placeable, everywhere, words_of
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
+from spectral_fusion.generation.outline import has_outline
 from spectral_fusion.picture import format_weights
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 FIRST_STEPS = 0.3  # part of the steps that places are read from
 CLAIM = 0.35  # of its own range from lowest to highest, what a concept must claim of a cell to have it
 ROOM = 1.4  # a place is so much larger than what claims it
-CONTRAST = 1.15  # highest over mean of a map: below, the concept is attended to everywhere alike
 
 
 def with_places(
@@ -47,9 +47,9 @@ def with_places(
     if masks is None:
         logger.warning("no places were found; the concepts act everywhere, as when they are fused")
         kept = tuple(region for region in config.regions if not region.is_found)
-        weights = dict(live.weights) | {n: w for number in wanted for n, w in config.regions[number].concepts}
-        notes = {**config.notes, "Concepts": format_weights(weights), "Places": "not found"}
-        return replace(config, regions=kept, notes=notes), replace(live, weights=weights)
+        at_work = everywhere(live, [config.regions[number] for number in wanted])
+        notes = {**config.notes, "Concepts": format_weights(at_work.weights), "Places": "not found"}
+        return replace(config, regions=kept, notes=notes), at_work
     found = dict(zip(wanted, masks, strict=True))
     regions = tuple(r.at(tensor_text(found[n])) if n in found else r for n, r in enumerate(config.regions))
     return replace(config, regions=regions, notes={**config.notes, "Places": "found"}), live
@@ -74,12 +74,10 @@ def find_places(
         missing = next(own for own, found in zip(words, tokens, strict=True) if not found)
         logger.warning("the prompt does not name %s", " or ".join(missing) or "any concept of a region")
         return None
-    weights = dict(live.weights) | {name: weight for region in regions for name, weight in region.concepts}
-    everywhere = Live(weights, live.layers)
     until = max(1, round(FIRST_STEPS * config.num_inference_steps))
     size = base.latent_shape(*begin.size)[1:]
     with base.watch_words(tokens, size) as maps:
-        draw(base, replace(config, regions=()), everywhere, begin, on_step, until=until)
+        draw(base, replace(config, regions=()), everywhere(live, regions), begin, on_step, until=until)
         found = maps()
     return None if found is None else share_out(found, size)
 
@@ -92,7 +90,7 @@ def share_out(maps: Tensor, size: tuple[int, int]) -> list[Tensor] | None:
     which its words hardly attend to, have room as well; where rectangles meet, each cell goes to the nearest.
     """
     smooth = F.avg_pool2d(F.pad(maps[None], (1, 1, 1, 1), mode="replicate"), 3, 1)
-    if (smooth.amax((2, 3)) < CONTRAST * smooth.mean((2, 3))).any():
+    if not has_outline(smooth[0]):
         return None
     grown = F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)[0]
     low, high = grown.amin((1, 2), keepdim=True), grown.amax((1, 2), keepdim=True)

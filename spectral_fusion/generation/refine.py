@@ -17,7 +17,7 @@ from spectral_fusion.base.control import Control
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.painted import mask_tensor
 from spectral_fusion.base.regions import Region
-from spectral_fusion.generation.bound import Live, Placeable, bound_names
+from spectral_fusion.generation.bound import Live, Placeable, alone_in
 from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.fitting import fitted
@@ -84,20 +84,16 @@ def refine(
         box = crop_box(region, image.size)
         crop, inside = cut_out(image, box), region_mask(region, image.size).crop(box)
         side = base.size
-        own = dict(region.concepts)
-        weights = {name: weight for name, weight in live.weights.items() if name not in bound_names(config)} | own
+        alone, chosen = alone_in(region, config, live)
         alone = replace(
-            config,
+            alone,
             prompt=detail_prompt(config.prompt, region, concepts) or region.prompt or config.prompt,
-            regions=(),
             control=_cropped(config.control, box, image.size),
-            spans={name: span for name, span in config.spans.items() if name in weights},
         )
         latents = to_latents(base, crop.resize((side, side), Image.Resampling.LANCZOS))
         anew = ImageChops.lighter(inside, beyond(image.size, box))
         keep = 1 - Painted(torch.from_numpy(np.array(anew)) / 255).mask(*latents.shape[2:])
         begin = Pass((side, side), seed, Start(latents, config.detail, keep))
-        chosen = Live(weights, {name: live.layers[name] for name in weights})
         drawn = base.decode(draw(base, alone, chosen, begin, on_step))[0]
         image = image.copy()
         image.paste(drawn.resize(crop.size, Image.Resampling.LANCZOS), box[:2], soft_edge(anew))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import typer
-from transformers import CLIPVisionModelWithProjection, ResNetForImageClassification
 
 from spectral_fusion.toybox.models import make_scheduler
 from spectral_fusion.toybox.train import Edition, command
+from spectral_fusion.toybox128.scorers import SCORERS
 from spectral_fusion.toybox128.stages import STAGES
 from spectral_fusion.toybox128.tokens import make_tokenizer
 from spectral_fusion.toybox128.verdict import Verdict
@@ -16,11 +16,7 @@ TOYBOX128 = Edition(
     STAGES,
     make_tokenizer,
     make_scheduler,
-    {
-        "detector": CLIPVisionModelWithProjection,
-        "reader": ResNetForImageClassification,
-        "identity": CLIPVisionModelWithProjection,
-    },
+    SCORERS,
     watch=Verdict,
 )
 
