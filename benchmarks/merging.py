@@ -17,9 +17,7 @@ from lines import Lines
 from places import FIGURES, PROMPTS, chosen_sets
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.load import open_base
-from spectral_fusion.base.routing import route
 from spectral_fusion.concept import Concept, Library
-from spectral_fusion.concept.community import LoraFile
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig
 from spectral_fusion.evaluate.config import SUBJECT
@@ -31,24 +29,12 @@ from spectral_fusion.evaluate.painter import joined, subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.generation import GenerateConfig, Picture, generate
-from study.methods.applied import Deltas, Fuse, applying
+from study.methods.applied import Fuse, applying
 from study.methods.least_squares import exact_least_squares_delta, gradient_fusion
 from study.methods.merging import averaged, dare_merged, product_fuse, summed, ties_merged
+from study.methods.routing import routed_loras
 from study.settings import Settings
 from study.training import Adapter
-
-
-def routed_loras(base: Base, loras: Sequence[Adapter]) -> Deltas:
-    """The joint delta of LoRAs that acts on each one's prompts as that one alone, as `fuse` makes it of concepts."""
-    files = [
-        LoraFile(lora.name, {name: lora.factors(name) for name in lora.layers}, lora.trigger, _only_rows(lora))
-        for lora in loras
-    ]
-    return dict(route(base, dict.fromkeys(files, 1.0)).deltas)
-
-
-def _only_rows(lora: Adapter) -> dict:
-    return {lora.trigger: lora.embeddings["text_encoder"]}
 
 
 def ways(steps: int) -> dict[str, tuple[type, Fuse]]:

@@ -11,6 +11,7 @@ from study.families import FAMILIES, Family
 from study.methods.applied import Fuse, applying
 from study.methods.least_squares import closed_form_weights, gradient_fusion
 from study.methods.merging import averaged, dare_merged, off_bands, product_fuse, summed, ties_merged
+from study.methods.routing import routed_loras
 from study.settings import Settings
 
 OURS = "lowest-beside"
@@ -61,6 +62,8 @@ def all_methods(settings: Settings) -> dict[str, Method]:
         Method("joint", "joint training of all", FAMILIES["joint"], lora_sum, "bound"),
         Method("spectral-beside", "spectral, top bands, beside each other", FAMILIES["beside"], plain_sum, "variant"),
         Method("lora-beside", "LoRA, beside each other", FAMILIES["lora-beside"], lora_sum, "variant"),
+        Method("routed", "spectral, lowest bands, routed", FAMILIES["lowest"], product_fuse("routed"), "variant"),
+        Method("lora-routed", "LoRA, routed", FAMILIES["lora"], applying(routed_loras), "variant", data=True),
         Method("private", "A, B kept in band and private slice", FAMILIES["private"], plain_sum, "trial"),
         Method("neutral", "penalty on neutral prompts", FAMILIES["neutral"], plain_sum, "trial"),
         Method("interleaved", "interleaved bands", FAMILIES["interleaved"], plain_sum, "trial"),
