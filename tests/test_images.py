@@ -269,18 +269,19 @@ def test_small_pictures_and_a_single_one_are_warned_of(tmp_path: Path) -> None:
     assert not folder.size_warnings(256)
 
 
-def test_pictures_that_teach_one_thing_or_nothing_are_warned_of(tmp_path: Path) -> None:
+def test_pictures_that_teach_one_thing_or_nothing_are_refused(tmp_path: Path) -> None:
     noise = Image.effect_noise((64, 64), 80).convert("RGB")
-    for name in ("a.png", "b.webp"):
-        noise.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
-    (line,) = ImageFolder.scan(tmp_path).sameness_warnings()
-    assert "all 2 pictures" in line
+    noise.save(tmp_path / "a.png")
+    ImageFolder.scan(tmp_path).check_variety()
+    noise.save(tmp_path / "b.webp", lossless=True)
+    with pytest.raises(InputError, match="all 2 pictures"):
+        ImageFolder.scan(tmp_path).check_variety()
     noise.rotate(90).save(tmp_path / "c.png")
-    assert ImageFolder.scan(tmp_path).sameness_warnings() == []
+    ImageFolder.scan(tmp_path).check_variety()
     for name in ("a.png", "b.webp", "c.png"):
         Image.new("RGB", (64, 64), "black").save(tmp_path / name)
-    (line,) = ImageFolder.scan(tmp_path).sameness_warnings()
-    assert "nothing to learn" in line
+    with pytest.raises(InputError, match="nothing to learn"):
+        ImageFolder.scan(tmp_path).check_variety()
 
 
 def test_an_unknown_background_is_an_error(good: Path) -> None:

@@ -77,6 +77,7 @@ class Begin:
             photos.cards(
                 max(self.studio.size), values["class_word"]
             )  # a folder that cannot be used is an error now, not later in a log
+            photos.check_variety(values["class_word"])
             photos.write_captions(given.captions)
             training = self.trainings.start(photos.folder, values, force=given.replace)
         self.studio.park()

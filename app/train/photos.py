@@ -125,10 +125,22 @@ class Photos:
         except InputError as error:
             raise InputError(self._readable(str(error))) from error
         warnings = [*scanned.warnings, *scanned.size_warnings(resolution), *scanned.shape_warnings()]
-        warnings += scanned.sameness_warnings()
+        try:
+            scanned.check_variety()
+        except InputError as error:  # others may be on their way: it is refused when the training is to start
+            warnings.append(str(error))
         cards = [self._card(scanned, photo, warnings) for photo in scanned.photos]
         own = {warning for card in scanned.photos for warning in warnings if str(card.path) in warning}
         return cards, [self._readable(warning) for warning in warnings if warning not in own]
+
+    def check_variety(self, class_word: str = "") -> None:
+        """Refuse pictures that cannot teach anything. Raises InputError."""
+        from spectral_fusion.concept.images import ImageFolder
+
+        try:
+            ImageFolder.scan(self.folder, class_word=class_word or None).check_variety()
+        except InputError as error:
+            raise InputError(self._readable(str(error))) from error
 
     def write_captions(self, captions: Mapping[str, str]) -> None:
         """Set the captions, key -> text; an empty one leaves it to the class word.

@@ -77,6 +77,7 @@ def train_concept(
         if (given := getattr(config, name)) is not None and not Path(given).is_dir():
             raise InputError(f"{name} {shown(given)} is no folder; give one, or leave it out")
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
+    folder.check_variety()
     with _memory_advice():
         own = base is None
         if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
@@ -91,7 +92,7 @@ def train_concept(
         settings = resolve(config, base, processes().device if own else None)
         shapes = folder.shape_warnings(aspect_buckets=settings.aspect_buckets)
         cut = cut_captions(base, folder.photos, settings)
-        for warning in (*cut, *folder.sameness_warnings(), *folder.size_warnings(settings.resolution), *shapes):
+        for warning in (*cut, *folder.size_warnings(settings.resolution), *shapes):
             logger.warning("%s", warning)
         others = _context(library, config, base.fingerprint, resume)
         class_pictures = ClassPictures.of(base, settings, library.folder(config.name) / "training" / "class")

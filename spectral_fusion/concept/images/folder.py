@@ -111,21 +111,23 @@ class ImageFolder:
             if share < 0.95
         ]
 
-    def sameness_warnings(self) -> list[str]:
-        """A line where the pictures have nothing, or one thing only, to teach."""
+    def check_variety(self) -> None:
+        """Refuse pictures that cannot teach what a subject looks like.
+
+        Raises:
+            InputError: each is of one colour all over, or all of several are the same picture.
+        """
         looks = {photo.look for photo in self.photos}
         if all(len({look[place : place + 3] for place in range(0, len(look), 3)}) == 1 for look in looks):
-            return [
-                printable(f"the pictures in {self.path} are each of one colour: there is nothing to learn from them")
-            ]
+            raise InputError(
+                printable(f"the pictures in {self.path} are each of one colour: there is nothing to learn; give photos")
+            )
         if len(looks) == 1 < len(self.photos):
-            return [
+            raise InputError(
                 printable(
-                    f"all {len(self.photos)} pictures in {self.path} are the same: the concept will repeat it; give "
-                    "others too"
+                    f"all {len(self.photos)} pictures in {self.path} are the same; give others, or one of them alone"
                 )
-            ]
-        return []
+            )
 
     def read(self, photo: Photo) -> Image.Image:
         """The pixels of `photo`, upright 8-bit RGB."""

@@ -185,8 +185,9 @@ def _checked(request: Request, base: Base) -> ResolvedConfig:
     if config.validation_images is not None:
         ImageFolder.scan(config.validation_images, background=config.background)
     images = request.images
+    images.check_variety()
     shapes = images.shape_warnings(aspect_buckets=config.aspect_buckets)
-    for warning in (*images.sameness_warnings(), *images.size_warnings(config.resolution), *shapes):
+    for warning in (*images.size_warnings(config.resolution), *shapes):
         logger.warning("%s", warning)
     check_untouched(base)
     target_layers(base, config)
