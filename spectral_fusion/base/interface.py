@@ -299,6 +299,15 @@ class Base(ABC):
         """Within the `with` block, activations are computed again instead of kept."""
         return nullcontext()
 
+    def quick_attention(self, precision: str, shape: tuple[int, int]) -> AbstractContextManager[None]:
+        """Within the `with` block attention is computed in the way whose backward pass is the fastest here.
+
+        Args:
+            precision: that is computed in.
+            shape: height and width of the latents.
+        """
+        return nullcontext()
+
     @property
     def min_snr_gamma(self) -> float:
         """The default of that setting; 0 for none."""

@@ -154,7 +154,7 @@ class TrainConfig:
 
     precision: Annotated[
         Precision | None,
-        Speed("Default: what accelerate is set to, else bf16 on a GPU and fp32 on a CPU.", shapes_result=True),
+        Speed("Default: what accelerate is set to, else bf16 where the GPU or CPU computes in it.", shapes_result=True),
     ] = None
     gradient_checkpointing: Annotated[bool, Speed("Less memory for more time.")] = False
     low_memory: Annotated[

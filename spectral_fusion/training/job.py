@@ -37,6 +37,7 @@ from spectral_fusion.training.watch import preview
 logger = logging.getLogger(__name__)
 
 PREVIEW = "preview.png"
+QUICK_IN_HALF = ("avx512_bf16", "amx_bf16", "bf16")  # what a CPU has that computes in bfloat16; the last is ARM's
 OnProgress = Callable[[Progress], None]
 
 
@@ -303,9 +304,17 @@ def _best_precision(device: torch.device) -> Precision:
         return "fp16"
     if asked == "bf16":
         return "bf16"
+    if device.type == "cpu":
+        return "bf16" if _computes_in_bfloat16() else "fp32"
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _computes_in_bfloat16() -> bool:
+    """Whether this CPU does, rather than to imitate it; older versions of PyTorch cannot say."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name) for name in QUICK_IN_HALF)
 
 
 @contextmanager
