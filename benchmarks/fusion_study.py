@@ -3,7 +3,7 @@
     python benchmarks/fusion_study.py                        # what there is to do, and about how long it takes
     python benchmarks/fusion_study.py tune                   # learning rates, on identities that are not in the study
     python benchmarks/fusion_study.py run --hours 5          # goes on where it was stopped
-    python benchmarks/fusion_study.py report                 # tables and figures, of the runs in docs/results
+    python benchmarks/fusion_study.py report                 # tables and figures, of the runs in docs/results/archive
     python benchmarks/fusion_study.py report --out out/fusion-study  # of runs that were just done; keeps them there
 
 Everything lies in --out: `runs.jsonl` (one line a run), concepts, photos, pictures, `rates.json`. Processes that share
@@ -31,7 +31,7 @@ Seeds = Annotated[int | None, typer.Option(help="Sets of identities.")]
 Steps = Annotated[int | None, typer.Option(help="Training steps of a concept.")]
 Base = Annotated[str, typer.Option(help="What `spectral-fusion --base` takes; the identities are toybox's.")]
 OUT = Path("out/fusion-study")
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "archive"
 
 
 @app.callback(invoke_without_command=True)

@@ -38,7 +38,7 @@ FULL_SIZE_ROTATIONAL = {"learning_rate_text_encoder": 1e-3, "learning_rate_unet"
 # knowledge of the world that what the loss does not ask for falls apart: so pictures are learned whole, and the prior
 # weighs more than they do. Measured: of all layers the feed-forward ones carry a subject, the text's keys and values
 # call for it, and the others only spread it into pictures of something else. Bands of the smallest singular values lose
-# less by fusing than those of the largest, at two to three times the rate: see docs/results/fusion-study.md.
+# less by fusing than those of the largest, at two to three times the rate: see docs/results/archive/fusion-study.md.
 TINY: dict[str, Any] = {
     "rank": 8,
     "band_side": "bottom",
