@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from spectral_fusion.base.sdxl import StableDiffusionXL
-from spectral_fusion.training.job import _best_precision
+from spectral_fusion.training.device import best_precision
 from tiny import tiny_base
 from tiny_sdxl import tiny_sdxl
 
@@ -45,4 +45,4 @@ def test_a_cpu_that_computes_in_bfloat16_trains_in_it(monkeypatch: pytest.Monkey
         ({}, "fp32"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
-        assert _best_precision(torch.device("cpu")) == wanted
+        assert best_precision(torch.device("cpu")) == wanted

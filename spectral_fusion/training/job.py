@@ -1,9 +1,8 @@
 """The job: a folder of pictures in, a concept in the library out."""
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.training.captions import cut_captions
 from spectral_fusion.training.checkpoint import Checkpoint, read_header
 from spectral_fusion.training.class_pictures import ClassPictures
-from spectral_fusion.training.config import Precision, ResolvedConfig, TrainConfig
+from spectral_fusion.training.config import ResolvedConfig, TrainConfig
+from spectral_fusion.training.device import best_precision, memory_advice
 from spectral_fusion.training.distillation import Predictions
 from spectral_fusion.training.embeddings import first_embeddings
 from spectral_fusion.training.folder import TrainingFolder, choose_context, context_before, digests, training_facts
@@ -37,7 +37,6 @@ from spectral_fusion.training.watch import preview
 logger = logging.getLogger(__name__)
 
 PREVIEW = "preview.png"
-QUICK_IN_HALF = ("avx512_bf16", "amx_bf16", "bf16")  # what a CPU has that computes in bfloat16; the last is ARM's
 OnProgress = Callable[[Progress], None]
 
 
@@ -79,7 +78,7 @@ def train_concept(
             raise InputError(f"{name} {shown(given)} is no folder; give one, or leave it out")
     folder = images if isinstance(images, ImageFolder) else ImageFolder.scan(images, background=config.background)
     folder.check_variety()
-    with _memory_advice():
+    with memory_advice():
         own = base is None
         if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
             where = {"device": processes().device}
@@ -116,7 +115,7 @@ def train_concept(
 
 def resolve(config: TrainConfig, base: Base, device: torch.device | None = None) -> ResolvedConfig:
     """The settings with what was left open filled in for this base, and the device that it will be on."""
-    return config.resolved(base.presets(config.mode, config.preset), _best_precision(device or base.device))
+    return config.resolved(base.presets(config.mode, config.preset), best_precision(device or base.device))
 
 
 def _context(library: Library, config: TrainConfig, base: str, resume: bool) -> list[Concept]:
@@ -295,38 +294,3 @@ def _tell_errors(quantised: Quantised) -> None:
 def _save_picture(picture: Image.Image, path: Path) -> None:
     with atomic_file(path) as part:
         picture.save(part, format="png")
-
-
-def _best_precision(device: torch.device) -> Precision:
-    """What `accelerate launch --mixed_precision` asks for, else the format that the device is fastest in."""
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if asked == "fp16":
-        return "fp16"
-    if asked == "bf16":
-        return "bf16"
-    if device.type == "cpu":
-        return "bf16" if _computes_in_bfloat16() else "fp32"
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _computes_in_bfloat16() -> bool:
-    """Whether this CPU does, rather than to imitate it; older versions of PyTorch cannot say."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(found.get(name) for name in QUICK_IN_HALF)
-
-
-@contextmanager
-def _memory_advice() -> Iterator[None]:
-    """Say what to lower where memory runs out. PyTorch has no error class for a failed allocation on the CPU."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        gone = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-        if not gone:
-            raise
-        raise InputError(
-            "not enough memory; raise --gradient-accumulation, add --gradient-checkpointing, or lower --batch-size, "
-            "--resolution or --rank"
-        ) from error
