@@ -1,6 +1,7 @@
 """Preparing bands at r=8 for every attention projection of SD 1.5, and at the bottom for those of SDXL.
 
     python benchmarks/svd.py [--small]
+    python benchmarks/svd.py --klein      # those of FLUX.2-klein alone, printed: large layers, a quarter of an hour
 
 Band 0 from the top, band 0 from the bottom, and one in the middle, each in four ways in turn on a weight of each shape:
 a full SVD in float32 and in float64, ours with an empty cache, ours with a full one. Random weights have a flat
@@ -29,6 +30,8 @@ WAYS = ("SVD in float64", "SVD in float32", "ours, cold", "ours, cached")
 DECAY = 0.5  # singular value number i is multiplied by (i + 1) ** -DECAY
 SDXL = {(640, 2048): 20, (1280, 2048): 120, (640, 640): 60, (1280, 1280): 488, (768, 768): 48}
 """How many attention projections of SDXL's UNet and text encoders have which shape; all but two shapes are SD 1.5's."""
+KLEIN = {(3072, 3072): 40, (27648, 3072): 20, (3072, 12288): 20}
+"""The same of FLUX.2-klein 4B: five joint blocks, and twenty whose projections are fused with the feed-forward layer's."""
 
 Shape = tuple[int, int]
 
@@ -98,10 +101,27 @@ def row(name: str, figures: dict[str, list[tuple[float, float]]], counts: list[i
     return [name, *times, *ratios, f"{worst['SVD in float32']:.0e}", f"{worst['ours, cold']:.0e}"]
 
 
+def print_klein() -> None:
+    """The lowest band of FLUX.2-klein's layers, each shape measured once, on weights of a flat spectrum."""
+    measured = {}
+    for shape, count in KLEIN.items():
+        measured[shape] = measure(make_weight(shape, "flat"), "bottom")
+        print(*row(f"flat, bottom: {shape[0]} x {shape[1]}, {count} of them", _alone(measured[shape]), [1]), sep=" | ")
+    figures = {way: [measured[shape][way] for shape in KLEIN] for way in WAYS}
+    print(*row("flat, bottom: FLUX.2-klein", figures, list(KLEIN.values())), sep=" | ")
+
+
+def _alone(one: dict[str, tuple[float, float]]) -> dict[str, list[tuple[float, float]]]:
+    return {way: [one[way]] for way in WAYS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--small", action="store_true", help="narrow models, for a quick look; writes no report")
+    parser.add_argument("--klein", action="store_true", help="only FLUX.2-klein's layers; writes no report")
     settings = parser.parse_args()
+    if settings.klein:
+        return print_klein()
     counts = attention_shapes(small=settings.small)
     rows, single = [], []
     for spectrum in ("flat", "falling"):
@@ -116,7 +136,7 @@ def main() -> None:
                 rows.append(row(f"{spectrum}, {place}: SDXL", figures, list(SDXL.values())))
                 for shape, one in measured.items():
                     name = f"{spectrum}, {place}: {shape[0]} x {shape[1]}"
-                    single.append(row(name, {way: [one[way]] for way in WAYS}, [1]))
+                    single.append(row(name, _alone(one), [1]))
     remarks = f"""One band at r={RANK}: the first from the top, the first from the bottom, and one in the middle, which
 takes a full decomposition the first time and serves its neighbours from then on. "SD 1.5" are all {counts.total()}
 attention projections of its UNet and of CLIP ViT-L's text encoder, each shape measured once and counted as often as it
