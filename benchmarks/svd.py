@@ -31,7 +31,7 @@ DECAY = 0.5  # singular value number i is multiplied by (i + 1) ** -DECAY
 SDXL = {(640, 2048): 20, (1280, 2048): 120, (640, 640): 60, (1280, 1280): 488, (768, 768): 48}
 """How many attention projections of SDXL's UNet and text encoders have which shape; all but two shapes are SD 1.5's."""
 KLEIN = {(3072, 3072): 40, (27648, 3072): 20, (3072, 12288): 20}
-"""The same of FLUX.2-klein 4B: five joint blocks, and twenty whose projections are fused with the feed-forward layer's."""
+"""The same of FLUX.2-klein 4B: five joint blocks, and twenty with one product for attention and feed-forward."""
 
 Shape = tuple[int, int]
 
