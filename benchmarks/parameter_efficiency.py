@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 OUT = Path("out/parameter-efficiency")
 KEY = ("subject", "factor", "method", "size", "steps", "seed")
-FACTORS = (1.0, 0.3, 3.0, 0.1)
+FACTORS = (1.0, 0.3, 3.0, 0.1, 0.03)
 STEPS, SEED, SUBJECTS = 120, 0, 3
 
 Out = Annotated[Path, typer.Option(help="Folder of the study.")]
