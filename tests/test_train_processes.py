@@ -35,7 +35,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     photos = draw_photos(root / "photos", 2)
     draw_photos(root / "wide", 1, (80, 40))
     (root / "wide" / "0.png").rename(photos / "wide.png")
-    settings = {"steps": 3, "batch_size": 4, "flip": True, "distillation_prompts": 1}
+    settings = {"steps": 3, "batch_size": 4, "flip": True, "distillation_prompts": 1, "precision": "fp32"}
     port = free_port()
     ranks = [
         PROCESSES.Process(target=train_tiny_as_rank, args=(rank, 2, port, photos, root / "library", settings))

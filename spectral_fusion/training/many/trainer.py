@@ -121,7 +121,6 @@ class Trainer:
                 self.base = open_base(name, prediction_type=kind, device="cpu", dtype=own_dtype(name))
             else:
                 self.base = open_base(name, prediction_type=kind, device=processes().device)
-            self.predictions = Predictions()
         return self.base
 
     def _decompose(self, base: Base, config: ResolvedConfig, band: Band) -> dict[str, Triplets]:
