@@ -166,8 +166,9 @@ def test_the_verb_says_what_takes_how_much(base: Path) -> None:
     assert facts["peak"] == sum(facts["phases"][facts["phase"]].values())
     shown = CliRunner().invoke(app, [*line, "--vram", "8"]).stdout
     assert "8 GB: fits as it is" in shown
-    refused = CliRunner().invoke(app, [*line, "--vram", "0"])
-    assert refused.exit_code == 2
+    for odd in ("0", "-1", "nan", "inf", "1e30"):
+        refused = CliRunner().invoke(app, [*line, "--vram", odd])
+        assert refused.exit_code == 2
 
 
 def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:

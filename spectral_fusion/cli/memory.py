@@ -38,8 +38,8 @@ def memory(
     chosen = {"name": "subject", "class_word": "subject"} | {k: v for k, v in given.items() if v is not None}
     settings = TrainConfig(**chosen)
     sizes = vram or ([float(size) for size in CARDS] if device == "gpu" else [])
-    if bad := [size for size in sizes if size <= 0]:
-        raise InputError(f"--vram {bad[0]:g} is no size of a card; give it in GB, such as --vram 12")
+    if bad := [size for size in sizes if not 0 < size <= LARGEST]:  # NaN is neither
+        raise InputError(f"--vram {bad[0]:g} is no size of a card; give it in GB, up to {LARGEST:g}, such as --vram 12")
     found = predicted(settings, device, others=beside)
     rooms = [size * GB for size in sizes]
     found_for = first_fits(fits_down(settings, device, others=beside), rooms) if sizes else {}
@@ -55,6 +55,9 @@ def memory(
         console.print(f"and about {found.ram / GB:.1f} GB beside the GPU, while the base loads", highlight=False)
     for size, fit in fits.items():
         console.print(f"{size:g} GB: {said(fit)}", highlight=False)
+
+
+LARGEST = 10_000.0  # GB that anybody may ask about
 
 
 def _table(found: "Prediction") -> Any:
