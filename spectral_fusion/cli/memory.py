@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spectral_fusion.training.memory import Prediction
 
 CARDS = (8, 12, 16, 24)  # GB
+LARGEST = 10_000.0  # GB that anybody may ask about
 
 
 @with_config_flags
@@ -55,9 +56,6 @@ def memory(
         console.print(f"and about {found.ram / GB:.1f} GB beside the GPU, while the base loads", highlight=False)
     for size, fit in fits.items():
         console.print(f"{size:g} GB: {said(fit)}", highlight=False)
-
-
-LARGEST = 10_000.0  # GB that anybody may ask about
 
 
 def _table(found: "Prediction") -> Any:
