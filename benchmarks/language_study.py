@@ -30,7 +30,7 @@ from spectral_fusion.errors import InputError
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
-OUT, NAME = Path("out/language-study"), "language-study"
+OUT, NAME, CONCLUSIONS = Path("out/language-study"), "language-study", "conclusions.md"
 KEY = ("base", "method", "purpose", "rate", "seed", "size", "steps")
 SEARCH_SEED = 100
 
@@ -219,6 +219,8 @@ def report(
     if not any(line["purpose"] == "test" for line in lines):
         raise InputError(f"{out} holds no test runs; do some first: python benchmarks/language_study.py run")
     first, timed = _kept(out, "before"), _kept(out, "steps")
+    read = to / NAME / CONCLUSIONS
+    follows = read.read_text(encoding="utf-8") if read.is_file() else ""
     (to / NAME).mkdir(parents=True, exist_ok=True)
     for name in first:
         for kept in (f"runs-{name}.jsonl", f"before-{name}.json", f"steps-{name}.json"):
@@ -227,7 +229,7 @@ def report(
     with atomic_file(to / f"{NAME}.png") as part:
         draw_losses(lines).savefig(part, format="png", dpi=110)
     with atomic_file(to / f"{NAME}.md") as part:
-        part.write_text(report_text(lines, first, machine(), timed), encoding="utf-8")
+        part.write_text(report_text(lines, first, machine(), timed, follows), encoding="utf-8")
     print(to / f"{NAME}.md")
 
 

@@ -166,13 +166,16 @@ def report_text(
     first: Mapping[str, Mapping[str, float]],
     machine: str,
     timed: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    follows: str = "",
 ) -> str:
     """The report, Markdown.
 
     first: of each base its accuracies before any adaptation, by task.
     timed: of each base the ratios to LoRA's step, by method.
+    follows: what somebody made of the tables.
     """
     parts = ["# Language models adapted to a shifted task", "![training loss](language-study.png)", REMARKS]
+    parts += ["## What follows", follows.strip()] if follows else []
     for name, base in BASES.items():
         if rows := rows_of(lines, name):
             parts.append(f"## {name}: from {base.learned.name} to {base.shifted.name}")

@@ -183,8 +183,8 @@ def test_a_preset_is_named_in_the_page_and_taken_again(page: Page) -> None:
 def test_addresses_of_pictures_do_not_tell_where_the_server_keeps_them(server: Server, page: Page) -> None:
     write(page, prompt="a dog", steps=1)
     [picture] = create(page, server)
-    shown = page.locator(".frame img").get_attribute("src")
-    assert shown == f"shown/pictures/{picture.name}"
+    shown = f"shown/pictures/{picture.name}"
+    expect(page.locator(".frame img")).to_have_attribute("src", shown)
     assert page.evaluate("src => fetch(src).then(answer => answer.status)", shown) == 200
     kept = "() => [...document.querySelectorAll('[src], [href]')].map(node => node.src || node.href).join('\\n')"
     assert str(server.place) not in page.evaluate(kept)
