@@ -63,8 +63,12 @@ def verdict(points: list[dict[str, Any]]) -> str:
     if enough and enough[0]["numbers"] <= FEW:
         found = f"The shape is reproduced: a rotation of {enough[0]['numbers']:,} has {enough[0]['identity']:.3f}."
     elif enough:
-        found = f"""The shape is not reproduced: a rotation comes within {CHANCE} of LoRA's best with no fewer than
-            {enough[0]["numbers"]:,} numbers."""
+        small = [point for point in few if point["method"] == "rotational"]
+        bracketed = bool(small) and all(point["factor"] > point["least_factor"] for point in small)
+        found = f"""The shape is {"refuted here" if bracketed else "not reproduced"}: a rotation comes within {CHANCE}
+            of LoRA's best with no fewer than {enough[0]["numbers"]:,} numbers."""
+        if bracketed:
+            found += f" Rotations of at most {FEW:,} were trained at lower rates too, and were worse there."
     else:
         open_below = rotation["factor"] == rotation["least_factor"]
         found = f"""The shape is {"not reproduced at the rates tried" if open_below else "refuted here"}: LoRA's best is
