@@ -2,6 +2,7 @@
 
 python benchmarks/places.py run runs/places          # draws and judges, a JSON line for each set and way
 python benchmarks/places.py run runs/places --fused 3 8     # and one at a time, from weights that hold so many
+python benchmarks/places.py run runs/loras --loras runs/merging/loras --ways boxes "boxes, composite"    # LoRAs instead
 python benchmarks/places.py report runs/places       # a table from these, and sheets of pictures
 """
 
@@ -11,6 +12,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lines import Lines
 from spectral_fusion.base.interface import Base
@@ -30,6 +32,7 @@ from spectral_fusion.evaluate.gathering import (
     summary,
 )
 from spectral_fusion.evaluate.load import load_scorers
+from spectral_fusion.evaluate.lora import Lora
 from spectral_fusion.evaluate.painter import subject_words
 from spectral_fusion.evaluate.scorers import Scorers
 from spectral_fusion.evaluate.similarity import Photos
@@ -106,7 +109,10 @@ def run(arguments: argparse.Namespace) -> None:
     base, library = open_base(arguments.base), Library(arguments.library)
     scorers, detector = load_scorers(base), load_detector(base, arguments.detector)
     folders = {name: ImageFolder.scan(Path(arguments.library) / name / "images") for name in arguments.concepts}
-    concepts = {name: library.get(name) for name in arguments.concepts}
+    concepts: dict[str, Any] = {
+        name: Lora.load(arguments.loras / f"{name}.safetensors") if arguments.loras else library.get(name)
+        for name in arguments.concepts
+    }
     config = EvaluateConfig(
         prompts=PROMPTS,
         seeds=arguments.seeds,
@@ -191,6 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--base", default="toybox128")
     parser.add_argument("--library", default="concepts")
     parser.add_argument("--concepts", nargs="+", default=["tom", "kit", "rex", "bot", "fin", "dot", "eve", "sam"])
+    parser.add_argument("--loras", type=Path, help="folder of LoRAs of the same subjects, as merging.py trains them")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--detector", help="an OWLv2 folder or hub id; by default the base's own, or places")
     parser.add_argument("--fused", nargs="*", type=int, default=[], help="how many to fuse, drawn one at a time")

@@ -63,6 +63,11 @@ class Lora:
         A, B = self.layers[layer]
         return Factors(as_matrix(B) * self.weight, as_matrix(A))
 
+    @property
+    def words(self) -> dict[str, Embeddings]:
+        """The words that it brings, as a concept does."""
+        return {self.trigger: self.embeddings}
+
     def scaled(self, weight: float) -> Lora:
         """The same LoRA at another weight."""
         return self if weight == self.weight else replace(self, weight=weight)
