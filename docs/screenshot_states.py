@@ -164,7 +164,7 @@ class Visitor:
         self._choose()
         self.fill(evaluate_seeds=1, evaluate_steps=self.compare_steps)
         self.page.click("#evaluate")
-        self.page.wait_for_selector("#report:not([hidden]) img", timeout=LONG)
+        self.page.frame_locator("#report iframe").locator("img").first.wait_for(timeout=LONG)
 
     def lab_error(self) -> None:
         self._choose()

@@ -110,7 +110,8 @@ async function show(id, scroll = true) {
   if (!answer || answer.error || !answer.html) return;
   const frame = make("iframe", {title: "Report", srcdoc: answer.html});
   frame.setAttribute("sandbox", "allow-same-origin");
-  const fit = () => { frame.style.height = `${frame.contentDocument.documentElement.scrollHeight + 8}px`; };
+  // Of what is in it: its scroll height is never less than the frame's own, and would grow with it for ever.
+  const fit = () => { frame.style.height = `${frame.contentDocument.documentElement.offsetHeight + 8}px`; };
   frame.addEventListener("load", () => { fit(); new ResizeObserver(fit).observe(frame); });
   $("#report").hidden = false;
   $("#report").replaceChildren(make("h2", {}, "Report"), make("p", {}, ...answer.files.map(file => make("a", {href: file.url, download: file.name}, "Download it as one file"))), frame);

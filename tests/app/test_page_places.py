@@ -186,3 +186,21 @@ def test_concepts_are_fused_and_saved(server: Server, page: Page) -> None:
     page.click("#evaluate")
     expect(page.locator("[data-problem=evaluate]")).to_contain_text("two or more")
     assert page.locator(".toast-wrap *, span.error").filter(visible=True).count() == 0, "it is said in its place alone"
+
+
+def test_a_report_is_as_tall_as_what_is_in_it_and_no_taller_a_second_later(server: Server, page: Page) -> None:
+    folder = server.place / "out" / "evaluations" / "20260101-000000-000000"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text('{"names": ["rex", "tom"]}', encoding="utf-8")
+    lines = "<p>rex and tom</p>" * 60
+    (folder / "report.html").write_text(f"<!doctype html><body>{lines}</body>", encoding="utf-8")
+    go(page, "Lab")
+    frame = page.locator("#report iframe")
+    page.frame_locator("#report iframe").locator("p").first.wait_for()
+    page.wait_for_timeout(300)
+    height = frame.evaluate("frame => frame.offsetHeight")
+    inside = frame.evaluate("frame => frame.contentDocument.documentElement.offsetHeight")
+    assert inside > 1000
+    assert inside <= height <= inside + 20
+    page.wait_for_timeout(1000)
+    assert frame.evaluate("frame => frame.offsetHeight") == height, "it grows by itself"
