@@ -47,9 +47,9 @@ def test_photos_of_one_name_keep_their_own_captions_and_one_of_them_goes_alone(p
     assert captions == ["one", "three"]
 
 
-def test_a_mistake_is_no_longer_marked_once_it_is_mended(page: Page) -> None:
+def test_a_mistake_is_no_longer_marked_once_it_is_mended(server: Server, page: Page) -> None:
     go(page, "Train")
-    page.set_input_files("#train-files", png("red"))
+    page.set_input_files("#train-files", sorted((server.place / "photos").iterdir())[0])
     expect(page.locator(".photo")).to_have_count(1)
     page.fill("#train-name", "zoe")
     page.click("#start-training")
