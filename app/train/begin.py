@@ -74,10 +74,7 @@ class Begin:
                 values[name] = str(inside(self.settings.folders, values[name]))
         self.studio.loras.refuse_name(str(values["name"]))
         with self.photos(given.files, given.folder) as photos:
-            photos.cards(
-                max(self.studio.size), values["class_word"]
-            )  # a folder that cannot be used is an error now, not later in a log
-            photos.check_variety(values["class_word"])
+            photos.check(values["class_word"])  # what cannot be used is an error now, not later in a log
             photos.write_captions(given.captions)
             training = self.trainings.start(photos.folder, values, force=given.replace)
         self.studio.park()

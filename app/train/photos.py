@@ -133,8 +133,8 @@ class Photos:
         own = {warning for card in scanned.photos for warning in warnings if str(card.path) in warning}
         return cards, [self._readable(warning) for warning in warnings if warning not in own]
 
-    def check_variety(self, class_word: str = "") -> None:
-        """Refuse pictures that cannot teach anything. Raises InputError."""
+    def check(self, class_word: str = "") -> None:
+        """Raises InputError where none of the pictures can be used, or where they cannot teach anything."""
         from spectral_fusion.concept.images import ImageFolder
 
         try:

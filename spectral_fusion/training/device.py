@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def best_precision(device: torch.device) -> Precision:
 
 def _computes_in_bfloat16() -> bool:
     """Whether this CPU does, rather than to imitate it; older versions of PyTorch cannot say."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name) for name in QUICK_IN_HALF)
 
 

@@ -106,8 +106,8 @@ def training_model(
         if start is not None:
             fill(base, start)
         checkpointing = base.gradient_checkpointing() if config.gradient_checkpointing else nullcontext()
-        _, *shape = base.latent_shape(config.resolution, config.resolution)
-        attention = base.quick_attention(config.precision, (shape[0], shape[1]))
+        shape = base.latent_shape(config.resolution, config.resolution)[1:]
+        attention = base.quick_attention(config.precision, shape)
         with trainable_rows(base, config), checkpointing, attention:
             yield TrainingModel(base, config)
     finally:
