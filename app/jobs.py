@@ -13,7 +13,7 @@ from typing import Any, Literal
 from spectral_fusion.errors import InputError
 from spectral_fusion_app.visitors import Visitor
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.03
 KEPT = 200  # jobs that are over and can still be asked for
 
 JobState = Literal["waiting", "running", "stopping", "done", "cancelled", "failed"]

@@ -1,5 +1,5 @@
 // The line: what this visitor has asked for, found again after a reload, and how far it is.
-const SOON_MS = 60, BUSY_MS = 250, CALM_MS = 4000;
+const SOON_MS = 30, BUSY_MS = 250, CALM_MS = 4000;
 const WAITS = ["waiting", "running", "stopping"];
 const previews = {}, told = new Set();
 let timer = null, newest = "", wasBusy = false, first = true;
@@ -42,8 +42,8 @@ async function look() {
   clearTimeout(timer);
   const answer = await ask("jobs", previews);
   if (answer && !answer.error) show(answer);
-  const soon = state.jobs.some(job => job.state === "running" && job.left !== null && job.left < 2 * BUSY_MS / 1000);
-  timer = setTimeout(look, !busy() || !answer ? CALM_MS : soon ? SOON_MS : BUSY_MS);
+  const left = Math.min(...state.jobs.filter(job => job.state === "running").map(job => 1000 * (job.left ?? 1)));
+  timer = setTimeout(look, !busy() || !answer ? CALM_MS : clamp(left / 2, SOON_MS, BUSY_MS));
 }
 
 function show(answer) {

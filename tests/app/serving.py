@@ -55,12 +55,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(place: Path, *flags: str) -> Iterator[Server]:
-    """`spectral-fusion app` in a place, until the context ends."""
+def serve(place: Path, *flags: str, threads: int | None = 1) -> Iterator[Server]:
+    """`spectral-fusion app` in a place, until the context ends. `threads` of torch; None: as many as it chooses."""
     port = free_port()
     command = [sys.executable, "-m", "spectral_fusion", "app", "--port", str(port)]
     command += ["--base", "base", "--library", "concepts", "--out", "out", *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     began = time.monotonic()
     with (place / "server.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
