@@ -1,7 +1,11 @@
-"""The heavy modules: behind the first page, and by one thread.
+"""The heavy modules: behind the first page, and by one thread. And the processor's cores: for one thread as well.
 
 transformers, accelerate and peft import one another in circles. Two threads that enter such a circle from two sides
 break it: one of them gets a module that is half there, and an ImportError.
+
+A thread that has once computed on all cores keeps helpers for them until it ends. Where the helpers of several threads
+outnumber the cores, OpenMP lets all of them sleep between operations, and a picture takes twice as long. So all threads
+compute alone, but the one that draws.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
+from contextlib import nullcontext
+from functools import lru_cache
 
 # What answers and loads import inside their functions. torch, diffusers and transformers come with them.
 MODULES = (
@@ -34,16 +40,39 @@ _imported: list[str] = []
 
 
 def import_once() -> None:
-    """Import them, or wait until another thread has; at once from then on. For whatever may import them by itself."""
-    if len(_imported) == len(MODULES):
-        return
-    with _lock:
+    """Import them, or wait until another thread has; at once from then on. For whatever may import them by itself.
+
+    The thread that calls this computes alone from then on.
+    """
+    with _lock if len(_imported) < len(MODULES) else nullcontext():
         for name in MODULES[len(_imported) :]:
             importlib.import_module(name)
             _imported.append(name)
+    _compute_on(1)
+
+
+def compute_on_all_cores() -> None:
+    """Let the thread that calls this compute on as many cores as torch has chosen, once all is imported."""
+    _compute_on(_cores())
+
+
+@lru_cache
+def _cores() -> int:
+    """What torch has chosen for threads; asked before the first of them is told otherwise."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _compute_on(cores: int) -> None:
+    _cores()
+    import torch
+
+    torch.set_num_threads(cores)  # of this thread, and of those that have not computed yet
 
 
 async def imported() -> None:
     """The same for a coroutine: other requests go on meanwhile, and no thread is taken once all is imported."""
     if len(_imported) < len(MODULES):
         await asyncio.to_thread(import_once)
+    _compute_on(1)

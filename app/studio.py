@@ -17,7 +17,7 @@ from spectral_fusion_app.create.starts import Starts
 from spectral_fusion_app.engine import Engine
 from spectral_fusion_app.jobs import Job, Line
 from spectral_fusion_app.models import Models
-from spectral_fusion_app.modules import import_once
+from spectral_fusion_app.modules import compute_on_all_cores, import_once
 from spectral_fusion_app.settings import AppSettings
 from spectral_fusion_app.visitors import SERVER, Presence, Visitor
 
@@ -222,6 +222,7 @@ class Studio:
     def _ready(self) -> Engine:
         self.check_loaded()
         assert self._engine is not None
+        compute_on_all_cores()
         self._engine.unpark()
         return self._engine
 

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 from torch import Tensor
 
 from spectral_fusion.base.condition import Condition
@@ -43,6 +44,26 @@ def test_a_silent_file_is_asked(
         settle_prediction(answering(base, kind, monkeypatch), SILENT)
     assert predicts(base) == kind
     assert ("it predicts v" in caplog.text) == (kind == "v_prediction")  # said aloud where it is not the usual type
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_a_cpu_answers_in_float32_whatever_the_file_holds(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_base() if family == "sd" else StableDiffusionXL(tiny_sdxl())
+    base.cast(torch.float16)
+    before = {name: weight.clone() for name, weight in base.unet.state_dict().items()}
+    seen: list[torch.dtype] = []
+    whole = base.predict
+
+    def predict(noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        seen.append(base.unet.dtype)
+        return whole(noisy, times, condition)
+
+    monkeypatch.setattr(base, "predict", predict)
+    settle_prediction(base, SILENT)
+    assert seen == [torch.float32]
+    for name, weight in base.unet.state_dict().items():
+        assert weight.dtype == torch.float16
+        assert torch.equal(weight, before[name])
 
 
 def test_a_file_that_says_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from spectral_fusion.base.quiet import quietly
 from spectral_fusion.errors import InputError
 
 
@@ -23,9 +24,11 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     """Within the `with` block the model's weights are float32; afterwards they are, bit for bit, as before."""
     before = next(model.parameters()).dtype
     if before != torch.float32:
-        model.to(torch.float32)
+        with quietly():
+            model.to(torch.float32)
     try:
         yield
     finally:
         if before != torch.float32:
-            model.to(before)
+            with quietly():
+                model.to(before)

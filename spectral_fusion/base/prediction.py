@@ -1,10 +1,13 @@
 """What a loaded base predicts: as the user says, as its file says, or as the model itself answers when asked."""
 
 import logging
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from diffusers import DDPMScheduler
+from torch import nn
 
+from spectral_fusion.base.precision import in_float32
 from spectral_fusion.base.probe import probe_prediction
 from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.identify.identity import Prediction, PredictionType
@@ -34,16 +37,19 @@ def settle_prediction(
 def _ask(base: StableDiffusion, usual: PredictionType) -> None:
     """Ask a model whose file is silent; an answer that tells nothing leaves the family's usual type."""
     side = min(PROBE_SIDE, base.latent_shape(base.size, base.size)[1])
-    with torch.no_grad():
+    with ExitStack() as quick, torch.no_grad():
+        for text in base.texts.values():
+            quick.enter_context(_quick(text.encoder))
         condition = base.condition(["", ""])
     schedule = DDPMScheduler.from_config(base.pipeline.scheduler.config)
     channels = base.latent_shape(base.size, base.size)[0]
-    found = probe_prediction(
-        lambda noisy, times: base.predict(noisy, times, condition),
-        schedule.alphas_cumprod,
-        (channels, side, side),
-        base.device,
-    )
+    with _quick(base.unet):
+        found = probe_prediction(
+            lambda noisy, times: base.predict(noisy, times, condition),
+            schedule.alphas_cumprod,
+            (channels, side, side),
+            base.device,
+        )
     told = "its file does not say what it predicts"
     answers = f"asked, it answers with {found.early:.2f} of the noise at half signal and {found.late:.2f} near none"
     if found.type is None:
@@ -52,6 +58,12 @@ def _ask(base: StableDiffusion, usual: PredictionType) -> None:
     level = logging.INFO if found.type == usual else logging.WARNING
     logger.log(level, "%s; %s: it predicts %s (--prediction-type overrides this)", told, answers, WORDS[found.type])
     _set(base, found.type)
+
+
+def _quick(model: nn.Module) -> AbstractContextManager[None]:
+    """In float32 on a CPU, which is twenty times as slow in float16: XL would take minutes to answer."""
+    weight = next(model.parameters())
+    return in_float32(model) if weight.device.type == "cpu" and weight.dtype == torch.float16 else nullcontext()
 
 
 def _set(base: StableDiffusion, kind: PredictionType) -> None:

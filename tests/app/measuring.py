@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from axe_playwright_python.sync_playwright import Axe
 from browsing import SECONDS, one_browser
+from gradio_client import Client
 from playwright.sync_api import Page
 from serving import serve
 
@@ -82,6 +83,16 @@ def by_command(prompt: str, base: str, folder: Path, *more: str) -> float:
     return (run(1 + PICTURES) - run(1)) / PICTURES
 
 
+def by_api(url: str, steps: int) -> list[float]:
+    """Seconds to each of some pictures, asked of a server that no browser beside it takes the cores from."""
+    client, took = Client(url, verbose=False), []
+    for _ in range(PICTURES):
+        began = time.monotonic()
+        client.predict(prompt=PROMPT, seed=1, steps=steps, api_name="/generate")
+        took.append(time.monotonic() - began)
+    return took
+
+
 def faults(page: Page) -> int:
     """What axe-core finds in all four places, light and dark."""
     count = 0
@@ -129,12 +140,14 @@ def main() -> None:
             print(f"| layout shift, load and {2 * PICTURES} pictures | {own:.3f} (without any excuse: {every:.3f}) |")
             print(f"| violations that axe-core finds, four places, light and dark | {faults(page)} |", flush=True)
             page.context.close()
+            plain = {steps: median(by_api(server.url, steps)) for steps in (Draft.steps, LONG)}
         # the server is gone: it would share the cores
         for rows, steps in ((draws, Draft.steps), (long, LONG)):
             command = by_command(PROMPT, DEFAULT, Path(folder), "--steps", str(steps))
-            times = f"{median(row['picture'] for row in rows) / command:.2f} times as long"
+            times = [value / command for value in (median(row["picture"] for row in rows), plain[steps])]
             print(
-                f"| a picture of {steps} steps by the command line | {command:.2f} s; the page takes {times} |",
+                f"| a picture of {steps} steps by the command line; the page's, and the API's, over it |"
+                f" {command:.2f} s; {times[0]:.2f} and {times[1]:.2f} |",
                 flush=True,
             )
     print(f"load average {os.getloadavg()[0]:.1f} in the end", flush=True)
