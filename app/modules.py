@@ -14,7 +14,6 @@ import asyncio
 import importlib
 import threading
 from contextlib import nullcontext
-from functools import lru_cache
 
 # What answers and loads import inside their functions. torch, diffusers and transformers come with them.
 MODULES = (
@@ -37,6 +36,7 @@ MODULES = (
 
 _lock = threading.Lock()
 _imported: list[str] = []
+_chosen: list[int] = []
 
 
 def import_once() -> None:
@@ -56,19 +56,21 @@ def compute_on_all_cores() -> None:
     _compute_on(_cores())
 
 
-@lru_cache
-def _cores() -> int:
-    """What torch has chosen for threads; asked before the first of them is told otherwise."""
-    import torch
-
-    return torch.get_num_threads()
-
-
 def _compute_on(cores: int) -> None:
     _cores()
     import torch
 
     torch.set_num_threads(cores)  # of this thread, and of those that have not computed yet
+
+
+def _cores() -> int:
+    """What torch has chosen for threads; asked before the first of them is told otherwise."""
+    with _lock:
+        if not _chosen:
+            import torch
+
+            _chosen.append(torch.get_num_threads())
+        return _chosen[0]
 
 
 async def imported() -> None:

@@ -1,6 +1,7 @@
 """One line of jobs."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -207,4 +208,32 @@ for thread in threads: thread.join()
 sys.exit("; ".join(failed) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_thread_that_draws_computes_on_all_cores_and_the_others_alone() -> None:
+    """Helpers of several threads that outnumber the cores sleep between operations: pictures take twice as long."""
+    code = """
+import sys, threading
+import torch
+from spectral_fusion_app.modules import compute_on_all_cores, import_once
+drawing, asked, told = threading.Event(), threading.Event(), []
+def draw() -> None:
+    compute_on_all_cores()
+    told.append(torch.get_num_threads())
+    drawing.set()
+    asked.wait()
+    told.append(torch.get_num_threads())
+drawer = threading.Thread(target=draw)
+drawer.start()
+drawing.wait()
+answerer = threading.Thread(target=lambda: (import_once(), told.append(torch.get_num_threads())))
+answerer.start()
+answerer.join()
+asked.set()
+drawer.join()
+sys.exit(0 if told == [2, 1, 2] else str(told))
+"""
+    two = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=two)
     assert done.returncode == 0, done.stderr
