@@ -73,10 +73,14 @@ class RegionalAttention:
 
 
 @contextmanager
-def replaced_attention(unet: nn.Module, make: Callable[[Any], Any]) -> Iterator[None]:
-    """Within the `with` block the UNet's cross-attention (`attn2`) has other processors, made from its own."""
+def replaced_attention(unet: nn.Module, make: Callable[[Any], Any], layers: str = ".attn2.") -> Iterator[None]:
+    """Within the `with` block attention has other processors, made from its own.
+
+    Args:
+        layers: what the names of those that change hold: cross-attention by default; all where it is empty.
+    """
     before = unet.attn_processors
-    unet.set_attn_processor({name: make(own) if ".attn2." in name else own for name, own in before.items()})
+    unet.set_attn_processor({name: make(own) if layers in name else own for name, own in before.items()})
     try:
         yield
     finally:

@@ -194,15 +194,12 @@ class StableDiffusion(Base):
             yield
             return
         encoders = {text.encoder: text.encoder.config._attn_implementation for text in self.texts.values()}
-        processors = dict(self.unet.attn_processors)
-        fused = [name for name, own in processors.items() if type(own) is AttnProcessor2_0]
-        self.unet.set_attn_processor(processors | {name: AttnProcessor() for name in fused})
         for encoder in encoders:
             encoder.set_attn_implementation("eager")
         try:
-            yield
+            with replaced_attention(self.unet, _written_out, layers=""):
+                yield
         finally:
-            self.unet.set_attn_processor(dict(processors))
             for encoder, before in encoders.items():
                 encoder.set_attn_implementation(before)
 
@@ -242,3 +239,8 @@ class StableDiffusion(Base):
 
     def places(self, count: int) -> list[Box]:
         return self.bundled.places(count) if self.bundled else super().places(count)
+
+
+def _written_out(processor: Any) -> Any:
+    """Attention as products, in place of PyTorch's fused one; any other processor as it is."""
+    return AttnProcessor() if type(processor) is AttnProcessor2_0 else processor
