@@ -11,14 +11,21 @@ from concepts import make_concept
 from spectral_fusion.adapter.masks import Masks
 from spectral_fusion.adapter.placed import PlacedDelta, placed
 from spectral_fusion.base.condition import Condition
+from spectral_fusion.base.interface import Base
 from spectral_fusion.base.live import live_deltas
 from spectral_fusion.base.load import base_of, open_base, own_dtype
-from spectral_fusion.base.offload import work_device
+from spectral_fusion.base.offload import LayerVisits, work_device
 from spectral_fusion.base.sdxl import StableDiffusionXL
 from spectral_fusion.concept import Concept, Library
+from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.fusion import fuse
 from spectral_fusion.generation import GenerateConfig, generate
+from spectral_fusion.spectral import Band, Triplets, decompose
 from spectral_fusion.training import TrainConfig, train_concept
+from spectral_fusion.training.config import ResolvedConfig
+from spectral_fusion.training.loop import Loop
+from spectral_fusion.training.model import target_layers, training_model
+from spectral_fusion.training.single import subject_pictures, train_adapter
 from tiny import tiny_pipeline
 from tiny_families import FAMILIES
 from tiny_sdxl import tiny_sdxl
@@ -32,11 +39,12 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(base: Path, folder: Path, *, low_memory: bool) -> Concept:
+def trained(base: Path, folder: Path, **switches: bool) -> Concept:
     config = TrainConfig(
-        name="rex", class_word="dog", base=str(base), rank=4, steps=3, distillation_prompts=0, low_memory=low_memory
+        name="rex", class_word="dog", base=str(base), rank=4, steps=3, distillation_prompts=0, **switches
     )
-    return train_concept(draw_photos(folder / "photos"), config, library=Library(folder / f"library-{low_memory}"))
+    library = Library(folder / "-".join(("library", *switches)))
+    return train_concept(draw_photos(folder / "photos"), config, library=library)
 
 
 def test_the_precision_of_a_bases_files(half: Path, tmp_path: Path) -> None:
@@ -48,16 +56,81 @@ def test_the_precision_of_a_bases_files(half: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_learns_the_same(half: Path, tmp_path: Path) -> None:
-    plain, small = (trained(half, tmp_path, low_memory=switch) for switch in (False, True))
-    assert plain.layers.keys() == small.layers.keys()
+    plain, small = trained(half, tmp_path), trained(half, tmp_path, low_memory=True)
+    smallest = trained(half, tmp_path, offload_blocks=True)
+    assert plain.layers.keys() == small.layers.keys() == smallest.layers.keys()
     for layer in plain.layers:
         torch.testing.assert_close(plain.factors(layer).up, small.factors(layer).up, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(small.factors(layer).up, smallest.factors(layer).up, rtol=0, atol=0)
 
 
 def test_low_memory_computes_activations_again() -> None:
     config = TrainConfig(name="rex", class_word="dog", low_memory=True)
     base = StableDiffusionXL(tiny_sdxl())
     assert config.resolved(base.presets("additive", "balanced"), "fp32").gradient_checkpointing
+
+
+def settings_of(base: Base) -> tuple[ResolvedConfig, Band, dict[str, Triplets]]:
+    """Of a short training that learns the denoiser alone, with gradient checkpointing; and its bands."""
+    rates = {"learning_rate_text_encoder": 0.0, "learning_rate_embedding": 0.0}
+    config = TrainConfig(
+        name="rex",
+        class_word="dog",
+        rank=2,
+        steps=2,
+        distillation_prompts=0,
+        offload_blocks=True,
+        resolution=32,
+        **rates,
+    ).resolved(base.presets("additive", "balanced"), "fp32")
+    band = Band(0, config.rank, config.band_side)
+    return config, band, decompose({name: layer.weight for name, layer in target_layers(base, config).items()}, band)
+
+
+def values_of(loop: Loop) -> dict[str, torch.Tensor]:
+    loop.check_moved()
+    return {name: value.detach().clone() for name, value in loop.parameters.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_come_and_go_learn_the_same(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies on the CPU in between is not read there: it holds no numbers."""
+    photos, learned = ImageFolder.scan(draw_photos(tmp_path)), []
+    for visits in (False, True):
+        base = base_of(FAMILIES[family]())
+        config, band, bases = settings_of(base)
+        if visits:
+            base.place("cpu", list(base.parts), layers=True)
+            away = {}
+            for weight in base.denoiser.parameters():
+                empty = torch.full_like(weight, float("nan"))
+                away[empty.data_ptr()], weight.data = weight.data, empty
+            monkeypatch.setattr(LayerVisits, "fetch", lambda _, weight, away=away: away[weight.data_ptr()])
+        pictures = [subject_pictures(base, photos, config)]
+        learned.append(train_adapter(base, pictures, config, band, None, values_of, bases=bases))
+        if visits:
+            assert all(weight.isnan().all() for weight in base.denoiser.parameters()), "each went back"
+    assert learned[0].keys() == learned[1].keys()
+    for name, value in learned[0].items():
+        torch.testing.assert_close(learned[1][name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "z-image"])  # it cuts texts by their numbers
+def test_layers_that_come_and_go_meet_nothing_beside_the_card(family: str) -> None:
+    base = base_of(FAMILIES[family]())
+    config, band, bases = settings_of(base)
+    told = base.condition(["a dog"])
+    with Card():
+        base.place("meta", [next(iter(base.parts))], layers=True)
+        assert base.device == torch.device("meta")
+        with training_model(base, config, band, bases=bases):
+            noisy = torch.zeros(1, *base.latent_shape(32, 32)).to("meta")
+            answer = base.predict(noisy, torch.full((1,), 500.0, device="meta"), told.to(base.device))
+            answer.sum().backward()
+            trained = [weight for weight in base.denoiser.parameters() if weight.requires_grad]
+            assert all(weight.is_meta and weight.grad is not None and weight.grad.is_meta for weight in trained)
+            frozen = [weight for weight in base.denoiser.parameters() if not weight.requires_grad]
+            assert not any(weight.is_meta for weight in frozen), "each went back"
 
 
 def test_only_what_is_at_work_in_a_step_is_on_the_card() -> None:

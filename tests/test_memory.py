@@ -88,6 +88,9 @@ def test_every_family_is_predicted_from_its_configurations(family: str, tmp_path
     small = predicted(config(tmp_path, low_memory=True), "gpu")
     assert small.phases["training"]["activations"] < found.phases["training"]["activations"]
     assert small.phases["training"]["weights"] < found.phases["training"]["weights"]
+    smallest = predicted(config(tmp_path, offload_blocks=True), "gpu")
+    assert smallest.phases["training"]["weights"] < small.phases["training"]["weights"]
+    assert smallest.phases["training"]["activations"] == small.phases["training"]["activations"]
 
 
 def test_a_single_file_is_predicted_from_its_header(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def config(**changes: object) -> TrainConfig:
         ({"caption_dropout": 1.5}, "to 1"),
         ({"random_crop": True, "cache_latents": True}, "random_crop"),
         ({"cache_text": True}, "cache_text"),
+        ({"offload_blocks": True, "quantize": "int8"}, "offload_blocks"),
         ({"learning_rate_text_encoder": 0, "learning_rate_unet": 0}, "adapter"),
         ({"optimizer": "prodigy", "learning_rate_unet": 1, "learning_rate_embedding": 0.5}, "prodigy"),
         ({"schedule": "constant", "warmup_steps": 10}, "constant_with_warmup"),

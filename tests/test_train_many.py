@@ -191,6 +191,9 @@ def test_a_second_start_goes_on_where_the_first_stopped(
     assert inside() == []
     assert train_many(requests, library=library).done == [*NAMES]
     assert Inside.tasks == []
+    swapped = [replace(request, config=replace(request.config, offload_blocks=True)) for request in requests]
+    with pytest.raises(InputError, match="offload_blocks"):
+        train_many(swapped, library=library)
     other = [replace(request, config=replace(request.config, seed=1)) for request in requests]
     with pytest.raises(InputError, match="--force"):
         train_many(other, library=library)

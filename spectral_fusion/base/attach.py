@@ -38,6 +38,7 @@ def attach(base: Base, concept: Concept, weight: float = 1.0) -> None:
             if any(name.startswith(f"{part}.") for name in concept.layers):
                 _attach_part(part, model, concept, weight)
         base.add_words({concept.trigger: concept.embeddings})
+        base.settle()
     except BaseException:  # no memory in the second part, or an interruption: the first part's is taken off
         if any(adapter_name(concept.name) in getattr(model, "peft_config", {}) for model in base.parts.values()):
             detach(base, concept)

@@ -21,7 +21,7 @@ from spectral_fusion.base.condition import Condition, DenoisingStep, Frame, Gene
 from spectral_fusion.base.control import Control
 from spectral_fusion.base.denoising import denoising_steps
 from spectral_fusion.base.layers import base_layers, fingerprint_of
-from spectral_fusion.base.offload import by_blocks, one_at_a_time, work_device
+from spectral_fusion.base.offload import LayerVisits, by_blocks, one_at_a_time, work_device
 from spectral_fusion.base.presets import preset
 from spectral_fusion.base.prompt import check_triggers
 from spectral_fusion.base.quiet import quietly
@@ -75,6 +75,7 @@ class Base(ABC):
         self.fused: tuple[str, ...] = ()
         self.quantised: Quantised | None = None
         self._blocks_on: torch.device | None = None
+        self._visits: LayerVisits | None = None
 
     # What it consists of
 
@@ -117,12 +118,25 @@ class Base(ABC):
         """Move all models to a device."""
         self.pipeline.to(device)
 
-    def place(self, device: str | torch.device, parts: Sequence[str]) -> None:
-        """Move some parts to a device, and everything else to the CPU, where the autoencoder works too."""
+    def place(self, device: str | torch.device, parts: Sequence[str], *, layers: bool = False) -> None:
+        """Move some parts to a device, and everything else to the CPU, where the autoencoder works too.
+
+        Args:
+            layers: the denoiser's frozen weights stay on the CPU, and a layer's come to the device while it works.
+        """
         for name, model in self.parts.items():
-            model.to(device if name in parts else "cpu")
+            visited = layers and name in parts and model is self.denoiser
+            model.to(device if name in parts and not visited else "cpu")
         for model in self.frozen:
             model.to("cpu")
+        if layers:
+            self._blocks_on = torch.device(device)
+            self._visits = LayerVisits(self.denoiser, self._blocks_on)
+
+    def settle(self) -> None:
+        """Bring adapters that were put on to where the denoiser works, where its layers come and go."""
+        if self._visits:
+            self._visits.settle()
 
     def offload(self, device: str | torch.device, *, blocks: bool = False) -> None:
         """Draw on a device that holds one model at a time; pictures are decoded one by one, large ones in tiles.

@@ -161,6 +161,9 @@ class TrainConfig:
         bool,
         Speed("Gradient checkpointing, a base in its files' own precision, and on the GPU only what trains."),
     ] = False
+    offload_blocks: Annotated[
+        bool, Speed("As low_memory, and of the denoiser the weights of one layer at a time on the GPU; slow.")
+    ] = False
     quantize: Annotated[
         Literal["int8", "fp8", "nf4"] | None,
         Speed(
@@ -190,6 +193,8 @@ class TrainConfig:
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.offload_blocks and self.quantize is not None:
+            raise InputError("blocks that are quantised cannot come and go; give one of offload_blocks and quantize")
         if self.random_crop and self.cache_latents:
             raise InputError("random_crop changes what would be cached; leave out one of random_crop and cache_latents")
         if self.cache_text and (self.learning_rate_embedding != 0 or self.learning_rate_text_encoder != 0):
@@ -228,7 +233,8 @@ class TrainConfig:
             filled_in |= dict.fromkeys(LEARNING_RATES, 1.0)
         values = asdict(self)
         values |= {name: value for name, value in filled_in.items() if values.get(name) is None}
-        values["gradient_checkpointing"] |= self.low_memory
+        values["low_memory"] |= self.offload_blocks
+        values["gradient_checkpointing"] |= values["low_memory"]
         if values["cache_text"] is None:
             values["cache_text"] = values["learning_rate_embedding"] == values["learning_rate_text_encoder"] == 0
         return ResolvedConfig(**values)

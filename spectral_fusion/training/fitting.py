@@ -104,6 +104,8 @@ def ladder(config: TrainConfig, kind: Kind, batch: int, size: int) -> Iterator[d
         for scheme in ("int8", "nf4"):
             changes["quantize"] = scheme
             yield dict(changes)
+    if config.quantize is None:
+        yield {name: value for name, value in changes.items() if name != "quantize"} | {"offload_blocks": True}
     for smaller in (size * 3 // 4, size // 2):
         if smaller >= SMALLEST:
             yield changes | {"resolution": smaller // 64 * 64}

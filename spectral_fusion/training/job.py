@@ -82,7 +82,7 @@ def train_concept(
         own = base is None
         if base is None:  # in float32, which holds any checkpoint exactly: bands are those of its own precision
             where = {"device": processes().device}
-            if config.low_memory:
+            if config.low_memory or config.offload_blocks:
                 where = {"device": "cpu", "dtype": own_dtype(config.base)}
             locate(config.base)  # what does not exist is said on a clean line
             logger.info("loading %s", config.base)
@@ -203,7 +203,7 @@ class _Job:
                 _tell_errors(quantise(self.base, self.config.quantize))
             if self.config.low_memory:
                 learning = [part for part in self.base.parts if self.config.learns(part)]
-                self.base.place(processes().device, learning)
+                self.base.place(processes().device, learning, layers=self.config.offload_blocks)
         return bases
 
     def _begin(self, resume: bool) -> tuple[bool, Band]:

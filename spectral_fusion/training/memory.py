@@ -100,6 +100,8 @@ def predict(
     learning = {name: model for name, model in base.parts.items() if config.learns(name)}
     on_card = kind == "gpu" and low
     held = {"weights": sum(map(bytes_of, learning.values() if on_card else models)), "bands": bands}
+    if on_card and config.offload_blocks:
+        held["weights"] -= bytes_of(base.denoiser) - _at_once(base.denoiser)
     if config.quantize is not None:
         held["weights"] -= _saved(base.denoiser, config.quantize)
     merged = sum(weight.numel() for weight in adapted) * precision.itemsize
@@ -147,6 +149,12 @@ def _saved(model: nn.Module, scheme: str) -> int:
     """Bytes that quantising takes off a model."""
     chosen = [layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and is_chosen(path, layer)]
     return sum(layer.weight.numel() * layer.weight.element_size() - stored_bytes(layer, scheme) for layer in chosen)
+
+
+def _at_once(model: nn.Module) -> int:
+    """Bytes of a model whose layers come and go that a step holds: what stands in no row of blocks, and one block."""
+    blocks = [bytes_of(block) for row in model.children() if isinstance(row, nn.ModuleList) for block in row]
+    return bytes_of(model) - sum(blocks) + max(blocks, default=0)
 
 
 def _with_spare(phase: dict[str, int], kind: Kind) -> dict[str, int]:

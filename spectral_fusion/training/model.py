@@ -31,7 +31,7 @@ class TrainingModel:
 
     def __init__(self, base: Base, config: ResolvedConfig):
         self.base, self.config = base, config
-        self._cached_condition = lru_cache(maxsize=256)(lambda caption: base.condition([caption]))
+        self._cached_condition = lru_cache(maxsize=256)(self._read)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -70,6 +70,10 @@ class TrainingModel:
             return Condition.cat([self._cached_condition(caption) for caption in captions]).to(self.base.device)
         return self.base.condition(captions)
 
+    @torch.no_grad()  # an encoder that computes its activations again asks for gradients, and their graph serves once
+    def _read(self, caption: str) -> Condition:
+        return self.base.condition([caption])
+
 
 @contextmanager
 def training_model(
@@ -105,6 +109,7 @@ def training_model(
         _add_adapters(base, config, band, adapter or spectral_adapter, bases)
         if start is not None:
             fill(base, start)
+        base.settle()
         checkpointing = base.gradient_checkpointing() if config.gradient_checkpointing else nullcontext()
         shape = base.latent_shape(config.resolution, config.resolution)[1:]
         attention = base.quick_attention(config.precision, shape)

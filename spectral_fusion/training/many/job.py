@@ -103,6 +103,8 @@ def _setup(requests: Sequence[Request], where: Where) -> Setup:
     first = configs[0]
     if first.quantize is not None:
         raise InputError("train-many does not quantise bases; leave out quantize, or run train for each")
+    if any(config.offload_blocks for config in configs):
+        raise InputError("train-many holds a whole base; leave out offload_blocks, or run train for each")
     return Setup(first.base, first.prediction_type, first.low_memory, where.threads or torch.get_num_threads())
 
 
