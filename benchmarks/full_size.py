@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from spectral_fusion.training.single import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from ldm import clip_tensors, open_clip_tensors, unet_tensors, vae_tensors
+from ldm_xl import xl_tensors
 from published_bases import BASES, CLIP_G, CLIP_L
 from report import write_report
 
@@ -120,13 +121,8 @@ def checkpoint() -> dict[str, Tensor]:
         unet, vae = UNet2DConditionModel(**parts["unet"][2]), AutoencoderKL(**parts["vae"][2])
         first = CLIPTextModel(CLIPTextConfig(**CLIP_L))
         second = CLIPTextModelWithProjection(CLIPTextConfig(**CLIP_G, projection_dim=1280))
-    named = {
-        "model.diffusion_model.": unet_tensors(unet),
-        "first_stage_model.": vae_tensors(vae),
-        "conditioner.embedders.0.transformer.text_model.": clip_tensors(first),
-        "conditioner.embedders.1.model.": open_clip_tensors(second),
-    }
-    return dict(filled({prefix + name: tensor for prefix, part in named.items() for name, tensor in part.items()}))
+    models: Any = SimpleNamespace(unet=unet, vae=vae, text_encoder=first, text_encoder_2=second)
+    return dict(filled(xl_tensors(models)))
 
 
 def filled(shapes: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
