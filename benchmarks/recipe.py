@@ -23,7 +23,7 @@ from spectral_fusion.base.load import open_base
 from spectral_fusion.concept import Concept
 from spectral_fusion.concept.images import ImageFolder
 from spectral_fusion.evaluate import EvaluateConfig, Scorers, load_detector, load_scorers
-from spectral_fusion.evaluate.gathering import alone, interval
+from spectral_fusion.evaluate.gathering import interval, seen_alone
 from spectral_fusion.evaluate.similarity import Photos
 from spectral_fusion.spectral import Band
 from spectral_fusion.toybox.data import to_tensor
@@ -67,20 +67,24 @@ def run(given: argparse.Namespace) -> None:
     out = Path(given.out)
     runs = runs_in(out)
     shown = EvaluateConfig(prompts=PROMPTS, seeds=given.seeds, guidance_scale=given.guidance_scale)
+    things = [world.identity(FIRST + number) for number in range(given.identities)]
+    folders = [out / "images" / f"{given.base}-{number}" for number in range(given.identities)]
+    for number, (thing, folder) in enumerate(zip(things, folders, strict=True)):
+        if not folder.is_dir():
+            write_identity(thing, folder, count=6, seed=FIRST + number, world=world)
+    everyone = Photos.of([ImageFolder.scan(folder) for folder in folders], scorers)
     for settings in settings_of(given.vary):
-        for number in range(given.identities):
+        for number in range(given.first, given.identities):
             key = [given.base, number, settings]
             if {"key": key} in runs:
                 continue
-            thing = world.identity(FIRST + number)
-            folder = out / "images" / f"{given.base}-{number}"
-            if not folder.is_dir():
-                write_identity(thing, folder, count=6, seed=FIRST + number, world=world)
-            photos = Photos.of([ImageFolder.scan(folder)], scorers)
-            concept, seconds = trained(base, folder, thing.name, settings)
-            values = alone(base, concept, photos, scorers, shown, detector)
-            record = {"key": key, "class": thing.name, "identity": values, "seconds": seconds}
+            photos = Photos.of([ImageFolder.scan(folders[number])], scorers)
+            concept, seconds = trained(base, folders[number], things[number].name, settings)
+            seen = seen_alone(base, concept, photos, scorers, shown, detector)
+            values = photos.similarity(seen)[:, 0].tolist()
+            record = {"key": key, "class": things[number].name, "identity": values, "seconds": seconds}
             record |= {"ceiling": ceiling(base, photos, scorers), "own": photos.own_similarity()[0]}
+            record |= {"nearest": everyone.nearest(seen).tolist(), "of": given.identities}
             runs.add(record)
             print(f"{key}: {fmean(values):.3f} of {record['ceiling']:.3f}, {seconds:.0f} s", flush=True)
 
@@ -102,16 +106,19 @@ def report(given: argparse.Namespace) -> None:
     rows: dict[str, list[dict]] = {}
     for line in runs_in(Path(given.out)):
         rows.setdefault(json.dumps(line["key"][2]), []).append(line)
-    print("| settings | identities | identity | over the ceiling | worst | s a training |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("| settings | identities | identity | over the ceiling | worst | nearest photo right | s a training |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for settings, records in rows.items():
         means = [fmean(record["identity"]) for record in records]
         over = [mean / record["ceiling"] for mean, record in zip(means, records, strict=True)]
         said = ", ".join(f"{name} {value}" for name, value in json.loads(settings).items()) or "as shipped"
         mean, half = interval(means)
         seconds = fmean(record["seconds"] for record in records)
+        right = [nearest == record["key"][1] for record in records for nearest in record["nearest"]]
+        spread = interval(over)[1]
         print(
-            f"| {said} | {len(means)} | {mean:.2f} ± {half:.2f} | {fmean(over):.2f} | {min(over):.2f} | {seconds:.0f} |"
+            f"| {said} | {len(means)} | {mean:.2f} ± {half:.2f} | {fmean(over):.3f} ± {spread:.3f} | {min(over):.2f} "
+            f"| {100 * fmean(right):.1f} % of {records[0]['of']} | {seconds:.0f} |"
         )
 
 
@@ -125,6 +132,7 @@ if __name__ == "__main__":
     parser.add_argument("out")
     parser.add_argument("--base", default="toybox128", choices=list(WORLDS))
     parser.add_argument("--identities", type=int, default=4)
+    parser.add_argument("--first", type=int, default=0, help="so many identities are left out, for another process")
     parser.add_argument("--vary", action="append", default=[], metavar="NAME=VALUE,VALUE")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--guidance-scale", type=float, default=3.0)

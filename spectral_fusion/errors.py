@@ -15,6 +15,10 @@ class InputError(ValueError):
         super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}…")
 
 
+class MissingError(InputError):
+    """A file is not where it was said to be, or is there no longer."""
+
+
 def printable(text: str) -> str:
     """The text in one line that shows as it is read: control characters, and what turns the direction, escaped."""
     return "".join(letter if letter.isprintable() else _escape(letter) for letter in str(text))

@@ -170,6 +170,11 @@ def test_another_base_is_refused_with_both_fingerprints(base: StableDiffusion) -
     refused(concept, base, f"{other.fingerprint} tiny, this is base {base.fingerprint}")
 
 
+def test_a_concept_of_an_earlier_toybox128_is_told_so(base: StableDiffusion) -> None:
+    concept = replace(make_concept(tiny_base(seed=1)), base_name="toybox128")
+    refused(concept, base, "toybox128 has been trained further since: train 'rex' again on its photos")
+
+
 def test_layers_that_do_not_fit_are_refused(base: StableDiffusion) -> None:
     concept = make_concept(base)
     name, layer = next((name, layer) for name, layer in concept.layers.items() if len(layer.basis.U) == 64)

@@ -18,7 +18,7 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.concept import Concept, ConceptInfo, Library, holdings
 from spectral_fusion.concept.check import Held, meetings
 from spectral_fusion.concept.locks import training_lock
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, MissingError
 from spectral_fusion.spectral import Band, Side
 from test_library import called
 
@@ -236,6 +236,21 @@ def test_a_library_that_cannot_be_written_is_read(library: Library, rex: Concept
         assert names(library) == ["rex"]
     finally:
         library.root.chmod(0o755)
+
+
+@pytest.mark.parametrize("missed", [MissingError("gone"), FileNotFoundError(errno.ENOENT, "gone")])
+def test_what_was_away_when_it_was_read_is_left_out_in_silence(
+    library: Library, rex: Concept, missed: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library.add(rex)
+
+    def move(folder: Path) -> ConceptInfo:  # as another process does that restores it at once, at every try
+        raise missed
+
+    monkeypatch.setattr(holdings, "read_entry", move)
+    assert names(library) == []
+    assert library.stock().unreadable == ()
+    assert caplog.text == ""
 
 
 LISTING = """

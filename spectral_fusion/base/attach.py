@@ -11,6 +11,7 @@ from torch import nn
 
 from spectral_fusion.adapter import SpectralConfig, SpectralLayer
 from spectral_fusion.adapter.kinds import matrix_shape
+from spectral_fusion.base.bundled import BUNDLED
 from spectral_fusion.base.interface import Base
 from spectral_fusion.base.layers import plain_name
 from spectral_fusion.concept.file import BASIS, Concept, LayerTensors
@@ -227,6 +228,9 @@ def active_adapters(model: nn.Module) -> list[str]:
 
 
 def _advice(concept: Concept) -> str:
+    bundled = BUNDLED.get(concept.base_name)
+    if bundled and bundled.fingerprint != concept.base:
+        return f"{bundled.name} has been trained further since: train {concept.name!r} again on its photos"
     return f"load the base of {concept.name!r}, or train it again on this one"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from spectral_fusion.atomic import atomic_file
-from spectral_fusion.errors import InputError, shown
+from spectral_fusion.errors import InputError, MissingError, shown
 from spectral_fusion.names import check_trigger
 from spectral_fusion.reading import read_json
 from spectral_fusion.spectral import Band, Side
@@ -30,7 +30,7 @@ class Claim:
 
     @classmethod
     def load(cls, path: Path) -> "Claim":
-        """Read a claim back; raises InputError where the file is damaged."""
+        """Read a claim back; raises InputError where the file is damaged, MissingError where there is none."""
         try:
             record = read_json(path)
             band = Band(record["band"], record["rank"], record.get("side", "top"))
@@ -39,7 +39,8 @@ class Claim:
                 raise ValueError(f"the base {shown(base)} is no text")
             return cls(check_trigger(record["trigger"]), base, band)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
+            kind = MissingError if isinstance(error, MissingError) else InputError
+            raise kind(f"{path} cannot be read ({error}); delete it, it only reserves a band") from error
 
 
 def free_bands(taken: Iterable[Band], rank: int, directions: int, side: Side = "top") -> list[Band]:

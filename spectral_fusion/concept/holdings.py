@@ -11,7 +11,7 @@ from spectral_fusion.concept.claim import Claim
 from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.notes import NOTES, read_notes
 from spectral_fusion.concept.read import FILE_NAME, read_info
-from spectral_fusion.errors import InputError, printable
+from spectral_fusion.errors import InputError, MissingError, printable
 from spectral_fusion.names import check_name, key, normal, same
 from spectral_fusion.spectral import Band
 
@@ -123,13 +123,13 @@ def take_stock(root: Path, reader: Reader | None = None) -> Holdings:
                 if NOTES in names and (own := reader.tags(folder)):
                     tags[concepts[-1].name] = own
         except (InputError, OSError) as error:
-            if os.path.lexists(file):
+            if not _away(file, error):
                 unreadable.append(Unreadable(normal(folder.name), file, printable(str(error))))
         try:
             if CLAIM in names:
                 claims.append((normal(folder.name), _steady(lambda: Claim.load(claim), claim)))  # noqa: B023
         except (InputError, OSError) as error:
-            if os.path.lexists(claim):
+            if not _away(claim, error):
                 broken.append(Unreadable(normal(folder.name), claim, printable(str(error))))
     return Holdings(tuple(concepts), tuple(claims), tuple(unreadable), tuple(broken), tags)
 
@@ -143,6 +143,15 @@ def _steady(read: Callable[[], T], path: Path) -> T:
             if not left or not os.path.lexists(path):
                 raise
     raise AssertionError  # never: the last try returns or raises
+
+
+def _away(path: Path, error: Exception) -> bool:
+    """Whether a file was read while it was not there, so that the library did not hold it then.
+
+    It may be back by now. A link that leads nowhere, and a folder in a file's place, are there, and broken.
+    """
+    missed = isinstance(error, (MissingError, FileNotFoundError, NotADirectoryError))
+    return not os.path.lexists(path) or (missed and not path.is_symlink() and not path.is_dir())
 
 
 def read_entry(folder: Path) -> ConceptInfo:

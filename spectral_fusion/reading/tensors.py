@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from spectral_fusion.atomic import refuse_undecodable
-from spectral_fusion.errors import InputError, shown
+from spectral_fusion.errors import InputError, MissingError, shown
+from spectral_fusion.reading.text import require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,10 +78,8 @@ def open_tensors(path: Path, *, framework: str = "pt", device: str = "cpu") -> I
 
 
 def refuse_pickle(path: Path) -> None:
-    """Raises InputError where `path` is no file, or is a pickle by its ending."""
-    if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}; give a .safetensors file")
+    """Raises InputError where `path` is a pickle by its ending or no file, MissingError where it does not exist."""
+    require_file(path, "give a .safetensors file")
     if path.suffix.lower() in PICKLES:
         raise _is_pickle(path)
 
@@ -92,7 +91,8 @@ def _broken(path: Path, error: BaseException) -> InputError:
             start = file.read(4)
         size = path.stat().st_size
     except OSError as problem:
-        return InputError(f"{path} cannot be read ({problem.strerror or errno.errorcode.get(problem.errno or 0)})")
+        kind = MissingError if isinstance(problem, FileNotFoundError) else InputError
+        return kind(f"{path} cannot be read ({problem.strerror or errno.errorcode.get(problem.errno or 0)})")
     if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in PICKLE_PROTOCOLS):
         return _is_pickle(path)
     return InputError(f"{path} ({size} bytes) is empty, cut off or no safetensors file: {_line(error)}")

@@ -1,10 +1,13 @@
 """Text files: their encoding, their size, their form."""
 
 import codecs
+import errno
+import os
 import re
+import stat
 from pathlib import Path
 
-from spectral_fusion.errors import InputError
+from spectral_fusion.errors import InputError, MissingError
 from spectral_fusion.names import normal
 
 LARGEST = 64 * 1024  # bytes of a caption or a settings file
@@ -16,6 +19,18 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+def require_file(path: Path, advice: str) -> None:
+    """Raises InputError where `path` is no file, MissingError where it does not exist."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # asked once: a file may come and go
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise MissingError(f"{path} does not exist; {advice}") from None
+    if not regular:
+        raise InputError(f"{path} is no file; {advice}")
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:
@@ -34,11 +49,11 @@ def read_bytes(path: Path, *, largest: int) -> bytes:
         InputError: not a file, not readable, or larger than `largest` bytes.
     """
     try:
-        if not path.is_file():  # a pipe or a device would never end
-            what = "is no file" if path.exists() else "does not exist"
-            raise InputError(f"{path} {what}; give a file")
+        require_file(path, "give a file")  # a pipe or a device would never end
         with path.open("rb") as file:
             data = file.read(largest + 1)
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} cannot be read ({error.strerror}); give a file") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     if len(data) > largest:
