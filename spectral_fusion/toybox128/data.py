@@ -30,6 +30,7 @@ from spectral_fusion.toybox128.world import (
 )
 
 MARKED = 0.5  # share of marked things in what the denoiser sees
+COUNTS = (1, 1, 2, 2, 2, 3, 3, 3, 4)  # how many things the denoiser sees in a scene, each as often; three are hardest
 
 
 def crowded_scene(rng: random.Random) -> Scene:
@@ -82,7 +83,7 @@ def captioned_record(rng: random.Random, seen: int) -> Example:
     hard = min(1.0, seen / EASY)
     marked = MARKED * (0.3 + 0.7 * hard)
     if rng.random() < hard:
-        scene = random_scene(rng, marked=marked)
+        scene = random_scene(rng, marked=marked, counts=COUNTS)
     else:
         scene = arrange([any_thing(rng, marked=marked) for _ in range(rng.choice((1, 1, 1, 2)))], rng)
     texts = [caption(scene, rng, drop=0.1, marks=True) for _ in range(2)]
