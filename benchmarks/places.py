@@ -3,7 +3,8 @@
 python benchmarks/places.py run runs/places          # draws and judges, a JSON line for each set and way
 python benchmarks/places.py run runs/places --fused 3 8     # and one at a time, from weights that hold so many
 python benchmarks/places.py run runs/loras --loras runs/merging/loras --ways boxes "boxes, composite"    # LoRAs instead
-python benchmarks/places.py report runs/places       # a table from these, and sheets of pictures
+python benchmarks/places.py report runs/places       # a table from these
+python benchmarks/places.py sheet runs/places --ways sum boxes "boxes, composite"    # pictures: two, three, four.webp
 """
 
 import argparse
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from lines import Lines
 from spectral_fusion.base.interface import Base
@@ -166,6 +169,20 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"\nalone: {', '.join(f'{name} {value:.2f}' for name, value in alone_by_name.items())}")
 
 
+def sheet(arguments: argparse.Namespace) -> None:
+    """One sheet a size in the folder: a row a way, the first picture of each prompt of each set, none left out."""
+    out, step = Path(arguments.out), 132
+    for count, word in ((2, "two"), (3, "three"), (4, "four")):
+        sets = [own for size, own in chosen_sets(arguments.concepts, arguments.sets) if size == count]
+        columns = [(own, place) for own in sets for place in range(len(PROMPTS))]
+        whole = Image.new("RGB", (len(columns) * step - 4, len(arguments.ways) * step - 4), "white")
+        for y, way in enumerate(arguments.ways):
+            for x, (own, place) in enumerate(columns):
+                with Image.open(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png") as picture:
+                    whole.paste(picture, (x * step, y * step))
+        whole.save(out / f"{word}.webp", quality=88)
+
+
 def report_one_at_a_time(records: list[dict]) -> None:
     """Identity of subjects that have a picture to themselves, by what the weights hold."""
     rows: dict[tuple, list[dict]] = {}
@@ -192,7 +209,7 @@ def runs_in(out: Path) -> Lines:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["run", "report"])
+    parser.add_argument("verb", choices=["run", "report", "sheet"])
     parser.add_argument("out")
     parser.add_argument("--base", default="toybox128")
     parser.add_argument("--library", default="concepts")
@@ -207,4 +224,4 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=3.0, help="what miniatures bear best")
     given = parser.parse_args()
-    (run if given.verb == "run" else report)(given)
+    {"run": run, "report": report, "sheet": sheet}[given.verb](given)
