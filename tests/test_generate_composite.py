@@ -17,6 +17,7 @@ from spectral_fusion.concept import Concept
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 from spectral_fusion.generation import composite as compositing
+from spectral_fusion.generation.bound import Live
 from spectral_fusion.generation.composite import Cutout, side_by_side
 from spectral_fusion.generation.outline import filled, has_outline, outline, taken_out
 
@@ -147,6 +148,30 @@ def test_a_subject_is_what_it_is_alone(
     drawn(shared_base, [rex, other])
     assert np.array_equal(*(np.asarray(cutouts[0].image) for cutouts in kept))
     assert not np.array_equal(*(np.asarray(cutouts[1].image) for cutouts in kept))
+
+
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize(
+    ("end", "told"), [(" in snow", ("a photo in snow", "ugly", 3.0)), (" (in snow:1.2)", ("", "", 1.0))]
+)
+def test_the_ground_is_drawn_without_concepts_and_told_no_subject(
+    shared_base: StableDiffusion,
+    rex: Concept,
+    tom: Concept,
+    end: str,
+    told: tuple[str, str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[GenerateConfig, Live]] = []
+    draw = compositing.draw
+    monkeypatch.setattr(
+        compositing, "draw", lambda base, *given: (calls.append((given[0], given[1])), draw(base, *given))[1]
+    )
+    drawn(shared_base, [rex, tom], prompt="a photo of a <rex> dog and a <tom> dog" + end)
+    ground, live = calls[-1]
+    assert (ground.prompt, ground.negative_prompt, ground.guidance_scale) == told
+    assert not live.weights
+    assert not ground.regions
 
 
 @pytest.mark.usefixtures("seen")

@@ -17,7 +17,15 @@ from spectral_fusion.base.sd import StableDiffusion
 from spectral_fusion.errors import InputError
 from spectral_fusion.generation import GenerateConfig, Picture, generate
 from spectral_fusion.generation.fitting import fitted
-from spectral_fusion.generation.refine import beyond, crop_box, cut_out, detail_prompt, soft_edge, to_latents
+from spectral_fusion.generation.refine import (
+    beyond,
+    crop_box,
+    cut_out,
+    detail_prompt,
+    ground_prompt,
+    soft_edge,
+    to_latents,
+)
 from spectral_fusion.picture import Parameters
 
 CONFIG = GenerateConfig("a photo of a red dog", num_inference_steps=4, height=32, width=32, guidance_scale=3)
@@ -141,6 +149,21 @@ def test_a_crop_is_told_of_its_own_subject_and_of_the_ground(prompt: str, first:
     concepts = {Spoken("rex", "dog"): 1.0, Spoken("tom", "cat"): 1.0}
     assert detail_prompt(prompt, Region("", concepts={"rex": 1.0}), concepts) == first
     assert not detail_prompt(prompt, Region("a tree"), concepts)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ground"),
+    [
+        ("a photo of a <rex> dog and a <tom> cat on grass", "a photo on grass"),
+        ("a dog on a sledge, the cat behind it, at night", "behind it, at night"),
+        ("snow, <rex>", "snow,"),
+        ("a photo of a tree", ""),
+        ("a (<rex> dog:1.2) on grass", ""),
+        ("a doghouse", ""),
+    ],
+)
+def test_a_ground_is_told_without_its_subjects(prompt: str, ground: str) -> None:
+    assert ground_prompt(prompt, {Spoken("rex", "dog"): 1.0, Spoken("tom", "cat"): 1.0}) == ground
 
 
 def test_a_crop_goes_on_beyond_the_edge_of_the_picture() -> None:

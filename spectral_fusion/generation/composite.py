@@ -27,7 +27,7 @@ from spectral_fusion.generation.config import GenerateConfig
 from spectral_fusion.generation.draw import Pass, draw
 from spectral_fusion.generation.found import share_out
 from spectral_fusion.generation.outline import filled, has_outline, outline, taken_out
-from spectral_fusion.generation.refine import detail_prompt, region_bounds, to_latents
+from spectral_fusion.generation.refine import detail_prompt, ground_prompt, region_bounds, to_latents
 from spectral_fusion.picture.parameters import MAX_SEED
 
 OnStep = Callable[[DenoisingStep], bool | None]
@@ -80,7 +80,8 @@ def composite(
     ground = _to_image(filled(_to_pixels(whole), hole))
     pasted, covered = _pasted(ground, cutouts)
     anew = hole * (1 - covered)
-    return places, _with_new_ground(base, places, Pass(size, begin.seed), pasted, anew, on_step)
+    alone = replace(places, prompt=ground_prompt(config.prompt, concepts))
+    return places, _with_new_ground(base, alone, Pass(size, begin.seed), pasted, anew, on_step)
 
 
 def _words(config: GenerateConfig, concepts: Mapping[Placeable, float]) -> list[tuple[list[str], list[str]]]:
@@ -210,10 +211,15 @@ def _with_new_ground(
 ) -> Image.Image:
     """The picture with some of it (height, width) drawn again; the rest stays pixel for pixel.
 
-    Without a prompt, and without concepts: what is round the ground says how it goes on, and a prompt that names the
-    subjects would have parts of them drawn there again.
+    Without concepts, and by a prompt that names no subject, or parts of them would be drawn there again. Without any
+    prompt, edges come up in what the erasing smeared: the base means to draw something there.
+
+    Args:
+        config: with the prompt of the ground; where that is empty, what is round the ground says how it goes on.
     """
-    plain = replace(config, prompt="", negative_prompt="", regions=(), spans={}, guidance_scale=1.0)
+    plain = replace(config, regions=(), spans={})
+    if not config.prompt:
+        plain = replace(plain, negative_prompt="", guidance_scale=1.0)
     latents = to_latents(base, picture)
     keep = 1 - Painted(anew).mask(*latents.shape[2:])
     started = replace(begin, start=Start(latents, config.composite, keep))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -122,13 +122,33 @@ def detail_prompt(prompt: str, region: Region, concepts: Mapping[Placeable, floa
     triggers = [c.trigger for c in concepts if c.name in names and c.trigger]
     if not triggers or BRACKETS & set(prompt) or not all(trigger in prompt for trigger in triggers):
         return f"a photo of a {own}" if own else ""
-    mentions = [
-        found.span()
-        for concept in concepts
-        if concept.trigger
-        for found in re.finditer(rf"{re.escape(concept.trigger)}( {re.escape(_class_word(concept))}\b)?", prompt)
-    ]
-    return prompt[: min(start for start, _ in mentions)] + own + prompt[max(end for _, end in mentions) :]
+    before, after = _round_mentions(prompt, [_mention(concept) for concept in concepts if concept.trigger])
+    return before + own + after
+
+
+def ground_prompt(prompt: str, concepts: Mapping[Placeable, float]) -> str:
+    """What a picture shows without its subjects: its prompt without them, whether by trigger or by class.
+
+    "a photo of a <rex> dog and a <tom> cat on grass" becomes "a photo on grass". Empty where the prompt names none
+    of them, or has brackets that this would tear apart.
+    """
+    patterns = [_mention(concept) for concept in concepts if concept.trigger]
+    patterns += [rf"\b{re.escape(_class_word(concept))}\b" for concept in concepts if _class_word(concept)]
+    if BRACKETS & set(prompt) or not any(re.search(pattern, prompt) for pattern in patterns):
+        return ""
+    before, after = _round_mentions(prompt, patterns)
+    return " ".join((re.sub(r"(\bof )?\b(an?|the)\s*$", "", before) + after).split())
+
+
+def _round_mentions(prompt: str, patterns: Sequence[str]) -> tuple[str, str]:
+    """What stands before the first of some words that a prompt has, and behind the last."""
+    spans = [found.span() for pattern in patterns for found in re.finditer(pattern, prompt)]
+    return prompt[: min(start for start, _ in spans)], prompt[max(end for _, end in spans) :]
+
+
+def _mention(concept: Placeable) -> str:
+    """A pattern of how a prompt speaks of a concept: its trigger, and its class behind it."""
+    return rf"{re.escape(concept.trigger)}( {re.escape(_class_word(concept))}\b)?"
 
 
 def _spoken(concept: Placeable) -> str:
