@@ -36,7 +36,7 @@ CLASSES = (
     "chair",
 )
 GIVES = {
-    "quick": "A first look. Some pictures will miss the subject.",
+    "quick": "A first look: the subject is there, its finest detail may not be.",
     "balanced": "Good likeness for most subjects.",
     "careful": "The best likeness, for subjects with fine detail.",
 }
