@@ -32,7 +32,7 @@ HEIGHTS = {390: 844, 768: 1000, 1440: 1000, 2560: 1400}
 SCHEMES = ("light", "dark")
 TALLEST = 2400
 WIDEST = 1440  # px of a kept picture
-QUALITY = 35
+QUALITY = 33
 Shot = tuple[int, str, Path]
 """Width, scheme and file of a picture."""
 Lengths = tuple[int, int]
@@ -90,7 +90,7 @@ def shoot(page: Page, path: Path) -> None:
     with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
         shown = image.convert("RGB").crop((0, 0, image.width, min(image.height, TALLEST)))
     shown.thumbnail((WIDEST, TALLEST))
-    shown.save(part, "WEBP", quality=QUALITY)
+    shown.save(part, "WEBP", quality=QUALITY, method=6)
     part.replace(path)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 
