@@ -28,10 +28,10 @@ from spectral_fusion.evaluate.gathering import (
     ALONE_MARGIN,
     WAYS,
     Gathering,
-    alone,
     gather,
     interval,
     portraits,
+    seen_alone,
     summary,
 )
 from spectral_fusion.evaluate.load import load_scorers
@@ -132,8 +132,8 @@ def run(arguments: argparse.Namespace) -> None:
     for name in arguments.concepts:
         if {"key": ["alone", name]} not in runs:
             photos = Photos.of([folders[name]], scorers)
-            values = alone(base, concepts[name], photos, scorers, config, detector)
-            runs.add({"key": ["alone", name], "values": values})
+            seen = seen_alone(base, concepts[name], photos, scorers, config, detector)
+            runs.add({"key": ["alone", name], "values": photos.similarity(seen)[:, 0].tolist()})
     for count, own in chosen_sets(arguments.concepts, arguments.sets):
         if count not in arguments.together:
             continue
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
                 continue
             found = gather(base, [concepts[name] for name in own], way, photos, scorers, config, detector)
             for place, picture in enumerate(found.pictures[:: arguments.seeds]):
-                picture.image.save(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png")
+                picture.image.save(picture_file(out, own, way, place))
             record = {key: getattr(found, key) for key in FIGURES}
             runs.add({"key": [way, *own], "count": count, **record})
 
@@ -169,6 +169,11 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"\nalone: {', '.join(f'{name} {value:.2f}' for name, value in alone_by_name.items())}")
 
 
+def picture_file(out: Path, own: tuple[str, ...], way: str, place: int) -> Path:
+    """Where the first picture of a set, by a way and to one prompt, is kept."""
+    return out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png"
+
+
 def sheet(arguments: argparse.Namespace) -> None:
     """One sheet a size in the folder: a row a way, the first picture of each prompt of each set, none left out."""
     out, step = Path(arguments.out), 132
@@ -178,7 +183,7 @@ def sheet(arguments: argparse.Namespace) -> None:
         whole = Image.new("RGB", (len(columns) * step - 4, len(arguments.ways) * step - 4), "white")
         for y, way in enumerate(arguments.ways):
             for x, (own, place) in enumerate(columns):
-                with Image.open(out / f"{'-'.join(own)} {way.replace(', ', '-')} {place}.png") as picture:
+                with Image.open(picture_file(out, own, way, place)) as picture:
                     whole.paste(picture, (x * step, y * step))
         whole.save(out / f"{word}.webp", quality=88)
 

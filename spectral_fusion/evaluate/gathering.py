@@ -193,22 +193,6 @@ def draw(base: Base, concepts: Sequence[Concept], way: Way, template: str, confi
         fusion.undo()
 
 
-def alone(
-    base: Base,
-    concept: Concept,
-    photos: Photos,
-    scorers: Scorers,
-    config: EvaluateConfig,
-    detector: Detector | Finder | None = None,
-) -> list[float]:
-    """[picture]: cosines with its own photos of pictures that hold one concept only.
-
-    Args:
-        photos: of this concept alone.
-    """
-    return photos.similarity(seen_alone(base, concept, photos, scorers, config, detector))[:, 0].tolist()
-
-
 def seen_alone(
     base: Base,
     concept: Concept,
@@ -217,7 +201,11 @@ def seen_alone(
     config: EvaluateConfig,
     detector: Detector | Finder | None = None,
 ) -> Tensor:
-    """(pictures, width): what the identity scorer sees in pictures that hold one concept only, as `alone`."""
+    """(pictures, width): what the identity scorer sees in pictures that hold one concept only.
+
+    Args:
+        photos: of this concept alone.
+    """
     images = portraits(base, subject_words(concept), config, {concept: 1.0})
     words, places = [concept.class_word], base.places(1)
     (seen,) = seen_subjects(images, words, [0], photos, places, scorers, detector, ALONE_MARGIN)

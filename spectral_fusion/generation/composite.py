@@ -80,8 +80,8 @@ def composite(
     ground = _to_image(filled(_to_pixels(whole), hole))
     pasted, covered = _pasted(ground, cutouts)
     anew = hole * (1 - covered)
-    alone = replace(places, prompt=ground_prompt(config.prompt, concepts))
-    return places, _with_new_ground(base, alone, Pass(size, begin.seed), pasted, anew, on_step)
+    told = replace(places, prompt=ground_prompt(config.prompt, concepts))
+    return places, _with_new_ground(base, told, Pass(size, begin.seed), pasted, anew, on_step)
 
 
 def _words(config: GenerateConfig, concepts: Mapping[Placeable, float]) -> list[tuple[list[str], list[str]]]:
