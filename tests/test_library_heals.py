@@ -238,6 +238,14 @@ def test_a_library_that_cannot_be_written_is_read(library: Library, rex: Concept
         library.root.chmod(0o755)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_a_concept_is_said(library: Library) -> None:
+    library.folder("rex").mkdir(parents=True)
+    os.mkfifo(library.path("rex"))
+    (bad,) = library.stock().unreadable
+    assert bad.name == "rex"
+
+
 @pytest.mark.parametrize("missed", [MissingError("gone"), FileNotFoundError(errno.ENOENT, "gone")])
 def test_what_was_away_when_it_was_read_is_left_out_in_silence(
     library: Library, rex: Concept, missed: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -335,7 +343,7 @@ def test_a_file_that_comes_back_while_it_is_read_is_no_broken_one(
     library: Library, rex: Concept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     library.add(rex)
-    read, failed = holdings.read_info, []
+    read, failed = holdings.read_entry, []
 
     def gone_once(path: Path) -> ConceptInfo:
         if not failed:
@@ -343,7 +351,7 @@ def test_a_file_that_comes_back_while_it_is_read_is_no_broken_one(
             raise InputError(f"{path} is empty, cut off or no safetensors file: No such file or directory")
         return read(path)
 
-    monkeypatch.setattr(holdings, "read_info", gone_once)
+    monkeypatch.setattr(holdings, "read_entry", gone_once)
     assert names(library) == ["rex"]
     assert failed
     assert caplog.text == ""

@@ -10,7 +10,7 @@ from spectral_fusion.atomic import Leftover, mend
 from spectral_fusion.concept.claim import Claim
 from spectral_fusion.concept.metadata import ConceptInfo
 from spectral_fusion.concept.notes import NOTES, read_notes
-from spectral_fusion.concept.read import FILE_NAME, read_info
+from spectral_fusion.concept.read import FILE_NAME, open_concept
 from spectral_fusion.errors import InputError, MissingError, printable
 from spectral_fusion.names import check_name, key, normal, same
 from spectral_fusion.spectral import Band
@@ -148,17 +148,17 @@ def _steady(read: Callable[[], T], path: Path) -> T:
 def _away(path: Path, error: Exception) -> bool:
     """Whether a file was read while it was not there, so that the library did not hold it then.
 
-    It may be back by now. A link that leads nowhere, and a folder in a file's place, are there, and broken.
+    It may be back by now. A link that leads nowhere is there, and broken.
     """
     missed = isinstance(error, (MissingError, FileNotFoundError, NotADirectoryError))
-    return not os.path.lexists(path) or (missed and not path.is_symlink() and not path.is_dir())
+    return not os.path.lexists(path) or (missed and not path.is_symlink())
 
 
 def read_entry(folder: Path) -> ConceptInfo:
     """The metadata of the concept in a folder, under the folder's name: it may have been renamed by hand."""
     name = check_name(folder.name)
-    info = read_info(folder / FILE_NAME)
-    return info if info.name == name else replace(info, name=name)
+    with open_concept(folder / FILE_NAME) as (info, _):
+        return info if info.name == name else replace(info, name=name)
 
 
 def folders(root: Path) -> Iterator[Path]:

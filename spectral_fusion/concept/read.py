@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spectral_fusion.atomic import write_safetensors
 from spectral_fusion.concept.kinds import kind_of
 from spectral_fusion.concept.metadata import OURS, ConceptInfo, from_metadata, to_metadata
-from spectral_fusion.errors import InputError, MissingError
+from spectral_fusion.errors import InputError
 from spectral_fusion.reading import TensorFile, open_tensors
 from spectral_fusion.reading.tensors import refuse_pickle
 
@@ -63,13 +63,12 @@ def find_file(path: str | Path) -> Path:
     """A concept file, or the one in a concept's folder.
 
     Raises:
-        MissingError: there is none.
-        InputError: it is a pickle.
+        InputError: there is none, or it is a pickle.
     """
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME
     if not path.is_file():
-        raise MissingError(f"no concept file at {path}; give a .safetensors file or the folder of a concept")
+        raise InputError(f"no concept file at {path}; give a .safetensors file or the folder of a concept")
     refuse_pickle(path)
     return path

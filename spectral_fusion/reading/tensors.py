@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ def refuse_pickle(path: Path) -> None:
 
 def _broken(path: Path, error: BaseException) -> InputError:
     """What to say of a file that safetensors refused, which may be a pickle under another name."""
+    if isinstance(error, RuntimeError) and str(error).endswith(f"({errno.ENOENT})"):
+        return MissingError(f"{path} cannot be read ({os.strerror(errno.ENOENT)})")  # torch opened it again, by name
     try:
         with path.open("rb") as file:
             start = file.read(4)
